@@ -1,0 +1,448 @@
+"""Configuration: pydantic models <-> YAML, and the order in which sources override one another.
+
+Command line > `ILLAVA_*` environment > YAML > defaults. A preset is a named reduction; the fields
+`variant`, `layout`, `positions`, `vision` and `llm` beside it override parts of it. Unknown keys are
+errors that name the near miss. This module imports no torch, so that `illava --help` stays fast.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from illava_cli.errors import UsageError
+
+M = TypeVar("M", bound=BaseModel)
+
+PACKAGE = Path(__file__).parent
+TOYS = ("random:llava-onevision-toy", "random:qwen2-vl-toy")
+
+ENVIRONMENT = {
+    "ILLAVA_MODEL": "model.id",
+    "ILLAVA_PRESET": "preset",
+    "ILLAVA_DEVICE": "model.device",
+    "ILLAVA_DTYPE": "model.dtype",
+    "ILLAVA_ATTN": "model.attn",
+    "ILLAVA_QUANTIZATION": "model.quantization",
+    "ILLAVA_DEVICE_MAP": "model.device_map",
+    "ILLAVA_VIDEO_BACKEND": "media.video_backend",
+    "ILLAVA_NUM_FRAMES": "media.num_frames",
+    "ILLAVA_MAX_TILES": "media.max_tiles",
+    "ILLAVA_MAX_TOKENS": "generation.max_tokens",
+    "ILLAVA_TEMPERATURE": "generation.temperature",
+    "ILLAVA_SEED": "generation.seed",
+}
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; instances are values and do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def _fraction(value: Any) -> Any:
+    if isinstance(value, str) and "/" in value:
+        return float(Fraction(value.replace(" ", "")))
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0.0, le=1.0)]
+Layers = list[Annotated[int, Field(ge=0)]]
+
+
+class VisionStage(Strict):
+    """Merging inside the vision tower: after attention, in each of `layers` (counted from 0)."""
+
+    method: str = "illava"
+    layers: Layers = Field(default=[], description="tower layers that merge, counted from 0")
+    r: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None, description="tokens removed per layer and tile; one value or one per layer"
+    )
+    drop: Share | list[Share] | None = Field(
+        default=None, description="fraction of the 2x2 groups removed per layer (Qwen2-VL)"
+    )
+
+
+class LLMStage(Strict):
+    """Merging inside the decoder: before each of `layers`, by the attention of the layer before it."""
+
+    method: str = "illava"
+    layers: Layers = Field(default=[], description="decoder layers before which tokens merge, from 1")
+    keep: Share | list[Share] | None = Field(
+        default=None, description="fraction of the visual tokens kept per layer, e.g. 0.7 or 253/361"
+    )
+    queries: Literal["last", "visual", "visual-literal"] | None = Field(
+        default=None, description="whose attention counts; default: by variant"
+    )
+    scope: Literal["medium", "all"] = Field(
+        default="medium", description="each image or video ranks its own tokens, or all together"
+    )
+
+
+class VisionByMedium(Strict):
+    """A tower schedule for each kind of medium."""
+
+    image: VisionStage | None = None
+    video: VisionStage | None = None
+
+
+class LLMByMedium(Strict):
+    """A decoder schedule for each kind of medium; a session takes one, images going first."""
+
+    image: LLMStage | None = None
+    video: LLMStage | None = None
+
+
+def _one_or_each(stage: Any) -> str:
+    keys = stage if isinstance(stage, dict) else getattr(stage, "model_fields_set", ())
+    return "each" if not {"image", "video"}.isdisjoint(keys) else "one"
+
+
+VisionSchedule = Annotated[
+    Annotated[VisionStage, Tag("one")] | Annotated[VisionByMedium, Tag("each")], Discriminator(_one_or_each)
+]
+LLMSchedule = Annotated[
+    Annotated[LLMStage, Tag("one")] | Annotated[LLMByMedium, Tag("each")], Discriminator(_one_or_each)
+]
+
+
+class Reduction(Strict):
+    """A whole schedule: what a preset holds, and what remains after the overrides."""
+
+    description: str = ""
+    variant: Literal["paper", "authors"] = "paper"
+    layout: Literal["grid", "faithful"] = "grid"
+    positions: Literal["packed", "original"] | None = None
+    vision: VisionSchedule | None = None
+    llm: LLMSchedule | None = None
+
+
+class Preset(Strict):
+    """A preset file: one reduction, or one for each family (`auto`)."""
+
+    description: str = ""
+    reduction: Reduction | None = None
+    by_family: dict[str, Reduction] | None = None
+
+
+class ModelOptions(Strict):
+    """Which checkpoint, and how it is loaded."""
+
+    id: str | None = Field(default=None, description="hub id, checkpoint directory or random:NAME")
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "float64"] = "auto"
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N, mps")
+    device_map: str | dict[str, str | int] | None = Field(
+        default=None, description="spread over devices (auto, balanced, ...); needs accelerate"
+    )
+    attn: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
+    vision_chunk_mb: Annotated[int, Field(gt=0)] = Field(
+        default=1024, description="bound on the activations of one pass through the tower, in MiB"
+    )
+
+
+class MediaOptions(Strict):
+    """How images and videos are read."""
+
+    num_frames: Annotated[int, Field(gt=0)] | None = Field(default=None, description="frames, evenly spaced")
+    fps: Annotated[float, Field(gt=0)] | None = Field(default=None, description="frames per second")
+    start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds")
+    end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds")
+    max_tiles: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="most tiles of an image; 1 = one padded square"
+    )
+    video_backend: Literal["auto", "decord", "pyav"] = "auto"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MediaOptions:
+        if self.num_frames and self.fps:
+            raise ValueError("num_frames and fps exclude one another: give one of them")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError(f"start ({self.start:g} s) must lie before end ({self.end:g} s)")
+        return self
+
+
+class GenerationOptions(Strict):
+    """How the answer is decoded."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 512
+    temperature: Annotated[float, Field(ge=0)] = Field(default=0.0, description="0 = greedy")
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: int = 0
+    stop: list[str] = Field(default=[], description="strings that end the answer (not included in it)")
+    system: str | None = Field(default=None, description="system prompt; default: the template's own")
+
+
+class Config(Strict):
+    """Everything that decides an answer but the prompt and the media."""
+
+    model: ModelOptions = ModelOptions()
+    preset: str = "auto"
+    variant: Literal["paper", "authors"] | None = None
+    layout: Literal["grid", "faithful"] | None = None
+    positions: Literal["packed", "original"] | None = None
+    vision: VisionSchedule | None = None
+    llm: LLMSchedule | None = None
+    media: MediaOptions = MediaOptions()
+    generation: GenerationOptions = GenerationOptions()
+
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the configuration as canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def reduction_for(self, family: str) -> Reduction:
+        """The preset's reduction for `family` (a key such as `qwen2_vl`) with this file's overrides."""
+        preset = load_preset(self.preset)
+        base = preset.reduction
+        if preset.by_family is not None:
+            if family not in preset.by_family:
+                raise UsageError(f"preset {self.preset!r} has no schedule for {family}: name another preset")
+            base = preset.by_family[family]
+        merged = base.model_dump(exclude_unset=True)
+        for name in ("variant", "layout", "positions"):
+            if (value := getattr(self, name)) is not None:
+                merged[name] = value
+        for name in ("vision", "llm"):
+            if name not in self.model_fields_set:
+                continue
+            override = getattr(self, name)
+            merged[name] = None if override is None else _override(merged.get(name), override)
+        return validate(Reduction, merged, f"preset {self.preset!r} with its overrides")
+
+
+def _override(base: dict | None, override: Strict) -> dict:
+    """`override`'s own fields over `base`; a budget given one way replaces one given the other way."""
+    changed = override.model_dump(exclude_unset=True)
+    if isinstance(override, VisionByMedium | LLMByMedium):
+        return changed
+    base = dict(base or {})
+    if "image" in base or "video" in base:
+        return {kind: _override(stage, override) for kind, stage in base.items()}
+    for one, other in (("r", "drop"), ("drop", "r")):
+        if one in changed and other not in changed:
+            base.pop(other, None)
+    return base | changed
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def near_miss(name: str, known: list[str]) -> str:
+    """`; did you mean X?` for the closest of `known`, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _fields_at(model: type[BaseModel], path: tuple) -> list[str]:
+    """Names of the settings at `path` below `model`, for near misses."""
+    node: Any = model.model_json_schema(mode="validation")
+    definitions = node.get("$defs", {})
+
+    def members(node: dict) -> list[dict]:
+        if "$ref" in node:
+            return members(definitions[node["$ref"].rsplit("/", 1)[1]])
+        below = [*node.get("anyOf", []), *node.get("oneOf", [])]
+        return [m for part in below for m in members(part)] if below else [node]
+
+    nodes = members(node)
+    for part in path:
+        if part not in ("one", "each"):
+            nodes = [
+                m for n in nodes if part in n.get("properties", {}) for m in members(n["properties"][part])
+            ]
+    return sorted({name for n in nodes for name in n.get("properties", {})})
+
+
+def validate(model: type[M], data: Any, source: str) -> M:
+    """`data` as `model`.
+
+    Raises:
+        UsageError: one line with the first problem, where it is, and the near miss of an unknown key.
+    """
+    if not isinstance(data, dict):
+        raise UsageError(f"{source}: expected a mapping of settings, found {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        worst = error.errors()[0]
+        # the names of a union's members are pydantic's, not the user's
+        path = [p for p in worst["loc"] if p not in ("one", "each") and not re.search(r"[\[(]", str(p))]
+        where = ".".join(map(str, path))
+        if worst["type"] == "extra_forbidden":
+            name = str(worst["loc"][-1])
+            hint = near_miss(name, _fields_at(model, worst["loc"][:-1]))
+            raise UsageError(f"{source}: unknown key {where!r}{hint}") from None
+        message = worst["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        raise UsageError(f"{source}: {where + ': ' if where else ''}{message}") from None
+
+
+def read_yaml(path: Path) -> dict:
+    """A YAML file's mapping.
+
+    Raises:
+        UsageError: missing, unreadable or not a mapping; says the line.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a text file: a YAML configuration is expected") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(f"{path}{where}: not valid YAML ({problem})") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
+    return data
+
+
+@cache
+def configs_dir() -> Path:
+    """The shipped YAML: in the package when installed, beside it in a plain checkout."""
+    for base in (PACKAGE / "configs", PACKAGE.parent / "configs"):
+        if (base / "presets").is_dir():
+            return base
+    raise UsageError("the shipped configs/ folder is missing: reinstall illava")
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """Shipped YAML of one kind (`models`, `presets`, `architectures`) by name."""
+    return {path.stem: path for path in sorted((configs_dir() / kind).glob("*.yaml"))}
+
+
+def presets() -> list[str]:
+    """Names of the shipped presets."""
+    return list(shipped("presets"))
+
+
+@cache
+def load_preset(name: str) -> Preset:
+    """A shipped preset by name, or a YAML file by path."""
+    files = shipped("presets")
+    path = files.get(name) or Path(name)
+    if name not in files and path.suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f"unknown preset {name!r}{near_miss(name, list(files))} (there are: {', '.join(files)})"
+        )
+    data = read_yaml(path)
+    if "by_family" not in data:
+        data = {"description": data.get("description", ""), "reduction": data}
+    return validate(Preset, data, f"preset {name}")
+
+
+def parse_setting(text: str) -> dict:
+    """`a.b=c` as a nested mapping; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text!r}: expected name=value, for example --set llm.keep=0.5")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {text!r}: the value is not valid YAML") from None
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def deep_merge(base: dict, over: dict) -> dict:
+    """`over` on top of `base`, mapping by mapping."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = deep_merge(merged[key], value) if both else value
+    return merged
+
+
+def environment(environ: dict[str, str] | os._Environ = os.environ) -> dict:
+    """The settings of the `ILLAVA_*` variables."""
+    settings: dict = {}
+    for name, path in ENVIRONMENT.items():
+        if environ.get(name):
+            settings = deep_merge(settings, parse_setting(f"{path}={environ[name]}"))
+    return settings
+
+
+def default_model() -> str:
+    """The model of a user who named none: 7B where there is a CUDA device, else 0.5B."""
+    import torch
+
+    return "llava-onevision-7b" if torch.cuda.is_available() else "llava-onevision-0.5b"
+
+
+def resolve(
+    model: str | None = None,
+    *,
+    settings: list[str] | None = None,
+    overrides: dict | None = None,
+    environ: dict[str, str] | os._Environ = os.environ,
+) -> Config:
+    """The configuration of a run.
+
+    Args:
+        model: a name from `configs/models`, a YAML path, a checkpoint directory, a hub id or `random:NAME`.
+        settings: `a.b=c` strings (`--set`), strongest of all.
+        overrides: nested mapping of the command line's other flags.
+        environ: the environment.
+
+    Raises:
+        UsageError: unknown model, preset or key, or a value out of range.
+    """
+    over = deep_merge(environment(environ), overrides or {})
+    for setting in settings or []:
+        over = deep_merge(over, parse_setting(setting))
+    if not isinstance(over.get("model", {}), dict):
+        raise UsageError("settings: model is a group of settings: write model.id=NAME, or use --model NAME")
+    named = over.get("model", {}).pop("id", None)
+    name = model or (str(named) if named is not None else None) or default_model()
+    files = shipped("models")
+    if name in files or name.endswith((".yaml", ".yml")):
+        path = files.get(name, Path(name))
+        data = read_yaml(path)
+        # a bad key is the file's fault here, not the command line's
+        if validate(Config, data, path.name if name in files else str(path)).model.id is None:
+            raise UsageError(f"{path} names no checkpoint: set model.id to a hub id or a directory")
+    elif name.startswith("random:") or name == "tiny" or Path(name).is_dir():
+        data = {"model": {"id": name}}
+    elif Path(name).exists():
+        raise UsageError(f"model {name!r} is a file: give a YAML file, a checkpoint directory or a hub id")
+    elif name.count("/") == 1 and not name.startswith(("/", ".")):
+        data = {"model": {"id": name}}
+    else:
+        raise UsageError(
+            f"unknown model {name!r}{near_miss(name, [*files, *TOYS])} "
+            "(`illava models list` shows the names; a checkpoint directory or a hub id owner/name works too)"
+        )
+    for one, other in (("num_frames", "fps"), ("fps", "num_frames")):
+        # asking for one kind of sampling replaces the file's default of the other kind
+        asked = over.get("media")
+        if isinstance(asked, dict) and one in asked and other not in asked:
+            data = deep_merge(data, {"media": {other: None}})
+    config = validate(Config, deep_merge(data, over), "settings")
+    load_preset(config.preset)
+    return config

@@ -1,0 +1,35 @@
+"""The expected failures: each is one line that says what is wrong and what to do, and an exit code.
+
+Everything that a user can cause or mend is raised as an `IllavaError`; any other exception is a bug
+and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class IllavaError(Exception):
+    """An expected failure. `str(error)` is the one line shown to the user."""
+
+    exit_code = 1
+
+
+class MediaError(IllavaError):
+    """An image or a video that is missing, broken, too large or empty."""
+
+
+class ModelError(IllavaError):
+    """A checkpoint that cannot be loaded, or a device that is not there."""
+
+
+class ContextError(IllavaError):
+    """A prompt that does not fit into the model's context."""
+
+
+class OutputError(IllavaError):
+    """A result that could not be written (disk full, broken path)."""
+
+
+class UsageError(IllavaError):
+    """A bad flag, key, preset, model name, prompt or schedule."""
+
+    exit_code = 2
