@@ -1,0 +1,104 @@
+"""From a question and its media to pieces: runs of token ids, and media in their places."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from illava_cli.errors import UsageError
+from illava_cli.models.family import Family
+
+MARKER = re.compile(r"<(image|video)>")
+SENTINEL = "\x00answer\x00"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of a medium: the `index`-th of its kind in this turn."""
+
+    kind: str
+    index: int
+
+
+Piece = list[int] | Slot
+
+
+def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
+    """A user's turn as the chat template wants it.
+
+    `<image>` and `<video>` in the prompt place media; those without a marker come first.
+
+    Raises:
+        UsageError: more markers than media.
+    """
+    content = []
+    for kind, count in (("image", images), ("video", videos)):
+        marked = sum(match.group(1) == kind for match in MARKER.finditer(prompt))
+        if marked > count:
+            raise UsageError(
+                f"the prompt has {marked} <{kind}> and there {_are(count, kind)}: "
+                f"give one --{kind} for each <{kind}>"
+            )
+        content += [{"type": kind}] * (count - marked)
+    text = MARKER.sub(lambda match: family.markers[match.group(1)], prompt)
+    return {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+
+
+def _are(count: int, kind: str) -> str:
+    return f"is {count} {kind}" if count == 1 else f"are {count} {kind}s"
+
+
+def system_message(text: str) -> dict:
+    """A system prompt as the chat template wants it."""
+    return {"role": "system", "content": [{"type": "text", "text": text}]}
+
+
+def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
+    """The pieces of a conversation's first turn, up to where the answer begins."""
+    messages = [*([system_message(system)] if system is not None else []), user]
+    text = family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return _pieces(family, family.tokenizer(text)["input_ids"], images, videos)
+
+
+def later_turn(family: Family, user: dict, last_token: int | None, images: int, videos: int) -> list[Piece]:
+    """What a later turn adds to the conversation so far: the end of the last answer, and the question.
+
+    Args:
+        last_token: the last answer's last token; an end token there is not repeated.
+    """
+    # whatever the template writes behind an answer, it writes behind this one
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": SENTINEL}]},
+        user,
+    ]
+    text = family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = family.tokenizer(text.split(SENTINEL, 1)[1], add_special_tokens=False)["input_ids"]
+    if last_token is not None and ids and ids[0] == last_token:
+        ids = ids[1:]
+    return _pieces(family, ids, images, videos)
+
+
+def _pieces(family: Family, ids: list[int], images: int, videos: int) -> list[Piece]:
+    """Token ids cut at the placeholders."""
+    pieces: list[Piece] = []
+    run: list[int] = []
+    seen = {"image": 0, "video": 0}
+    for token in ids:
+        kind = family.placeholder_ids.get(token)
+        if kind is None:
+            run.append(token)
+            continue
+        if run:
+            pieces.append(run)
+            run = []
+        pieces.append(Slot(kind, seen[kind]))
+        seen[kind] += 1
+    if run:
+        pieces.append(run)
+    if (seen["image"], seen["video"]) != (images, videos):
+        raise UsageError(
+            f"the prompt places {seen['image']} images and {seen['video']} videos, given were {images} and "
+            f"{videos}: write <image> or <video> where they belong, and leave other placeholder tokens out"
+        )
+    return pieces

@@ -1,0 +1,112 @@
+"""The answer to one question, and its JSON record: the contract with every script that reads us."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MediaRecord:
+    """What was really read: size after orientation, and the indices of a video's frames."""
+
+    source: str
+    kind: str
+    width: int
+    height: int
+    frames: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class VisualUsage:
+    """Visual tokens at each stage; row newlines are counted apart.
+
+    `patches` enter the vision tower and `vision_kept` leave it (for Qwen2-VL both before its 2x2
+    merger), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer.
+    """
+
+    patches: int = 0
+    vision_kept: int = 0
+    llm_in: int = 0
+    llm_kept: int = 0
+    newlines_in: int = 0
+    newlines_kept: int = 0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens: the prompt's as they enter the decoder (visual ones included), and the answer's."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    visual: VisualUsage = VisualUsage()
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds. `ttft_s` runs from the question to its first token, reading of media included."""
+
+    load_s: float = 0.0
+    media_s: float = 0.0
+    vision_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    ttft_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer. `record()` is its JSON form; `trace` holds the merges where they were asked for."""
+
+    text: str
+    finish_reason: str | None
+    model: str
+    preset: str
+    seed: int
+    config_hash: str
+    media: tuple[MediaRecord, ...] = ()
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+    peak_bytes: int = 0
+    id: str = ""
+    token_ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    trace: Any = None
+    logits: Any = None  # (vocabulary,) of the first token, where they were asked for
+
+    def record(self) -> dict[str, Any]:
+        """The record of one answer, ready for `json.dumps`."""
+        record = {
+            "id": self.id,
+            "status": "ok",
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "error": None,
+            "model": self.model,
+            "preset": self.preset,
+            "seed": self.seed,
+            "config_hash": self.config_hash,
+            "media": [asdict(m) for m in self.media],
+            "usage": asdict(self.usage),
+            "timings": {name: round(value, 4) for name, value in asdict(self.timings).items()},
+            "memory": {"peak_bytes": self.peak_bytes},
+        }
+        for medium in record["media"]:
+            if medium["kind"] == "image":
+                del medium["frames"]
+        if self.notes:
+            record["notes"] = list(self.notes)
+        return record
+
+
+def error_record(error: BaseException, *, id: str = "", model: str = "", preset: str = "") -> dict[str, Any]:
+    """The record of a question that failed."""
+    return {
+        "id": id,
+        "status": "error",
+        "text": "",
+        "finish_reason": None,
+        "error": {"type": type(error).__name__, "message": str(error)},
+        "model": model,
+        "preset": preset,
+    }

@@ -1,0 +1,579 @@
+"""A loaded model and its conversations: media and prompts in, `Generation`s out."""
+
+from __future__ import annotations
+
+import queue
+import resource
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor
+
+from illava_cli.config import (
+    Config,
+    GenerationOptions,
+    LLMStage,
+    MediaOptions,
+    Reduction,
+    deep_merge,
+    parse_setting,
+    resolve,
+    validate,
+)
+from illava_cli.engine import prompt as prompts
+from illava_cli.engine.batching import Row, assemble
+from illava_cli.engine.prompt import Slot
+from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage
+from illava_cli.engine.stream import RowText, Watcher
+from illava_cli.errors import ContextError, ModelError, UsageError
+from illava_cli.media import read_image, read_video
+from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache
+from illava_cli.models.family import Family, Features, Pixels
+from illava_cli.models.loading import load_family
+
+OFF = Reduction()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question of a batch."""
+
+    prompt: str
+    images: Sequence[Any] = ()
+    videos: Sequence[Any] = ()
+    system: str | None = None
+    id: str = ""
+
+
+@dataclass
+class _Prepared:
+    """A question whose media are read."""
+
+    request: Request
+    pixels: list[tuple[Slot, Pixels]]
+    media: list[MediaRecord]
+    seconds: float
+
+
+@dataclass
+class _Turn:
+    """A question on its way through the model."""
+
+    prepared: _Prepared
+    parts: list = field(default_factory=list)
+    features: list[Features] = field(default_factory=list)
+    prompt_tokens: int = 0
+
+
+class _FirstLogits(LogitsProcessor):
+    """Keeps the first token's logits (B, vocabulary), as the model gave them."""
+
+    def __init__(self):
+        self.logits: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.logits is None:
+            self.logits = scores.detach().cpu().clone()
+        return scores
+
+
+def load(model: str | None = None, *, config: Config | None = None, **settings: Any) -> Session:
+    """Load a model.
+
+    Args:
+        model: a name from `illava models list`, a YAML path, a checkpoint directory, a hub id or
+            `random:NAME`; the default is `$ILLAVA_MODEL`, else a LLaVA-OneVision that fits the machine.
+        config: a whole configuration instead.
+        settings: `preset`, `variant`, `layout`, `positions`, `vision`, `llm`, or any field of the groups
+            model, media and generation by its own name (`device="cuda"`, `num_frames=8`, `max_tokens=64`).
+
+    Raises:
+        UsageError, ModelError: as the command line would say it.
+    """
+    return Session(config or resolve(model, overrides=_grouped(settings)))
+
+
+def _grouped(settings: dict[str, Any]) -> dict:
+    """Flat keyword settings under the groups that they belong to."""
+    groups = {"model": Config().model, "media": MediaOptions(), "generation": GenerationOptions()}
+    nested: dict = {}
+    for name, value in settings.items():
+        owner = next((g for g, options in groups.items() if name in type(options).model_fields), None)
+        nested = deep_merge(nested, {owner: {name: value}} if owner else {name: value})
+    return nested
+
+
+class Session:
+    """A loaded model with its schedule; answers questions, alone, in batches and in chats."""
+
+    def __init__(self, config: Config, on_note: Callable[[str], None] = lambda text: None):
+        """
+        Args:
+            config: from `illava_cli.config.resolve`.
+            on_note: takes one-line messages for a person (a download, a schedule left out).
+        """
+        started = time.perf_counter()
+        self.config = config
+        self.on_note = on_note
+        self.family: Family = load_family(config, on_note)
+        self.model = self.family.model
+        self.reduction = self._reduction()
+        self.family.check(self.reduction)
+        self.merging = True
+        self._leading_kind: str | None = None
+        self._lock = threading.Lock()
+        self.load_seconds = time.perf_counter() - started
+
+    # --- what a session is ----------------------------------------------------------------------
+
+    def _reduction(self) -> Reduction:
+        key = self.family.auto_key() if self.config.preset == "auto" else self.family.key
+        return self.config.reduction_for(key)
+
+    def update(self, settings: Sequence[str]) -> None:
+        """Change `generation.*` or `media.*` settings (`name=value`) of a running session.
+
+        Raises:
+            UsageError: an unknown key, a bad value, or one that needs the model loaded again.
+        """
+        data = self.config.model_dump(exclude_unset=True)
+        for setting in settings:
+            change = parse_setting(setting)
+            group = next(iter(change))
+            if group not in ("generation", "media"):
+                owners = {"generation": GenerationOptions, "media": MediaOptions}
+                owner = next((g for g, o in owners.items() if group in o.model_fields), None)
+                if owner is None:
+                    raise UsageError(
+                        f"{setting.partition('=')[0]} is fixed for this session: start again with "
+                        f"--set {setting} (here: generation.* and media.*)"
+                    )
+                change = {owner: change}
+            data = deep_merge(data, change)
+        self.config = validate(Config, data, "settings")
+
+    def describe(self) -> dict[str, Any]:
+        """What was loaded, for people and logs."""
+        attention = self.model.config.text_config._attn_implementation
+        return {
+            "model": self.config.model.id,
+            "family": self.family.key,
+            "device": str(self.family.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attn": attention,
+            "preset": self.config.preset,
+            "merging": self.merging,
+            "reduction": self.reduction.model_dump(mode="json", exclude_none=True),
+            "context": self.context_length,
+        }
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the decoder was made for."""
+        return self.family.text_config.max_position_embeddings
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        prompt: str,
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        *,
+        system: str | None = None,
+        on_text: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
+        id: str = "",
+        trace: bool = False,
+        logits: bool = False,
+    ) -> Generation:
+        """Answer one question.
+
+        Args:
+            prompt: the question; `<image>` and `<video>` in it place the media, else these come first.
+            images: paths, URLs, `-`, bytes, PIL images or (H, W, 3) uint8 arrays.
+            videos: paths, URLs, `-`, bytes, (T, H, W, 3) uint8 arrays or lists of PIL images.
+            on_text: called with each new piece of the answer.
+            cancel: set it to stop the answer early.
+            trace: keep the merges of tower and decoder in `Generation.trace`.
+            logits: keep the first token's logits in `Generation.logits`.
+        """
+        options = {"on_text": on_text, "cancel": cancel, "id": id, "trace": trace, "logits": logits}
+        return self.chat(system).ask(prompt, images, videos, **options)
+
+    def ask_batch(self, requests: Sequence[Request | dict], *, logits: bool = False) -> list[Generation]:
+        """Answer several questions in one batch; each as it would be answered alone."""
+        made = [r if isinstance(r, Request) else Request(**r) for r in requests]
+        if not made:
+            return []
+        prepared = [self._prepare(r) for r in made]
+        turns = [_Turn(p) for p in prepared]
+        for turn in turns:
+            request = turn.prepared.request
+            system = request.system if request.system is not None else self.config.generation.system
+            user = prompts.user_message(self.family, request.prompt, len(request.images), len(request.videos))
+            turn.parts = prompts.first_turn(
+                self.family, user, system, len(request.images), len(request.videos)
+            )
+        generations, _ = self._answer(turns, self._new_cache(), [0] * len(turns), logits=logits)
+        return generations
+
+    def chat(self, system: str | None = None) -> Chat:
+        """A conversation that goes on from its KV cache."""
+        return Chat(self, system)
+
+    # --- the way of a question ---------------------------------------------------------------
+
+    def _new_cache(self) -> MergeCache:
+        return MergeCache(self.family.text_config)
+
+    def _prepare(self, request: Request) -> _Prepared:
+        """Read and preprocess a question's media."""
+        started = time.perf_counter()
+        options = self.config.media
+        pixels, media = [], []
+        for index, source in enumerate(request.images):
+            image = read_image(source)
+            alone = len(request.images) == 1
+            pixels.append((Slot("image", index), self.family.prepare_image(image.image, options, alone)))
+            media.append(MediaRecord(image.source, "image", image.width, image.height))
+        for index, source in enumerate(request.videos):
+            video = read_video(
+                source,
+                num_frames=options.num_frames if options.num_frames or options.fps else 32,
+                fps=options.fps,
+                start=options.start,
+                end=options.end,
+                backend=options.video_backend,
+                transform=self.family.resize_frame,
+            )
+            pixels.append((Slot("video", index), self.family.prepare_video(video.frames)))
+            media.append(MediaRecord(video.source, "video", video.width, video.height, list(video.indices)))
+        return _Prepared(request, pixels, media, time.perf_counter() - started)
+
+    def _schedule(self, turns: list[_Turn], notes: list[str]) -> tuple[Reduction, LLMStage | None, dict]:
+        """The reduction of this pass; the decoder's part is fixed by the session's first media."""
+        kinds = {slot.kind for turn in turns for slot, _ in turn.prepared.pixels}
+        if not kinds:
+            return OFF, None, {}
+        if self._leading_kind is None:
+            self._leading_kind = "image" if "image" in kinds else "video"
+        if not self.merging:
+            return OFF, None, {}
+        stage = self.family.llm_stage(self.reduction, self._leading_kind)
+        return self.reduction, stage, self.family.merge_points(self.reduction, self._leading_kind)
+
+    @torch.inference_mode()
+    def _answer(
+        self,
+        turns: list[_Turn],
+        cache: MergeCache,
+        starts: list[int],
+        *,
+        pending: list[int] | None = None,
+        on_text: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
+        trace: bool = False,
+        logits: bool = False,
+    ) -> tuple[list[Generation], Watcher]:
+        """One pass for all `turns`; `pending` is a generated token that is not in the cache yet."""
+        clock = time.perf_counter()
+        notes: list[str] = []
+        device = self.family.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        reduction, stage, merge_points = self._schedule(turns, notes)
+
+        every = [pixels for turn in turns for _, pixels in turn.prepared.pixels]
+        features = iter(self.family.encode(every, reduction) if every else [])
+        rows = []
+        for turn, start in zip(turns, starts, strict=True):
+            by_slot = {slot: next(features) for slot, _ in turn.prepared.pixels}
+            turn.features = list(by_slot.values())
+            parts = [by_slot[p] if isinstance(p, Slot) else p for p in turn.parts]
+            if pending:
+                parts = [pending, *parts]
+            turn.prompt_tokens = sum(len(p) if isinstance(p, list) else len(p.embeds) for p in parts)
+            rows.append(Row(parts, start))
+        _synchronize(device)
+        vision_done = time.perf_counter()
+
+        packed = (reduction.positions or ("packed" if reduction.layout == "grid" else "original")) == "packed"
+        traced: list | None = [] if trace else None
+        embeds, prefill = assemble(
+            self.family,
+            rows,
+            merge_points,
+            packed=packed and self.family.rope_axes == 1,
+            scope=stage.scope if stage else "medium",
+            trace=traced,
+        )
+        limit = self._token_limit(cache, embeds.shape[1], max(prefill.next_position), notes)
+        options = self.config.generation
+        texts = [
+            RowText(self.family.tokenizer, options.stop, on_text if len(turns) == 1 else None) for _ in turns
+        ]
+        watcher = Watcher(texts, self._end_ids(), cancel)
+        cache.expect(prefill)
+        first_logits = _FirstLogits()
+        processors = [first_logits] if logits else []
+        self._generate(embeds, prefill.padding, cache, watcher, processors, options, limit)
+        _synchronize(device)
+        finished = time.perf_counter()
+
+        first = watcher.first_token_at or finished
+        timings = Timings(
+            load_s=self.load_seconds,
+            media_s=sum(t.prepared.seconds for t in turns),
+            vision_s=vision_done - clock,
+            prefill_s=first - vision_done,
+            decode_s=finished - first,
+            ttft_s=first - clock + sum(t.prepared.seconds for t in turns),
+        )
+        kept = _kept_counts(cache.kinds, len(turns))
+        generations = [
+            self._generation(turn, index, watcher, timings, kept[index], notes, traced)
+            for index, turn in enumerate(turns)
+        ]
+        if logits:
+            pairs = zip(generations, first_logits.logits, strict=True)
+            generations = [replace(generation, logits=row) for generation, row in pairs]
+        return generations, watcher
+
+    def _token_limit(self, cache: MergeCache, tokens: int, next_position: int, notes: list[str]) -> int:
+        """How many tokens the answer may have.
+
+        Raises:
+            ContextError: the prompt alone does not fit.
+        """
+        used = max(cache.get_seq_length() + tokens, next_position)
+        room = self.context_length - used
+        if room < 1:
+            raise ContextError(
+                f"the prompt has {used} tokens, the model's context is {self.context_length}: "
+                "use fewer frames (--num-frames), fewer tiles (--max-tiles), fewer images or a shorter text"
+            )
+        asked = self.config.generation.max_tokens
+        if room < asked:
+            notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
+        return min(room, asked)
+
+    def _end_ids(self) -> set[int]:
+        end = self.model.generation_config.eos_token_id
+        return set(end if isinstance(end, list) else [] if end is None else [end])
+
+    def _generate(
+        self,
+        embeds: Tensor,
+        padding: list[int],
+        cache: MergeCache,
+        watcher: Watcher,
+        processors: list[LogitsProcessor],
+        options: GenerationOptions,
+        limit: int,
+    ) -> None:
+        """`transformers`' generate over new embeddings (B, T, C), behind what the cache holds."""
+        past = cache.get_seq_length()
+        batch, tokens, width = embeds.shape
+        if past:
+            # generate wants the whole width and looks only at what is behind the cache
+            embeds = torch.cat([embeds.new_zeros(batch, past, width), embeds], dim=1)
+        mask = torch.ones(batch, past + tokens, dtype=torch.long, device=embeds.device)
+        for row, left in enumerate(padding):
+            mask[row, past : past + left] = 0
+        sampled = options.temperature > 0
+        settings = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if sampled else {}
+        end = self.model.generation_config.eos_token_id
+        first_end = end[0] if isinstance(end, list) else end
+        generation = GenerationConfig(
+            max_new_tokens=limit,
+            do_sample=sampled,
+            eos_token_id=end,
+            pad_token_id=first_end if first_end is not None else 0,
+            use_cache=True,
+            **settings,
+        )
+        devices = [embeds.device] if embeds.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(options.seed)
+            try:
+                self.model.generate(
+                    inputs_embeds=embeds,
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    generation_config=generation,
+                    logits_processor=processors,
+                    stopping_criteria=[watcher],
+                )
+            except torch.OutOfMemoryError:
+                raise ModelError(
+                    "out of memory: use fewer frames or tiles, a preset that merges more, or --dtype bfloat16"
+                ) from None
+
+    def _generation(
+        self,
+        turn: _Turn,
+        index: int,
+        watcher: Watcher,
+        timings: Timings,
+        kept: tuple[int, int],
+        notes: list[str],
+        decoder_trace: list | None,
+    ) -> Generation:
+        tokens = watcher.tokens[index]
+        row = watcher.rows[index]
+        text = row.finish(self.family.tokenizer.decode(tokens, skip_special_tokens=True))
+        ended = row.stopped or (bool(tokens) and tokens[-1] in self._end_ids())
+        features = turn.features
+        visual = VisualUsage(
+            patches=sum(f.patches for f in features),
+            vision_kept=sum(f.vision_kept for f in features),
+            llm_in=sum(f.visual for f in features),
+            llm_kept=kept[0],
+            newlines_in=sum(f.newlines for f in features),
+            newlines_kept=kept[1],
+        )
+        trace = None
+        if decoder_trace is not None:
+            trace = {"vision": [f.merges for f in features], "llm": decoder_trace}
+        return Generation(
+            text=text,
+            finish_reason="stop" if ended else "length",
+            model=str(self.config.model.id),
+            preset=self.config.preset,
+            seed=self.config.generation.seed,
+            config_hash=self.config.hash(),
+            media=tuple(turn.prepared.media),
+            usage=Usage(turn.prompt_tokens, len(tokens), visual),
+            timings=timings,
+            peak_bytes=_peak_bytes(self.family.device),
+            id=turn.prepared.request.id or uuid.uuid4().hex[:12],
+            token_ids=tuple(tokens),
+            notes=tuple(notes),
+            trace=trace,
+        )
+
+
+class Chat:
+    """A conversation. Media are merged once, in the turn in which they arrive."""
+
+    def __init__(self, session: Session, system: str | None = None):
+        self.session = session
+        self.system = system if system is not None else session.config.generation.system
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the conversation, not the model."""
+        self.messages: list[dict[str, Any]] = []
+        self.cache = self.session._new_cache()
+        self._pending: list[int] = []
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens in the first layer's cache."""
+        return self.cache.get_seq_length()
+
+    def ask(
+        self,
+        prompt: str,
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        *,
+        on_text: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
+        id: str = "",
+        trace: bool = False,
+        logits: bool = False,
+    ) -> Generation:
+        """The next turn; arguments as for `Session.ask`."""
+        session = self.session
+        request = Request(prompt, tuple(images), tuple(videos), self.system, id)
+        user = prompts.user_message(session.family, prompt, len(images), len(videos))
+        if self.messages:
+            last = self._pending[-1] if self._pending else None
+            parts = prompts.later_turn(session.family, user, last, len(images), len(videos))
+        else:
+            parts = prompts.first_turn(session.family, user, self.system, len(images), len(videos))
+
+        def answer() -> tuple[list[Generation], Watcher]:
+            turn = _Turn(session._prepare(request), parts)
+            start = int(self.cache.next_position) if self.cache.next_position is not None else 0
+            return session._answer(
+                [turn],
+                self.cache,
+                [start],
+                pending=self._pending,
+                on_text=on_text,
+                cancel=cancel,
+                trace=trace,
+                logits=logits,
+            )
+
+        with session._lock:
+            generations, watcher = _in_thread(answer, cancel) if on_text or cancel else answer()
+        # the last token was chosen but never fed back: it opens the next turn
+        self._pending = watcher.tokens[0][-1:]
+        sources = [[m.source for m in generations[0].media if m.kind == kind] for kind in ("image", "video")]
+        self.messages += [
+            {"role": "user", "content": prompt, "images": sources[0], "videos": sources[1]},
+            {"role": "assistant", "content": generations[0].text, "images": [], "videos": []},
+        ]
+        return generations[0]
+
+
+def _in_thread(work: Callable[[], Any], cancel: threading.Event | None) -> Any:
+    """Run `work` beside the caller's thread, which stays open to Ctrl-C; an interrupt cancels the work."""
+    done: queue.Queue = queue.Queue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    thread = threading.Thread(target=run, name="illava-generate", daemon=True)
+    thread.start()
+    interrupted = False
+    while True:
+        try:
+            result, error = done.get(timeout=0.1)
+            break
+        except queue.Empty:
+            continue
+        except KeyboardInterrupt:
+            if cancel is None or interrupted:
+                raise
+            interrupted = True
+            cancel.set()
+    thread.join()
+    if error is not None:
+        raise error
+    return result
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _kept_counts(kinds: Tensor | None, rows: int) -> list[tuple[int, int]]:
+    """Image tokens and newlines that are left in the deepest cache, per row."""
+    if kinds is None:
+        return [(0, 0)] * rows
+    return [((row == VISUAL).sum().item(), (row == NEWLINE).sum().item()) for row in kinds.cpu()]
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """The most memory in use: the GPU's since the question began, else the process's so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+__all__ = ["Chat", "Request", "Session", "load"]

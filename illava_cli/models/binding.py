@@ -1,0 +1,23 @@
+"""Giving one module instance another forward, without touching its class.
+
+A subclass or a changed `__class__` breaks loading and accelerate's hooks (weights stay random, the
+hook calls the old forward); an instance's forward breaks neither.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+
+from torch import nn
+
+
+def stock_forward(module: nn.Module) -> Callable:
+    """The forward that `bind` would replace; under accelerate.s hook if there is one."""
+    return module._old_forward if hasattr(module, "_hf_hook") else module.forward
+
+
+def bind(module: nn.Module, forward: Callable) -> None:
+    """Let `forward(module, ...)` run where `module(...)` is called, inside accelerate's hook if any."""
+    name = "_old_forward" if hasattr(module, "_hf_hook") else "forward"
+    setattr(module, name, types.MethodType(forward, module))

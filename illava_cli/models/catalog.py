@@ -1,0 +1,134 @@
+"""Finding a checkpoint: a directory, a hub id (downloaded when needed) or a random architecture."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from illava_cli.config import Config, near_miss, read_yaml, shipped
+from illava_cli.errors import ModelError, UsageError
+
+RANDOM = "random:"
+OFFLINE_HINT = "try -m random:llava-onevision-toy (no download, random text), or name a local checkpoint"
+PATTERNS = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]
+
+
+def architecture(name: str) -> dict:
+    """The shipped architecture `name`: `family`, `config` and `description`.
+
+    Raises:
+        UsageError: there is none; names the near miss.
+    """
+    files = shipped("architectures")
+    if name not in files:
+        hint = near_miss(name, list(files))
+        raise UsageError(f"unknown architecture random:{name}{hint} (there are: {', '.join(files)})")
+    return read_yaml(files[name])
+
+
+def family_of(config: Config) -> str:
+    """The family of a configuration's model, as far as it is known without a download.
+
+    Raises:
+        ModelError: a hub id whose config.json is not on this machine.
+    """
+    name = config.model.id
+    if name.startswith(RANDOM):
+        return architecture(name.removeprefix(RANDOM))["family"]
+    if Path(name).is_dir():
+        return model_type(Path(name))
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "config.json", revision=config.model.revision)
+    if not isinstance(path, str):
+        raise ModelError(f"{name} is not on this machine yet: its family is known after the first run")
+    return model_type(Path(path).parent)
+
+
+def model_type(folder: Path) -> str:
+    """`model_type` of a checkpoint's config.json."""
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["model_type"]
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no config.json: it is not a checkpoint directory") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{path} cannot be read as a model configuration: download it again") from None
+
+
+def complete(folder: Path) -> bool:
+    """Whether a snapshot has its configuration and all its weights."""
+    index = folder / "model.safetensors.index.json"
+    if not (folder / "config.json").exists():
+        return False
+    if index.exists():
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        return all((folder / shard).exists() for shard in shards)
+    return (folder / "model.safetensors").exists()
+
+
+def checkpoint_folder(name: str, revision: str | None, note: Callable[[str], None]) -> Path:
+    """The local folder of a checkpoint; a download is announced with its size.
+
+    Raises:
+        ModelError: offline, or the download failed.
+        UsageError: no such checkpoint on the hub.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        folder = Path(
+            snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=True)
+        )
+        if complete(folder):
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+        wanted = [f for f in files if f.rfilename.endswith(tuple(p[1:] for p in PATTERNS))]
+        size = sum(f.size or 0 for f in wanted)
+        note(f"downloading {name} ({size / 1e9:.1f} GB) to {cache_folder()}")
+        return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
+    except GatedRepoError:
+        raise ModelError(f"{name} is gated: accept its terms on the hub and run `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise UsageError(f"{name} has no revision {revision!r} on the hub") from None
+    except RepositoryNotFoundError:
+        raise UsageError(f"no model {name!r} on the hub (or it is private: run `hf auth login`)") from None
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        reason = "offline mode is set" if os.environ.get("HF_HUB_OFFLINE") else _first_line(error)
+        raise ModelError(f"cannot download {name} ({reason}): {OFFLINE_HINT}") from None
+    except Exception as error:
+        # the hub client's HTTP library has errors of its own, which share no base with ours
+        if type(error).__module__.partition(".")[0] in (
+            "httpx",
+            "httpx2",
+            "httpcore",
+            "httpcore2",
+            "requests",
+        ):
+            raise ModelError(f"cannot download {name} (no connection to the hub): {OFFLINE_HINT}") from None
+        raise
+
+
+def cache_folder() -> str:
+    """Where the hub client keeps its downloads."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return HF_HUB_CACHE
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

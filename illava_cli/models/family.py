@@ -1,0 +1,353 @@
+"""What the engine asks of a model family, and what all families share.
+
+A family turns media into segments of pixels, runs them through its tower with the merge points, and
+lays the survivors out as decoder tokens with their places in the unmerged sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from illava_cli.config import (
+    LLMByMedium,
+    LLMStage,
+    MediaOptions,
+    Reduction,
+    VisionByMedium,
+    VisionStage,
+    near_miss,
+)
+from illava_cli.errors import UsageError
+from illava_cli.models.cache import MergePoint
+from illava_cli.models.vision import TowerState
+from illava_cli.reduction import METHODS, Merge
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A preprocessed medium: `segments` of equal shape, their pixels made when they are needed.
+
+    Args:
+        kind: `image` or `video`.
+        segments: tiles, frames or temporal groups that go through the tower.
+        tokens: tower tokens of a segment (patches, or 2x2 groups).
+        shape: segments of the same shape may share a pass through the tower.
+        pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
+        geometry: the family's own.
+    """
+
+    kind: str
+    segments: int
+    tokens: int
+    shape: tuple[int, ...]
+    pixel_values: Callable[[int, int], Tensor]
+    geometry: Any
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """What leaves the tower and the projector: M tokens of each of B segments."""
+
+    features: Tensor  # (B, M, C) of the decoder's width
+    place: Tensor  # (B, M) place in the segment
+    padding: Tensor | None  # (B, M)
+    scores: Tensor | None  # (B, M) attention received at the last merge layer
+    merges: dict[int, Merge] = field(default_factory=dict)
+
+    def rows(self, start: int, stop: int) -> Survivors:
+        """The segments from `start` to `stop`."""
+        cut = slice(start, stop)
+        merges = {k: Merge(m.slot[cut], m.weight[cut], m.anchor[cut]) for k, m in self.merges.items()}
+        padding = None if self.padding is None else self.padding[cut]
+        scores = None if self.scores is None else self.scores[cut]
+        return Survivors(self.features[cut], self.place[cut], padding, scores, merges)
+
+    @staticmethod
+    def cat(parts: Sequence[Survivors]) -> Survivors:
+        """Chunks of one pass, put together again."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def joined(name: str) -> Tensor | None:
+            values = [getattr(p, name) for p in parts]
+            return None if values[0] is None else torch.cat(values)
+
+        merges = {
+            layer: Merge(
+                *(
+                    torch.cat([getattr(p.merges[layer], n) for p in parts])
+                    for n in ("slot", "weight", "anchor")
+                )
+            )
+            for layer in parts[0].merges
+        }
+        return Survivors(joined("features"), joined("place"), joined("padding"), joined("scores"), merges)
+
+
+@dataclass(frozen=True)
+class Features:
+    """A medium as decoder tokens.
+
+    Args:
+        embeds: (T, C) image tokens and newlines in their order.
+        kinds: (T,) `VISUAL` or `NEWLINE`.
+        rankable: (T,) True for tokens that may merge in the decoder.
+        candidates: how many of them there are.
+        place: (T,) place of each token in the medium's unmerged sequence.
+        length: unmerged length; `grid` of Qwen2-VL: (t, h, w) in patches.
+        patches, vision_kept, visual, newlines: counts for the record.
+    """
+
+    embeds: Tensor
+    kinds: Tensor
+    rankable: Tensor
+    candidates: int
+    place: Tensor
+    length: int
+    patches: int
+    vision_kept: int
+    visual: int
+    newlines: int
+    grid: tuple[int, int, int] | None = None
+    merges: dict[int, Merge] = field(default_factory=dict)
+
+
+class Family(ABC):
+    """One model family around a loaded `transformers` model."""
+
+    key: str
+    rope_axes = 1
+    markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>` are written in this family's prompts
+    patches_per_token = 1
+
+    def __init__(self, model: nn.Module, tokenizer, image_processor, video_settings: dict, chunk_bytes: int):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.video_settings = video_settings
+        self.chunk_bytes = chunk_bytes
+        self.text_model = model.model.language_model
+        self.text_config = model.config.text_config
+        self.prepare()
+
+    # --- what a family says -----------------------------------------------------------------
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Bind the loops to the loaded model."""
+
+    @property
+    @abstractmethod
+    def tower_layers(self) -> int:
+        """Tower layers that are run."""
+
+    @property
+    @abstractmethod
+    def placeholder_ids(self) -> dict[int, str]:
+        """Token id of a placeholder -> kind of its medium."""
+
+    @abstractmethod
+    def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
+        """Preprocess an RGB image; `alone`: it is the only image of its turn."""
+
+    @abstractmethod
+    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
+        """A frame (H, W, 3) uint8 at the size the tower wants, uint8."""
+
+    @abstractmethod
+    def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
+        """Preprocess frames from `resize_frame`."""
+
+    @abstractmethod
+    def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
+        """Tokens removed at each tower layer from a segment of `tokens`, checked."""
+
+    @abstractmethod
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
+        """A chunk of segments through tower and projector -> (B, M, C)."""
+
+    @abstractmethod
+    def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+        """The survivors of one medium as decoder tokens."""
+
+    @abstractmethod
+    def bytes_per_token(self) -> int:
+        """Activations of the tower per token, roughly."""
+
+    def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
+        """(segments, tokens) image padding that leaves first; None where none does."""
+        return None
+
+    def auto_key(self) -> str:
+        """The entry of `auto` that fits this model."""
+        return self.key
+
+    def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
+        """Position ids of an unmerged chunk: (1, length), or (3, length) for M-RoPE.
+
+        Args:
+            media: where each medium starts in the chunk, in order.
+        """
+        return torch.arange(length)[None]
+
+    # --- shared -------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
+
+    def vision_stage(self, reduction: Reduction, kind: str) -> VisionStage | None:
+        """The tower's schedule for a kind of medium."""
+        stage = reduction.vision
+        return getattr(stage, kind) if isinstance(stage, VisionByMedium) else stage
+
+    def llm_stage(self, reduction: Reduction, kind: str) -> LLMStage | None:
+        """The decoder's part of a reduction for a kind of medium."""
+        stage = reduction.llm
+        return getattr(stage, kind) if isinstance(stage, LLMByMedium) else stage
+
+    def merge_points(self, reduction: Reduction, kind: str) -> dict[int, MergePoint]:
+        """The decoder's schedule, for a session whose leading medium is `kind`."""
+        stage = self.llm_stage(reduction, kind)
+        return {} if stage is None else self._llm_points(stage, reduction.variant)
+
+    def _llm_points(self, stage: LLMStage, variant: str) -> dict[int, MergePoint]:
+        known_method(stage.method, "llm")
+        layers = self.text_config.num_hidden_layers
+        keep = per_layer(stage.keep, stage.layers, "llm.keep")
+        for layer in stage.layers:
+            if not 1 <= layer < layers:
+                raise UsageError(
+                    f"llm.layers: {layer} is out of range: tokens merge before layers 1 to {layers - 1}"
+                )
+        if variant == "authors" and stage.queries not in (None, "last"):
+            raise UsageError("llm.queries: variant 'authors' ranks by the last token: set queries: last")
+        queries = stage.queries or ("last" if variant == "authors" else "visual-literal")
+        if any(k <= 0 for k in keep):
+            raise UsageError("llm.keep: must be more than 0: at least one token has to stay")
+        return {
+            layer: MergePoint(k, stage.method, queries)
+            for layer, k in zip(stage.layers, keep, strict=True)
+            if k < 1
+        }
+
+    def check(self, reduction: Reduction) -> None:
+        """Refuse a schedule that this model cannot run, before anything is computed."""
+        for kind in ("image", "video"):
+            stage = self.vision_stage(reduction, kind)
+            if stage is not None:
+                self.check_vision(stage, reduction)
+            self.merge_points(reduction, kind)
+
+    def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
+        """Layers and method of a tower schedule."""
+        known_method(stage.method, "vision")
+        for layer in stage.layers:
+            if layer >= self.tower_layers:
+                raise UsageError(
+                    f"vision.layers: {layer} is out of range: "
+                    f"the tower runs layers 0 to {self.tower_layers - 1}"
+                )
+
+    @torch.inference_mode()
+    def encode(self, media: Sequence[Pixels], reduction: Reduction) -> list[Features]:
+        """Media through tower, projector and layout. Segments of one shape share passes.
+
+        The passes are bounded in memory, so that a longer video does not need more of it.
+        """
+        together: dict[tuple, list[int]] = {}
+        for index, pixels in enumerate(media):
+            stage = self.vision_stage(reduction, pixels.kind)
+            key = (pixels.shape, stage.model_dump_json() if stage else None)
+            together.setdefault(key, []).append(index)
+        features: dict[int, Features] = {}
+        for indices in together.values():
+            group = [media[i] for i in indices]
+            survivors = self._run_group(group, reduction)
+            start = 0
+            for index, pixels in zip(indices, group, strict=True):
+                own = survivors.rows(start, start + pixels.segments)
+                features[index] = self.lay_out(pixels, own, reduction)
+                start += pixels.segments
+        return [features[i] for i in range(len(media))]
+
+    def _run_group(self, group: list[Pixels], reduction: Reduction) -> Survivors:
+        first = group[0]
+        stage = self.vision_stage(reduction, first.kind)
+        budget = self.budget(stage, first.tokens) if stage else {}
+        padding = [self.padding(p, reduction) if any(budget.values()) else None for p in group]
+        if any(p is not None for p in padding):
+            nothing = torch.zeros(1, first.tokens, dtype=torch.bool)
+            masks = zip(group, padding, strict=True)
+            padding = torch.cat([nothing.expand(g.segments, -1) if p is None else p for g, p in masks])
+        else:
+            padding = None
+        step = max(1, self.chunk_bytes // (first.tokens * self.bytes_per_token()))
+        total = sum(p.segments for p in group)
+        parts = []
+        for start in range(0, total, step):
+            stop = min(start + step, total)
+            pixel_values = _pixel_slice(group, start, stop).to(self.device)
+            state = TowerState(
+                segments=stop - start,
+                tokens=first.tokens,
+                device=self.device,
+                group=self.patches_per_token,
+                budget=budget,
+                method=stage.method if stage else "illava",
+                include_self=reduction.variant == "authors",
+                padding=None if padding is None else padding[start:stop].to(self.device),
+            )
+            hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
+            parts.append(Survivors(hidden_states, state.place, state.padding, state.scores, state.merges))
+        return Survivors.cat(parts)
+
+
+def _pixel_slice(group: list[Pixels], start: int, stop: int) -> Tensor:
+    """Segments `start` to `stop` of several media, counted through."""
+    parts, offset = [], 0
+    for pixels in group:
+        lo, hi = max(start - offset, 0), min(stop - offset, pixels.segments)
+        if lo < hi:
+            parts.append(pixels.pixel_values(lo, hi))
+        offset += pixels.segments
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def known_method(name: str, stage: str) -> None:
+    """Refuse a method that is not registered."""
+    if name not in METHODS:
+        hint = near_miss(name, list(METHODS))
+        raise UsageError(f"{stage}.method: unknown method {name!r}{hint} (there are: {', '.join(METHODS)})")
+
+
+def per_layer(value: float | list[float] | None, layers: list[int], name: str) -> list[float]:
+    """One budget per layer, from one value or a list."""
+    stage = name.partition(".")[0]
+    if len(set(layers)) != len(layers):
+        raise UsageError(f"{stage}.layers: a layer is named twice: {layers}")
+    if value is None:
+        if layers:
+            raise UsageError(f"{name} is missing: say how many tokens the layers {layers} work with")
+        return []
+    values = value if isinstance(value, list) else [value] * len(layers)
+    if len(values) != len(layers):
+        raise UsageError(
+            f"{name} has {len(values)} values for {len(layers)} layers: give one, or one a layer"
+        )
+    return values
+
+
+def nearest_squares(n: int) -> str:
+    """The squares around n, for an error message."""
+    root = math.isqrt(n)
+    return f"{root**2} or {(root + 1) ** 2}"

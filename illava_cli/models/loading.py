@@ -1,0 +1,252 @@
+"""From a configuration to a loaded family: weights by `from_pretrained`, or random by architecture."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, GenerationConfig
+from transformers import logging as hf_logging
+
+from illava_cli.config import PACKAGE, Config, ModelOptions
+from illava_cli.errors import ModelError, UsageError
+from illava_cli.models import FAMILIES
+from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, model_type
+from illava_cli.models.family import Family
+
+TOKENIZERS = PACKAGE / "assets" / "tokenizer"
+
+
+def load_family(config: Config, note: Callable[[str], None]) -> Family:
+    """The model of `config`, with our loops bound to it.
+
+    Raises:
+        ModelError: no such device, no such back end, weights missing or unreadable, offline.
+        UsageError: a family that we do not know.
+    """
+    options = config.model
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
+    attn = pick_attention(options.attn, device, dtype)
+    if options.id == "tiny":
+        raise ModelError("the embedded model is not part of this version: use -m random:llava-onevision-toy")
+    if options.id.startswith(RANDOM):
+        return _random(options, device, dtype, attn)
+    folder = checkpoint_folder(options.id, options.revision, note)
+    return _pretrained(folder, options, device, dtype, attn)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ModelError(
+                "CUDA was asked for and there is none: use --device cpu (`illava doctor` shows what is there)"
+            )
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise ModelError(
+                f"there is no {name}: this machine has {torch.cuda.device_count()} CUDA device(s)"
+            )
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("MPS was asked for and there is none: use --device cpu")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name; `auto` is bfloat16 (float16 where there is none) on a GPU, float32 on a CPU."""
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float16 if device.type == "mps" else torch.float32
+
+
+def pick_attention(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """The attention back end; `auto` is SDPA, which chooses its own best kernel."""
+    if name == "auto":
+        return "sdpa"
+    if name == "flash_attention_2":
+        if importlib.util.find_spec("flash_attn") is None:
+            raise ModelError(
+                "flash_attention_2 needs the flash-attn package: pip install flash-attn, or --attn sdpa"
+            )
+        if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+            raise ModelError("flash_attention_2 needs CUDA and float16 or bfloat16: use --attn sdpa")
+    return name
+
+
+def _family_class(key: str, source: str):
+    if key not in FAMILIES:
+        raise UsageError(
+            f"{source} is a {key!r} model, which illava does not know (it knows: {', '.join(FAMILIES)})"
+        )
+    return FAMILIES[key]()
+
+
+def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str) -> Family:
+    """A shipped architecture with random weights: the same ones each time, and no download."""
+    name = options.id.removeprefix(RANDOM)
+    spec = architecture(name)
+    if options.quantization or options.device_map:
+        raise UsageError("quantization and device_map are for checkpoints, not for random: models")
+    family_class, model_class = _family_class(spec["family"], options.id)
+    folder = TOKENIZERS / spec["family"].replace("_", "-")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    settings = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
+        for name, token in _SPECIAL_TOKENS[spec["family"]].items()
+    }
+    model_config = model_class.config_class(**spec["config"], **settings)
+    model_config._attn_implementation = attn
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else None), torch.device(device):
+        torch.manual_seed(0)
+        model = model_class._from_config(model_config, dtype=dtype)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
+    return _assemble(family_class, model.eval(), tokenizer, folder, options)
+
+
+_SPECIAL_TOKENS = {
+    "llava_onevision": {"image": "<image>", "video": "<video>"},
+    "qwen2_vl": {
+        "image": "<|image_pad|>",
+        "video": "<|video_pad|>",
+        "vision_start": "<|vision_start|>",
+        "vision_end": "<|vision_end|>",
+    },
+}
+
+
+def _pretrained(
+    folder: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str
+) -> Family:
+    family_class, model_class = _family_class(model_type(folder), str(folder))
+    settings: dict = {"dtype": dtype, "attn_implementation": attn}
+    if options.device_map is not None or options.quantization is not None:
+        _need("accelerate", "device_map and quantization need accelerate: pip install 'illava[multi-gpu]'")
+        settings["device_map"] = options.device_map or {"": device}
+    if options.quantization is not None:
+        settings["quantization_config"] = _quantization(options.quantization, dtype)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        model, info = model_class.from_pretrained(
+            folder, config=config, output_loading_info=True, local_files_only=True, **settings
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            f"{options.id} does not fit into memory: try --dtype bfloat16 or --quantization bnb-4bit"
+        ) from None
+    except Exception as error:
+        if type(error).__name__ == "SafetensorError" or isinstance(error, (OSError, ValueError, KeyError)):
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise ModelError(f"cannot load {options.id}: {reason}") from error
+        raise
+    _refuse_partial(info, options.id)
+    _sane_generation(model, tokenizer)
+    if "device_map" not in settings:
+        model = model.to(device)
+    return _assemble(family_class, model.eval(), tokenizer, folder, options)
+
+
+def _refuse_partial(info: dict, name: str) -> None:
+    """A model with random parts answers nonsense: better none."""
+    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        keys = sorted(map(str, info.get(kind) or []))
+        if keys:
+            raise ModelError(
+                f"{name} is not whole: {len(keys)} {kind.replace('_', ' ')} ({keys[0]}): download it again"
+            )
+
+
+def _sane_generation(model, tokenizer) -> None:
+    """Decoding is ours to configure; of the checkpoint's settings only the end tokens stay."""
+    own = model.generation_config
+    end = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    model.generation_config = GenerationConfig(eos_token_id=end, bos_token_id=own.bos_token_id)
+
+
+def _assemble(family_class, model, tokenizer, folder: Path, options: ModelOptions) -> Family:
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = _chat_template(folder)
+    model.requires_grad_(False)
+    layer_types = getattr(model.config.text_config, "layer_types", None) or []
+    if "sliding_attention" in layer_types:
+        raise ModelError(f"{options.id} has sliding-window layers, for which merging is not defined here")
+    image_processor = AutoImageProcessor.from_pretrained(folder, **_PIL)
+    return family_class(
+        model,
+        tokenizer,
+        image_processor,
+        _video_settings(folder, image_processor),
+        options.vision_chunk_mb << 20,
+    )
+
+
+# the torchvision back end gives other pixels, and torchvision need not be there
+_PIL = {"backend": "pil"}
+
+
+def _chat_template(folder: Path) -> str:
+    """The template of checkpoints that keep it in `chat_template.json` or in the processor's settings."""
+    for name in ("chat_template.json", "processor_config.json"):
+        settings = _read_json(folder / name)
+        if settings.get("chat_template"):
+            return settings["chat_template"]
+    raise ModelError(f"{folder} has no chat template (chat_template.jinja or chat_template.json)")
+
+
+def _video_settings(folder: Path, image_processor) -> dict:
+    """Settings of the checkpoint's video processor, in the order in which `transformers` looks for them."""
+    nested = _read_json(folder / "processor_config.json").get("video_processor")
+    settings = (
+        nested
+        or _read_json(folder / "video_preprocessor_config.json")
+        or _read_json(folder / "preprocessor_config.json")
+    )
+    settings = dict(settings)
+    for name in ("image_mean", "image_std"):
+        settings.setdefault(name, getattr(image_processor, name))
+    size = dict(settings.get("size") or {})
+    for name, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
+        if settings.get(name) is not None:
+            size[edge] = settings[name]
+    settings["size"] = size or dict(image_processor.size)
+    return settings
+
+
+def _read_json(path: Path) -> dict:
+    with contextlib.suppress(FileNotFoundError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
+def _quantization(name: str, dtype: torch.dtype):
+    _need("bitsandbytes", "quantization needs bitsandbytes: pip install 'illava[quantization]'")
+    from transformers import BitsAndBytesConfig
+
+    # the tower and the projector are small and sensitive: they stay as they are
+    skip = ["vision_tower", "visual", "multi_modal_projector", "lm_head"]
+    if name == "bnb-8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=skip
+    )
+
+
+def _need(package: str, message: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ModelError(message)

@@ -1,0 +1,199 @@
+"""Qwen2-VL: a tower over packed frames of any size, 2x2 groups joined by a patch merger, M-RoPE.
+
+The tower merges whole 2x2 groups. A segment is a temporal frame; media of one grid size share passes
+as a batch. Survivors keep their own (t, h, w) position.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.vision_utils import get_vision_position_ids
+
+from illava_cli.config import MediaOptions, Reduction, VisionStage
+from illava_cli.errors import MediaError, UsageError
+from illava_cli.models.attention import PACKED
+from illava_cli.models.binding import bind, stock_forward
+from illava_cli.models.cache import VISUAL
+from illava_cli.models.decoder import prepare_decoder
+from illava_cli.models.family import Family, Features, Pixels, Survivors, per_layer
+from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
+
+QWEN_BLOCK = BlockParts("norm1", "attn", "norm2", "mlp")
+SMALL = 1536  # hidden size of the 2B model, for which merging in the decoder was not published
+
+
+class Qwen2VL(Family):
+    """`transformers`' Qwen2VLForConditionalGeneration with merge points."""
+
+    key = "qwen2_vl"
+    rope_axes = 3
+    markers: ClassVar = {
+        "image": "<|vision_start|><|image_pad|><|vision_end|>",
+        "video": "<|vision_start|><|video_pad|><|vision_end|>",
+    }
+
+    def prepare(self) -> None:
+        config = self.model.config.vision_config
+        self.patch, self.temporal = config.patch_size, config.temporal_patch_size
+        self.merge_size = config.spatial_merge_size
+        self.patches_per_token = self.merge_size**2
+        tower = self.model.model.visual
+        prepare_blocks(tower.blocks, QWEN_BLOCK, PACKED)
+        prepare_decoder(self.text_model, self.rope_axes)
+        stock = stock_forward(tower)
+
+        def arguments(state: TowerState) -> dict:
+            patches = state.tokens * state.group
+            borders = torch.arange(state.segments + 1, dtype=torch.int32, device=state.device) * patches
+            return {"cu_seqlens": borders, "max_seqlen": patches, "position_embeddings": state.rope}
+
+        def forward(self, hidden_states, grid_thw=None, state=None, position_ids=None, **kwargs):
+            if state is None:
+                return stock(hidden_states, grid_thw, **kwargs)
+            hidden_states = self.patch_embed(hidden_states)
+            state.rope = self.rotary_pos_emb(hidden_states, position_ids)
+            hidden_states = run_blocks(self.blocks, hidden_states, state, arguments)
+            return self.merger(hidden_states).unflatten(0, (state.segments, state.tokens))
+
+        bind(tower, forward)
+
+    @property
+    def tower_layers(self) -> int:
+        return self.model.config.vision_config.depth
+
+    @property
+    def placeholder_ids(self) -> dict[int, str]:
+        config = self.model.config
+        return {config.image_token_id: "image", config.video_token_id: "video"}
+
+    def bytes_per_token(self) -> int:
+        config = self.model.config.vision_config
+        width = (8 + 2 * config.mlp_ratio) * config.embed_dim
+        return int(width * self.patches_per_token * self.model.dtype.itemsize)
+
+    def auto_key(self) -> str:
+        return f"{self.key}_2b" if self.text_config.hidden_size == SMALL else self.key
+
+    # --- pixels -------------------------------------------------------------------------------
+
+    def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
+        if options.max_tiles is not None:
+            raise UsageError("--max-tiles is for models that tile their images: Qwen2-VL does not")
+        if max(image.size) > 200 * min(image.size):
+            raise MediaError(
+                f"an image of {image.width}x{image.height} is too narrow for Qwen2-VL (at most 200:1): crop it"
+            )
+        batch = self.image_processor([image], return_tensors="np")
+        values = torch.from_numpy(np.asarray(batch["pixel_values"]))
+        _, height, width = batch["image_grid_thw"][0].tolist()
+        return self._pixels("image", (1, height, width), lambda a, b: values)
+
+    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        if max(height, width) > 200 * min(height, width):
+            raise MediaError(
+                f"a video of {width}x{height} is too narrow for Qwen2-VL (at most 200:1): crop it"
+            )
+        limits = self.video_settings["size"]
+        height, width = smart_resize(
+            height,
+            width,
+            factor=self.patch * self.merge_size,
+            min_pixels=limits["shortest_edge"],
+            max_pixels=limits["longest_edge"],
+        )
+        return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+
+    def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
+        settings = self.video_settings
+        mean, std = (np.asarray(settings[k], dtype=np.float32) for k in ("image_mean", "image_std"))
+        scale = np.float32(settings.get("rescale_factor", 1 / 255))
+        frames = [*frames, *[frames[-1]] * (-len(frames) % self.temporal)]
+        height, width = (extent // self.patch for extent in frames[0].shape[:2])
+
+        def pixel_values(start: int, stop: int) -> Tensor:
+            part = np.stack(frames[start * self.temporal : stop * self.temporal])
+            values = torch.from_numpy((part.astype(np.float32) * scale - mean) / std).permute(0, 3, 1, 2)
+            m, p = self.merge_size, self.patch
+            # (t, T, C, h/m, m, p, w/m, m, p) -> groups of m x m patches, each (C, T, p, p)
+            values = values.reshape(
+                stop - start, self.temporal, 3, height // m, m, p, width // m, m, p
+            ).permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
+            return values.reshape((stop - start) * height * width, -1)
+
+        return self._pixels("video", (len(frames) // self.temporal, height, width), pixel_values)
+
+    def _pixels(self, kind: str, grid: tuple[int, int, int], pixel_values) -> Pixels:
+        time, height, width = grid
+        tokens = height * width // self.patches_per_token
+        return Pixels(kind, time, tokens, (height, width), pixel_values, grid)
+
+    # --- tower --------------------------------------------------------------------------------
+
+    def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
+        if stage.r is not None:
+            raise UsageError(
+                "vision.r is for models with tiles: give vision.drop, the fraction of 2x2 groups removed"
+            )
+        drops = dict(zip(stage.layers, per_layer(stage.drop, stage.layers, "vision.drop"), strict=True))
+        budget, left = {}, tokens
+        for layer, drop in sorted(drops.items()):
+            budget[layer] = math.floor(drop * left)
+            if budget[layer] >= left:
+                raise UsageError(f"vision.drop: {drop:g} leaves no token at layer {layer}: give less than 1")
+            left -= budget[layer]
+        return budget
+
+    def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
+        super().check_vision(stage, reduction)
+        self.budget(stage, 1 << 14)
+        if reduction.layout == "grid" and stage.layers:
+            raise UsageError(
+                "layout 'grid' needs square tiles: use preset auto, qwen2-vl or off with Qwen2-VL"
+            )
+
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
+        frame = torch.tensor([[1, *pixels.shape]])
+        position_ids = get_vision_position_ids(frame, self.merge_size).repeat(state.segments, 1)
+        return self.model.model.visual(pixel_values, state=state, position_ids=position_ids.to(state.device))
+
+    def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+        frames, kept = survivors.place.shape
+        start = torch.arange(frames, device=survivors.place.device)[:, None] * pixels.tokens
+        embeds = survivors.features.flatten(0, 1)
+        count = frames * kept
+        return Features(
+            embeds=embeds,
+            kinds=torch.full((count,), VISUAL, dtype=torch.int8, device=embeds.device),
+            rankable=torch.ones(count, dtype=torch.bool, device=embeds.device),
+            candidates=count,
+            place=(survivors.place + start).flatten(),
+            length=frames * pixels.tokens,
+            patches=frames * pixels.tokens * self.patches_per_token,
+            vision_kept=count * self.patches_per_token,
+            visual=count,
+            newlines=0,
+            grid=pixels.geometry,
+            merges=survivors.merges,
+        )
+
+    def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
+        types = torch.zeros(1, length, dtype=torch.int32)
+        grids: dict[int, list] = {1: [], 2: []}
+        for start, features in media:
+            # images and videos differ only in which list their grid is taken from
+            kind = 1 if features.grid[0] == 1 else 2
+            types[0, start : start + features.length] = kind
+            grids[kind].append(features.grid)
+        image, video = (torch.tensor(grids[kind]) if grids[kind] else None for kind in (1, 2))
+        position_ids, _ = self.model.model.get_rope_index(
+            torch.zeros(1, length, dtype=torch.long), types, image_grid_thw=image, video_grid_thw=video
+        )
+        return position_ids[:, 0]

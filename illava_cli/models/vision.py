@@ -1,0 +1,116 @@
+"""The loop over the vision tower's blocks, with the merge points in it.
+
+    h = h + attention(norm1(h))
+    if layer in schedule: h = merge(h, scores)        # N -> N - r
+    h = h + mlp(norm2(h))
+
+A tower works on segments of equal length: the tiles of an image or the frames of a video. A token is
+what merges as one: a patch, or a 2x2 group of patches (Qwen2-VL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from illava_cli.models.attention import install_tap
+from illava_cli.models.binding import bind, stock_forward
+from illava_cli.reduction import METHODS, Merge, received_attention
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """Names of a block's parts."""
+
+    norm1: str
+    attention: str
+    norm2: str
+    mlp: str
+
+
+@dataclass
+class TowerState:
+    """The tokens of a chunk of segments on their way through the tower.
+
+    Args:
+        segments: B, segments in this chunk.
+        tokens: N, tokens per segment now.
+        group: patches per token.
+        budget: tokens removed at each layer of the schedule.
+        method: name of the method.
+        include_self: whether a patch's attention to itself counts (variant `authors`).
+        padding: (B, N) True for image padding, which leaves first; None where there is none.
+        rope: rotary cos and sin (B * N * group, D) of a tower that has them.
+    """
+
+    segments: int
+    tokens: int
+    device: torch.device
+    group: int = 1
+    budget: dict[int, int] = field(default_factory=dict)
+    method: str = "illava"
+    include_self: bool = False
+    padding: Tensor | None = None
+    rope: tuple[Tensor, Tensor] | None = None
+    merges: dict[int, Merge] = field(default_factory=dict)
+    scores: Tensor | None = None  # (B, N) of the survivors, from the last merge layer
+    place: Tensor = field(init=False)  # (B, N) index of each survivor in its segment
+
+    def __post_init__(self):
+        self.place = torch.arange(self.tokens, device=self.device).expand(self.segments, self.tokens)
+
+    def score(self, query: Tensor, key: Tensor, scaling: float) -> Tensor:
+        """Attention received per token, (B, N): eq. 1, averaged over a token's patches."""
+        patches = query.shape[2]
+        received = received_attention(query, key, scaling=scaling, include_self=self.include_self)
+        received = received / (patches if self.include_self else max(1, patches - 1))
+        return received.view(self.segments, self.tokens, self.group).mean(-1)
+
+    def reduce(self, hidden_states: Tensor, scores: Tensor, layer: int) -> Tensor:
+        """Merge at `layer`; everything that is aligned with the tokens follows."""
+        shape = hidden_states.shape
+        r = self.budget[layer]
+        assignment = METHODS[self.method](scores, r, padding=self.padding)
+        merge = Merge.from_assignment(assignment, self.tokens - r)
+        tokens = hidden_states.reshape(self.segments, self.tokens, -1)  # (B, N, group * C)
+        self.tokens -= r
+        self.merges[layer] = merge
+        self.place = merge.keep(self.place)
+        self.scores = merge.keep(scores)
+        if self.padding is not None:
+            self.padding = merge.keep(self.padding)
+        if self.rope is not None:
+            cos, sin = (merge.keep(x.view(self.segments, -1, self.group, x.shape[-1])) for x in self.rope)
+            self.rope = cos.flatten(0, 2), sin.flatten(0, 2)
+        return merge.apply(tokens).reshape(*shape[:-2], -1, shape[-1])
+
+
+def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementation: str) -> None:
+    """Give each block a merge point between its attention and its MLP, used where one is asked for."""
+    for block in blocks:
+        install_tap(getattr(block, parts.attention), implementation)
+        stock = stock_forward(block)
+
+        def forward(self, hidden_states, *args, merge_point=None, stock=stock, **kwargs):
+            if merge_point is None:
+                return stock(hidden_states, *args, **kwargs)
+            state, layer = merge_point
+            attention = getattr(self, parts.attention)
+            with attention.tap.recording(state.score) as tap:
+                attended = attention(getattr(self, parts.norm1)(hidden_states), *args, **kwargs)
+            hidden_states = hidden_states + (attended[0] if isinstance(attended, tuple) else attended)
+            hidden_states = state.reduce(hidden_states, tap.scores, layer)
+            return hidden_states + getattr(self, parts.mlp)(getattr(self, parts.norm2)(hidden_states))
+
+        bind(block, forward)
+
+
+def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerState, arguments) -> Tensor:
+    """The tower's loop. `arguments(state)` gives a block's further arguments for the tokens there are."""
+    for layer, block in enumerate(blocks):
+        merge_point = (state, layer) if state.budget.get(layer) else None
+        hidden_states = block(hidden_states, merge_point=merge_point, **arguments(state))
+    return hidden_states
