@@ -1,0 +1,226 @@
+"""Writes the toy tokenizers, so that `random:` models talk with no download.
+
+    python scripts/make_toy_tokenizer.py [FOLDER]
+
+One folder per family, laid out as on the hub: tokenizer.json, tokenizer_config.json,
+chat_template.jinja, preprocessor_config.json. The tokenizer is Qwen2's in everything but size:
+byte-level BPE, Qwen2's pre-tokenizer and special tokens, and a few hundred merges learned from the
+text below. Any UTF-8 text goes through it and comes back. The result is the same on every run.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from tokenizers.models import BPE
+
+FOLDER = Path(__file__).parents[1] / "illava_cli" / "assets" / "tokenizer"
+MERGES = 240  # with 256 bytes and the special tokens: just under 512
+
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+COMMON = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+TEXT = """
+The image shows a small house on a green hill. There is a red ball on the left side of the picture,
+and a blue box stands on the right. Behind the house you can see three tall trees, and a yellow sun
+is shining above the mountains. What is in this image? It is a photo of a garden with flowers.
+How many objects are there? There are four objects: two circles, one square and one triangle.
+What color is the largest shape? The largest shape is orange. Where is the small white circle?
+It is in the middle of the image, to the right of the green square and under the black line.
+Is there a person in the picture? No, there is no person, but there is a dog next to the door.
+The video shows a ball that moves from left to right. At the beginning of the video the ball is at
+the left edge, then it rolls over the grass, and at the end it leaves the frame on the right.
+Describe the scene in detail. The scene is set in the morning: the light is soft, the sky is clear,
+and the shadows of the trees fall across the path. A man and a woman are walking with their child.
+Answer the question with a single word. Yes. Please read the text on the sign. The sign says "open".
+You are a helpful assistant. I would like to know what happened before this, and why they think so.
+The first picture and the second picture are different: in the first one the car is red, while in
+the second one it is blue. Which of them do you prefer? I cannot tell, but both look very nice.
+Look at the table: there is a cup of coffee, a plate with some bread, an apple, and a knife. The cup
+has been placed near the window, where the sun shines through the glass. Somebody was here just now.
+Can you count the people? I can see about ten people; most of them are standing in front of the
+building, and others are sitting on the ground. Each of them holds something in the hand.
+A short description: a street at night, with lights, cars and buildings. It could be any large city.
+What should we do next? We should first find out which way is shorter, and then start as soon as
+possible, because it will be dark in less than an hour. That would also give us time for a rest.
+The user asks about the system, the model and the image; the assistant answers in a few sentences.
+Water, fire, earth and air. One, two, three, four, five, six, seven, eight, nine, ten.
+Monday follows Sunday, winter follows autumn, and after every long night there comes another day.
+""".strip()
+
+# The hub's templates in what they print, written anew.
+LLAVA_ONEVISION_TEMPLATE = r"""
+{#- Within a turn: all images, then all videos, then the text. No line break between turns. -#}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message['role'] + ' ' }}
+    {%- if message['content'] is string %}
+        {{- '\n' + message['content'] }}
+    {%- else %}
+        {%- for item in message['content'] if item['type'] == 'image' %}
+            {{- '<image>' }}
+        {%- endfor %}
+        {%- for item in message['content'] if item['type'] == 'video' %}
+            {{- '<video>' }}
+        {%- endfor %}
+        {%- for item in message['content'] if item['type'] == 'text' %}
+            {{- '\n' + item['text'] }}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<|im_end|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+
+QWEN2_VL_TEMPLATE = r"""
+{#- Items of a turn in their order. A default system prompt where the chat brings none. -#}
+{%- set seen = namespace(images=0, videos=0) %}
+{%- for message in messages %}
+    {%- if loop.first and message['role'] != 'system' %}
+        {{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
+    {%- endif %}
+    {{- '<|im_start|>' + message['role'] + '\n' }}
+    {%- if message['content'] is string %}
+        {{- message['content'] }}
+    {%- else %}
+        {%- for item in message['content'] %}
+            {%- if item['type'] == 'image' or 'image' in item or 'image_url' in item %}
+                {%- set seen.images = seen.images + 1 %}
+                {{- 'Picture ' ~ seen.images ~ ': ' if add_vision_id else '' }}
+                {{- '<|vision_start|><|image_pad|><|vision_end|>' }}
+            {%- elif item['type'] == 'video' or 'video' in item %}
+                {%- set seen.videos = seen.videos + 1 %}
+                {{- 'Video ' ~ seen.videos ~ ': ' if add_vision_id else '' }}
+                {{- '<|vision_start|><|video_pad|><|vision_end|>' }}
+            {%- elif 'text' in item %}
+                {{- item['text'] }}
+            {%- endif %}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+
+IMAGES = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3}
+FAMILIES = {
+    "llava-onevision": {
+        "special_tokens": [*COMMON, "<image>", "<video>"],
+        "chat_template": LLAVA_ONEVISION_TEMPLATE,
+        "preprocessor": {
+            **IMAGES,
+            "image_processor_type": "LlavaOnevisionImageProcessor",
+            "processor_class": "LlavaOnevisionProcessor",
+            "do_pad": True,
+            "image_grid_pinpoints": [[384 * h, 384 * w] for h in range(1, 7) for w in range(1, 7)],
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "rescale_factor": 1 / 255,
+            "size": {"height": 384, "width": 384},
+        },
+    },
+    "qwen2-vl": {
+        "special_tokens": [
+            *COMMON,
+            "<|vision_start|>",
+            "<|vision_end|>",
+            "<|vision_pad|>",
+            "<|image_pad|>",
+            "<|video_pad|>",
+        ],
+        "chat_template": QWEN2_VL_TEMPLATE,
+        "preprocessor": {
+            **IMAGES,
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "processor_class": "Qwen2VLProcessor",
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "max_pixels": 12845056,
+            "merge_size": 2,
+            "min_pixels": 3136,
+            "patch_size": 14,
+            "temporal_patch_size": 2,
+        },
+    },
+}
+
+
+def train(special_tokens: list[str]) -> Tokenizer:
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + MERGES,
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT.splitlines(), trainer)
+    merges = tokenizer.get_vocab_size() - 256
+    if merges != MERGES:
+        raise SystemExit(f"The text gives {merges} merges, not {MERGES}: write more of it.")
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in special_tokens]
+    )
+    return tokenizer
+
+
+def write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    root = parser.parse_args().folder
+    for name, family in FAMILIES.items():
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer = train(family["special_tokens"])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        write_json(
+            folder / "tokenizer_config.json",
+            {
+                "tokenizer_class": "Qwen2Tokenizer",
+                "add_prefix_space": False,
+                "bos_token": None,
+                "clean_up_tokenization_spaces": False,
+                "eos_token": "<|im_end|>",
+                "errors": "replace",
+                "extra_special_tokens": family["special_tokens"][1:],
+                "model_max_length": 32768,
+                "pad_token": "<|endoftext|>",
+                "split_special_tokens": False,
+                "unk_token": None,
+            },
+        )
+        (folder / "chat_template.jinja").write_text(family["chat_template"].lstrip("\n"), encoding="utf-8")
+        write_json(folder / "preprocessor_config.json", family["preprocessor"])
+        print(f"{folder}: {tokenizer.get_vocab_size()} tokens")
+
+
+if __name__ == "__main__":
+    main()

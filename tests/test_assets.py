@@ -1,0 +1,250 @@
+"""The shipped toy tokenizers, architectures and sample media are what the program takes them for."""
+
+import av
+import pytest
+import torch
+import yaml
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
+
+from .builders import TOKENIZERS, write_llava_onevision, write_qwen2_vl
+
+ASSETS = TOKENIZERS.parent
+ARCHITECTURES = ASSETS.parents[1] / "configs" / "architectures"
+CLASSES = {
+    "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
+    "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
+}
+COMMON = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+SPECIAL_TOKENS = {
+    "llava-onevision": [*COMMON, "<image>", "<video>"],
+    "qwen2-vl": [
+        *COMMON,
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|vision_pad|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    ],
+}
+# Millions of parameters, as the hub counts them.
+SIZES = {
+    "llava-onevision-0.5b": 894,
+    "llava-onevision-7b": 8031,
+    "llava-onevision-72b": 73182,
+    "llava-onevision-toy": 1,
+    "qwen2-vl-2b": 2209,
+    "qwen2-vl-7b": 8291,
+    "qwen2-vl-72b": 73406,
+    "qwen2-vl-toy": 1,
+}
+IMAGE, VIDEO = {"type": "image"}, {"type": "video"}
+
+
+def text(content: str) -> dict:
+    return {"type": "text", "text": content}
+
+
+def turn(role: str, *content: dict) -> dict:
+    return {"role": role, "content": list(content)}
+
+
+@pytest.fixture(scope="module", params=sorted(SPECIAL_TOKENS))
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def tokenizer(family):
+    return AutoTokenizer.from_pretrained(TOKENIZERS / family)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        "What is in this image?",
+        "a red ball, 12 trees -- and it's late\n\n  two  spaces\tand a tab ",
+        "日本語 Привет ünïcödé العربية",
+        "🙂 👩‍👩‍👧 🏳️‍🌈",
+        "\x00\x7f control",
+    ],
+)
+def test_any_text_comes_back(tokenizer, sample):
+    assert tokenizer.decode(tokenizer(sample).input_ids) == sample
+
+
+def test_special_tokens_are_single_ids(tokenizer, family):
+    ids = [tokenizer(token).input_ids for token in SPECIAL_TOKENS[family]]
+    start = len(tokenizer) - len(ids)
+    assert ids == [[start + i] for i in range(len(ids))]
+    assert all(token in tokenizer.all_special_tokens for token in SPECIAL_TOKENS[family])
+    assert tokenizer.decode([i for (i,) in ids], skip_special_tokens=True) == ""
+
+
+def test_tokenizer_is_qwen2_like(tokenizer):
+    assert tokenizer.is_fast
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
+        None,
+        "<|im_end|>",
+        "<|endoftext|>",
+    )
+    assert len(tokenizer.tokenize(" the image")) == 2  # merges are in use
+    assert tokenizer.tokenize("12") == ["1", "2"]  # Qwen2 splits numbers into digits
+
+
+def test_tokenizer_folders_are_small():
+    assert sum(path.stat().st_size for path in TOKENIZERS.rglob("*") if path.is_file()) < 300_000
+
+
+CHATS = {
+    "one image": [turn("user", IMAGE, text("What?"))],
+    "string content": [{"role": "user", "content": "Hi"}],
+    "system and turns": [
+        turn("system", text("Be brief.")),
+        turn("user", text("What?"), IMAGE),
+        turn("assistant", text("A dog.")),
+        turn("user", text("Sure?")),
+    ],
+    "several images and a video": [turn("user", VIDEO, IMAGE, text("One,"), IMAGE, text(" two."))],
+}
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+QWEN_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
+PROMPTS = {
+    ("llava-onevision", "one image"): "<|im_start|>user <image>\nWhat?<|im_end|>",
+    ("llava-onevision", "string content"): "<|im_start|>user \nHi<|im_end|>",
+    ("llava-onevision", "system and turns"): (
+        "<|im_start|>system \nBe brief.<|im_end|><|im_start|>user <image>\nWhat?<|im_end|>"
+        "<|im_start|>assistant \nA dog.<|im_end|><|im_start|>user \nSure?<|im_end|>"
+    ),
+    ("llava-onevision", "several images and a video"): (
+        "<|im_start|>user <image><image><video>\nOne,\n two.<|im_end|>"
+    ),
+    ("qwen2-vl", "one image"): f"{SYSTEM}<|im_start|>user\n{QWEN_IMAGE}What?<|im_end|>\n",
+    ("qwen2-vl", "string content"): f"{SYSTEM}<|im_start|>user\nHi<|im_end|>\n",
+    ("qwen2-vl", "system and turns"): (
+        f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat?{QWEN_IMAGE}<|im_end|>\n"
+        "<|im_start|>assistant\nA dog.<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n"
+    ),
+    ("qwen2-vl", "several images and a video"): (
+        f"{SYSTEM}<|im_start|>user\n{QWEN_VIDEO}{QWEN_IMAGE}One,{QWEN_IMAGE} two.<|im_end|>\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("chat", CHATS)
+def test_chat_template(tokenizer, family, chat):
+    prompt = tokenizer.apply_chat_template(CHATS[chat], tokenize=False)
+    assert prompt == PROMPTS[family, chat]
+    prompt = tokenizer.apply_chat_template(CHATS[chat], tokenize=False, add_generation_prompt=True)
+    assert prompt == PROMPTS[family, chat] + "<|im_start|>assistant\n"
+
+
+def test_qwen2_vl_can_number_its_media():
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS / "qwen2-vl")
+    prompt = tokenizer.apply_chat_template(
+        [turn("user", IMAGE, VIDEO, IMAGE)], tokenize=False, add_vision_id=True
+    )
+    assert f"Picture 1: {QWEN_IMAGE}Video 1: {QWEN_VIDEO}Picture 2: {QWEN_IMAGE}<|im_end|>" in prompt
+
+
+def test_image_processors_load(family):
+    processor = AutoImageProcessor.from_pretrained(TOKENIZERS / family)
+    image = Image.open(ASSETS / "sample.jpg")
+    inputs = processor(image, return_tensors="pt")
+    if family == "llava-onevision":
+        assert inputs["pixel_values"].shape == (1, 5, 3, 384, 384)  # the whole and 2x2 tiles
+        assert set(processor.image_mean) == set(processor.image_std) == {0.5}
+        assert len(processor.image_grid_pinpoints) == 36
+    else:
+        assert inputs["image_grid_thw"].tolist() == [[1, 34, 46]]
+        assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (3136, 12845056)
+
+
+def test_every_architecture_is_listed():
+    assert {path.stem for path in ARCHITECTURES.glob("*.yaml")} == set(SIZES)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_architecture_builds(name):
+    architecture = yaml.safe_load((ARCHITECTURES / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert architecture.keys() == {"description", "family", "config"}
+    config_class, model_class = CLASSES[architecture["family"]]
+    config = config_class(**architecture["config"])
+    with torch.device("meta"):
+        model = model_class(config)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == SIZES[name]
+    tied = model.lm_head.weight is model.get_input_embeddings().weight
+    assert tied == (name in ("llava-onevision-0.5b", "qwen2-vl-2b"))
+    assert config.text_config.rope_parameters["rope_theta"] == 1e6
+    # No misspelt value: everything in the file is a field of its config class.
+    written, known = architecture["config"], config.to_dict()
+    assert written.keys() <= known.keys()
+    for part in ("vision_config", "text_config"):
+        assert written[part].keys() - {"tie_word_embeddings"} <= known[part].keys()
+
+
+def load_config(name: str):
+    architecture = yaml.safe_load((ARCHITECTURES / f"{name}.yaml").read_text(encoding="utf-8"))
+    return CLASSES[architecture["family"]][0](**architecture["config"])
+
+
+def test_toys_have_the_real_geometry():
+    toy, real = load_config("llava-onevision-toy"), load_config("llava-onevision-7b")
+    for field in ("image_grid_pinpoints", "vision_aspect_ratio", "vision_feature_layer"):
+        assert getattr(toy, field) == getattr(real, field)
+    for config in (toy, real):
+        assert (config.vision_config.image_size // config.vision_config.patch_size) ** 2 == 729
+    toy, real = load_config("qwen2-vl-toy"), load_config("qwen2-vl-7b")
+    for field in ("patch_size", "spatial_merge_size", "temporal_patch_size"):
+        assert getattr(toy.vision_config, field) == getattr(real.vision_config, field)
+    for config in (toy, real):
+        text_config = config.text_config
+        head_dim = text_config.hidden_size // text_config.num_attention_heads
+        assert sum(text_config.rope_parameters["mrope_section"]) == head_dim // 2
+
+
+def test_toys_hold_their_tokenizer(family):
+    size = len(AutoTokenizer.from_pretrained(TOKENIZERS / family))
+    assert size <= load_config(f"{family}-toy").text_config.vocab_size < size + 64
+
+
+def test_samples():
+    path = ASSETS / "sample.jpg"
+    assert Image.open(path).size == (640, 480)
+    assert path.stat().st_size < 60_000
+    path = ASSETS / "sample.mp4"
+    assert path.stat().st_size < 120_000
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert 2.5 < container.duration / 1e6 < 3.5
+    assert frames[0].shape == (240, 320, 3)
+    centres = [((frame[..., 0] - frame[..., 1:].max(-1)) > 60).nonzero()[1].mean() for frame in frames[4:-4]]
+    assert centres == sorted(centres)  # the ball rolls right
+    assert centres[-1] - centres[0] > 200
+
+
+@pytest.mark.parametrize("write", [write_llava_onevision, write_qwen2_vl])
+def test_builders_round_trip(write, tmp_path):
+    """Both layouts load with the stock classes, complete and with the same weights."""
+    model_class = CLASSES["llava_onevision" if write is write_llava_onevision else "qwen2_vl"][1]
+    states = []
+    for layout in ("new", "old"):
+        folder = write(tmp_path / layout, layout=layout)
+        model, info = model_class.from_pretrained(folder, output_loading_info=True)
+        assert not any(info.values()), info
+        states.append(model.state_dict())
+        assert (folder / "chat_template.json").exists() == (layout == "old")
+        AutoImageProcessor.from_pretrained(folder)
+        AutoTokenizer.from_pretrained(folder)
+    new, old = states
+    assert new.keys() == old.keys()
+    assert all(torch.equal(new[name], old[name]) for name in new)
