@@ -1,0 +1,16 @@
+"""Images and videos in, RGB pixels out: what the rest of the package needs to know about media."""
+
+from illava_cli.media.image import ImageMedium, read_image
+from illava_cli.media.sampling import check_sampling, frame_indices
+from illava_cli.media.sources import expand_sources
+from illava_cli.media.video import VideoMedium, read_video
+
+__all__ = [
+    "ImageMedium",
+    "VideoMedium",
+    "check_sampling",
+    "expand_sources",
+    "frame_indices",
+    "read_image",
+    "read_video",
+]

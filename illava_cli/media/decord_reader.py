@@ -1,0 +1,127 @@
+"""Reads frames with decord, kept to what it does exactly.
+
+decord 0.6 numbers packets instead of shown frames, and its seeking and skipping go astray at keyframes
+that other frames of their group are shown before (open groups of pictures), in MPEG-TS and in AVI. It
+does apply the rotation of the display matrix by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from illava_cli.media.frame_table import FrameTable
+from illava_cli.media.reader import UnreadableFrames, no_video_stream
+from illava_cli.media.sniff import sniff
+from illava_cli.media.sources import Located, one_line
+
+# decord keeps 32-bit floats; half a frame at 240 frames per second is 2 ms.
+_SAME_TIME_S = 2e-3
+
+
+class DecordReader:
+    """A clip opened with decord (see `FrameReader`)."""
+
+    def __init__(self, located: Located, table: FrameTable | None = None) -> None:
+        """Opens the clip; `table` (PyAV's list of the frames) allows seeking and is checked against.
+
+        Raises `UnreadableFrames` when decord cannot open the clip or would number its frames wrongly,
+        `MediaError` when it has no video stream.
+        """
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+        kind, description = sniff(located.head())
+        if kind not in ("mp4", "matroska"):
+            raise UnreadableFrames(
+                f"decord is exact only for MP4 and Matroska, not for {description or 'this'}"
+            )
+        if table is not None and not table.plain:
+            raise UnreadableFrames(
+                "its frames are not its packets in order: open groups of pictures, an edit list, or a cut"
+            )
+        try:
+            # The tiniest tolerance makes decord raise instead of repeating a neighbour of a broken frame.
+            with _silenced():
+                self._clip = decord.VideoReader(
+                    str(located.path) if located.path else io.BytesIO(located.data), fault_tol=1e-6
+                )
+            times = self._clip.get_frame_timestamp(range(len(self._clip)))[:, 0].astype(np.float64)
+            self._keyframes = self._clip.get_key_indices()
+        except Exception as error:
+            if "cannot find video stream" in str(error):
+                raise no_video_stream(located) from None
+            raise UnreadableFrames(_reason(error)) from None
+        if times[0] < -_SAME_TIME_S or (np.diff(times) <= 0).any():
+            raise UnreadableFrames("it hides frames with an edit list or has no timestamps")
+        times -= times[0]
+        if table is not None:
+            same = len(times) == len(table.timestamps) and np.allclose(
+                times, table.timestamps, atol=_SAME_TIME_S
+            )
+            if not same:
+                raise UnreadableFrames("decord and PyAV disagree on its frames")
+        self._can_seek = table is not None
+        self.timestamps = table.timestamps if table is not None else tuple(times.tolist())
+
+    def read(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """See `FrameReader.read`."""
+        position = 0
+        for index in indices:
+            try:
+                if self._can_seek:
+                    self._clip.seek_accurate(index)
+                else:
+                    self._step(position, index)
+                pixels = self._clip.next().asnumpy()
+            except Exception as error:
+                raise UnreadableFrames(_reason(error)) from None
+            yield pixels
+            position = index + 1
+
+    def decodable(self) -> list[int]:
+        """See `FrameReader.decodable`; decord cannot tell."""
+        raise UnreadableFrames("decord stops at the first broken frame")
+
+    def _step(self, position: int, index: int) -> None:
+        """Decodes from `position` up to `index` without seeking.
+
+        `skip_frames` seeks when it would cross a keyframe, so each of those is crossed by `next`.
+        """
+        for keyframe in (*(key for key in self._keyframes if position < key <= index), None):
+            target = index if keyframe is None else keyframe - 1
+            if target > position:
+                self._clip.skip_frames(target - position)
+                position = target
+            if keyframe is not None:
+                self._clip.next()
+                position += 1
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keeps decord's C++ log lines off stderr; `decord.logging` only reaches FFmpeg's."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of decord's multi-line message, without the place in its source."""
+    text = one_line(str(error).strip().split("\n")[0])
+    text = re.sub(r"\[[\d:]+\] |\S+\.cc:\d+: |Check failed: ", "", text)
+    return f"decord says: {text.rstrip('.') or type(error).__name__}"

@@ -1,0 +1,61 @@
+"""Says what a file's first bytes look like, so that a wrong file gets a message naming what it is."""
+
+from __future__ import annotations
+
+HEAD_BYTES = 512
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "image", "a JPEG image"),
+    (b"\x89PNG\r\n\x1a\n", "image", "a PNG image"),
+    (b"GIF87a", "animation", "a GIF image"),
+    (b"GIF89a", "animation", "a GIF image"),
+    (b"BM", "image", "a BMP image"),
+    (b"II*\0", "image", "a TIFF image"),
+    (b"MM\0*", "image", "a TIFF image"),
+    (b"8BPS", "image", "a Photoshop document"),
+    (b"\x1a\x45\xdf\xa3", "matroska", "a Matroska/WebM video"),
+    (b"FLV\x01", "video", "an FLV video"),
+    (b"\x00\x00\x01\xba", "video", "an MPEG video"),
+    (b"\x00\x00\x01\xb3", "video", "an MPEG video"),
+    (b"OggS", "video", "an Ogg file"),
+    (b"0&\xb2u\x8ef\xcf\x11", "video", "a Windows Media file"),
+    (b"ID3", "audio", "an MP3 audio file"),
+    (b"fLaC", "audio", "a FLAC audio file"),
+    (b"%PDF", "other", "a PDF document"),
+    (b"%!PS", "other", "a PostScript document"),
+    (b"PK\x03\x04", "other", "a ZIP archive"),
+    (b"\x1f\x8b", "other", "a gzip archive"),
+    (b"version https://git-lfs", "other", "a Git LFS pointer (run `git lfs pull`)"),
+)
+_STILL_BRANDS = {b"avif": "an AVIF image", b"heic": "a HEIC image", b"heix": "a HEIC image"}
+_STILL_BRANDS |= {b"mif1": "a HEIF image", b"heim": "a HEIC image"}
+_RIFF = {b"WEBP": ("image", "a WebP image"), b"AVI ": ("video", "an AVI video")}
+_RIFF |= {b"WAVE": ("audio", "a WAV audio file")}
+
+
+def sniff(head: bytes) -> tuple[str, str]:
+    """Kind and description of the file that opens with `head` (its first `HEAD_BYTES` bytes).
+
+    The kind is image, animation (GIF: both an image and a clip), mp4, matroska, video, audio, other,
+    or unknown with an empty description.
+    """
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in _STILL_BRANDS:
+            return "image", _STILL_BRANDS[brand]
+        return ("audio", "an M4A audio file") if brand == b"M4A " else ("mp4", "an MP4/MOV video")
+    if head[:4] == b"RIFF" and head[8:12] in _RIFF:
+        return _RIFF[head[8:12]]
+    for magic, kind, description in _MAGIC:
+        if head.startswith(magic):
+            return kind, description
+    if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
+        return "video", "an MPEG transport stream"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "other", "an HTML page (give the address of the file itself, not of a page about it)"
+    if b"<svg" in text and text.startswith(b"<"):
+        return "other", "an SVG drawing (convert it to PNG first)"
+    if head and all(byte in b"\t\n\r\f\x1b" or 32 <= byte < 127 for byte in head):
+        return "other", "a text file"
+    return "unknown", ""

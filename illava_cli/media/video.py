@@ -1,0 +1,214 @@
+"""Reads the wanted frames of a clip, through whichever decoder does it exactly."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from illava_cli.errors import MediaError, UsageError
+from illava_cli.media.decord_reader import DecordReader
+from illava_cli.media.image import read_image
+from illava_cli.media.pyav_reader import PyAVReader
+from illava_cli.media.reader import FrameReader, UnreadableFrames
+from illava_cli.media.sampling import check_sampling, frame_indices
+from illava_cli.media.sniff import sniff
+from illava_cli.media.sources import Located, locate
+
+Transform = Callable[[np.ndarray], Any]
+VideoSource = str | Path | bytes | np.ndarray | Sequence[Image.Image | np.ndarray]
+
+BACKENDS = ("auto", "decord", "pyav")
+_MODULES = {"decord": "decord", "pyav": "av"}
+
+logger = logging.getLogger("illava")
+
+
+@dataclass(frozen=True)
+class VideoMedium:
+    """The frames read from a clip.
+
+    `frames` holds what the transform returned for each, or (height, width, 3) uint8 RGB; `indices` count
+    in the clip's display order, `timestamps` are seconds from its first frame, `width` and `height` are
+    the frame size in pixels after rotation and before the transform.
+    """
+
+    source: str
+    frames: list[Any]
+    indices: tuple[int, ...]
+    timestamps: tuple[float, ...]
+    width: int
+    height: int
+    kind: str = field(default="video", init=False)
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """The options of `frame_indices`, carried together."""
+
+    num_frames: int | None
+    fps: float | None
+    start: float | None
+    end: float | None
+
+    def pick(self, timestamps: Sequence[float]) -> list[int]:
+        return frame_indices(
+            timestamps, num_frames=self.num_frames, fps=self.fps, start=self.start, end=self.end
+        )
+
+
+def read_video(
+    source: VideoSource,
+    *,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    backend: str = "auto",
+    transform: Transform | None = None,
+) -> VideoMedium:
+    """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`) from a clip.
+
+    `source` is a path, URL, `-` (stdin), the file's bytes, or the frames themselves: (T, H, W, 3) uint8
+    or a list of pictures, counted as one frame per second. `backend` is auto, decord or pyav; where
+    decord would give wrong frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame
+    as soon as it is decoded, so that full-size frames need not all fit into memory.
+
+    A clip that is cut off or damaged is used as far as it decodes, with a warning. Raises `MediaError`
+    for a clip that is missing, no video, without frames or without a frame in the window, `UsageError`
+    for contradictory options or a backend that is not installed.
+    """
+    check_sampling(num_frames, fps, start, end)
+    if backend not in BACKENDS:
+        raise UsageError(f"backend is '{backend}'; choose one of {', '.join(BACKENDS)}")
+    sampling = _Sampling(num_frames, fps, start, end)
+    transform = transform or (lambda frame: frame)
+    if isinstance(source, np.ndarray | list | tuple):
+        return _from_pictures(source, sampling, transform)
+
+    use_decord = _chosen(backend) == "decord"
+    located = locate(source)
+    _require_video(located)
+    pyav = PyAVReader(located) if backend == "pyav" or _installed("pyav") else None
+    if pyav is not None:
+        if not pyav.timestamps:
+            raise _no_frames(located)
+        if pyav.table.cut_off:
+            logger.warning(
+                "%s: is cut off; using the %.1f s that are there", located.name, pyav.timestamps[-1]
+            )
+    if use_decord:
+        try:
+            reader = DecordReader(located, pyav.table if pyav and pyav.exact_pts else None)
+            return _read(reader, located, sampling, transform)
+        except UnreadableFrames as error:
+            if pyav is None:
+                raise MediaError(
+                    f"{located.name}: cannot be read exactly ({error}); install PyAV for it: pip install av"
+                ) from None
+            level = logging.WARNING if backend == "decord" else logging.DEBUG
+            logger.log(level, "%s: read with PyAV instead of decord (%s)", located.name, error)
+    try:
+        return _read(pyav, located, sampling, transform)
+    except UnreadableFrames:
+        return _salvage(pyav, located, sampling, transform)
+
+
+def _read(
+    reader: FrameReader,
+    located: Located,
+    sampling: _Sampling,
+    transform: Transform,
+    usable: Sequence[int] | None = None,
+) -> VideoMedium:
+    """Samples among the frames numbered `usable` (default: all) and reads them."""
+    usable = range(len(reader.timestamps)) if usable is None else usable
+    try:
+        picked = sampling.pick([reader.timestamps[index] for index in usable])
+    except MediaError as error:
+        raise MediaError(f"{located.name}: {error}") from None
+    indices = [usable[place] for place in picked]
+    frames: list[Any] = []
+    height = width = 0
+    for pixels in reader.read(indices):
+        height, width = pixels.shape[:2]
+        frames.append(transform(pixels))
+    timestamps = tuple(reader.timestamps[index] for index in indices)
+    return VideoMedium(located.name, frames, tuple(indices), timestamps, width, height)
+
+
+def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
+    """Samples again among the frames that do decode."""
+    usable = reader.decodable()
+    if not usable:
+        raise _no_frames(located)
+    logger.warning(
+        "%s: only %d of its %d frames decode; using those", located.name, len(usable), len(reader.timestamps)
+    )
+    try:
+        return _read(reader, located, sampling, transform, usable)
+    except UnreadableFrames as error:
+        raise MediaError(f"{located.name}: is damaged ({error}); get a complete copy") from None
+
+
+def _from_pictures(
+    pictures: np.ndarray | Sequence[Image.Image | np.ndarray], sampling: _Sampling, transform: Transform
+) -> VideoMedium:
+    if sampling.fps is not None or sampling.start is not None or sampling.end is not None:
+        raise UsageError("frames given as pictures have no times; use num_frames, or give the clip as a file")
+    if not len(pictures):
+        raise MediaError("<frames>: holds no frames; give at least one")
+    times = [float(index) for index in range(len(pictures))]
+    indices = sampling.pick(times)
+    frames: list[Any] = []
+    height = width = 0
+    for index in indices:
+        pixels = np.asarray(read_image(pictures[index]).image)
+        height, width = pixels.shape[:2]
+        frames.append(transform(pixels))
+    return VideoMedium(
+        "<frames>", frames, tuple(indices), tuple(times[index] for index in indices), width, height
+    )
+
+
+def _installed(backend: str) -> bool:
+    try:
+        importlib.import_module(_MODULES[backend])
+    except (ImportError, OSError, RuntimeError):
+        # decord raises OSError or RuntimeError when its shared library does not load.
+        return False
+    return True
+
+
+def _chosen(backend: str) -> str:
+    if backend == "auto":
+        if not (_installed("decord") or _installed("pyav")):
+            raise UsageError("no video decoder is installed; run: pip install decord (or: pip install av)")
+        return "decord" if _installed("decord") else "pyav"
+    if not _installed(backend):
+        raise UsageError(f"backend {backend} is not installed; run: pip install {_MODULES[backend]}")
+    return backend
+
+
+def _require_video(located: Located) -> None:
+    kind, description = sniff(located.head())
+    if kind == "image":
+        raise MediaError(f"{located.name}: is {description}, not a video; give it with --image")
+    if kind == "audio":
+        raise MediaError(
+            f"{located.name}: is {description} and has no video stream; give a file with pictures"
+        )
+    if kind == "other":
+        raise MediaError(
+            f"{located.name}: looks like {description}, not a video; give an MP4, WebM, ... file"
+        )
+
+
+def _no_frames(located: Located) -> MediaError:
+    return MediaError(f"{located.name}: holds no frame that decodes; get a complete copy")

@@ -1,0 +1,145 @@
+"""Makes small real pictures and clips for the tests; each frame of a clip carries its own number."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+_ENCODERS = {"h264": "libx264", "mpeg4": "mpeg4"}
+_TICKS = 600  # per second, divisible by the usual frame rates
+# tkhd matrices (a, b, c, d) by clockwise degrees.
+_MATRICES = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+
+
+def quadrants(size: tuple[int, int]) -> Image.Image:
+    """An upright picture of `size` (width, height) whose corners are red, green, blue and white."""
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = (255, 0, 0)
+    pixels[: height // 2, width // 2 :] = (0, 255, 0)
+    pixels[height // 2 :, : width // 2] = (0, 0, 255)
+    pixels[height // 2 :, width // 2 :] = (255, 255, 255)
+    return Image.fromarray(pixels)
+
+
+def write_jpeg(path: str | Path, size: tuple[int, int] = (64, 48), orientation: int | None = None) -> Path:
+    """Writes `quadrants(size)`, stored as is; `orientation` is the EXIF tag 1..8 that viewers apply."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    quadrants(size).save(path, "JPEG", quality=95, subsampling=0, exif=exif)
+    return Path(path)
+
+
+def numbered_frame(number: int, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: `number` (0..255) as eight bars in the top half, red at the bottom left."""
+    width, height = size
+    pixels = np.full((height, width, 3), 40, np.uint8)
+    for bit in range(8):
+        if number >> bit & 1:
+            pixels[: height // 2, bit * width // 8 : (bit + 1) * width // 8] = 220
+    pixels[height // 2 :, : width // 2, 0] = 200
+    return pixels
+
+
+def frame_number(pixels: np.ndarray) -> int:
+    """The number that `numbered_frame` wrote into an upright frame."""
+    height, width = pixels.shape[:2]
+    return sum(int(pixels[height // 4, (2 * bit + 1) * width // 16].mean() > 128) << bit for bit in range(8))
+
+
+def clip_times(frames: int, fps: int = 12, vfr: bool = False) -> list[float]:
+    """The timestamps in seconds of the frames that `write_clip` writes."""
+    times, now = [], 0
+    for number in range(frames):
+        times.append(now / _TICKS)
+        now += _TICKS // fps * (3 if vfr and number % 5 == 4 else 1)
+    return times
+
+
+def write_clip(
+    path: str | Path,
+    codec: str = "h264",
+    frames: int = 24,
+    fps: int = 12,
+    size: tuple[int, int] = (128, 96),
+    vfr: bool = False,
+    rotation: int = 0,
+    audio_only: bool = False,
+    gop: int = 8,
+) -> Path:
+    """Writes a clip with B-frames into the container that the suffix of `path` names.
+
+    `codec` is h264 or mpeg4 (whose keyframes are preceded by B-frames of their group), `vfr` shows every
+    fifth frame three times as long, `rotation` is the clockwise angle (0, 90, 180, 270) that players turn
+    the picture by (MP4 only), `audio_only` writes two seconds of silence instead of pictures.
+    """
+    options = {"movflags": "faststart"} if Path(path).suffix in (".mp4", ".mov") else {}
+    with av.open(str(path), "w", options=options) as container:
+        if audio_only:
+            _write_silence(container)
+        else:
+            stream = container.add_stream(_ENCODERS[codec], rate=fps)
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            stream.gop_size, stream.codec_context.max_b_frames = gop, 2
+            # Two threads make x264 start fast and still give the same stream every time.
+            stream.codec_context.thread_count = 2
+            stream.codec_context.time_base = Fraction(1, _TICKS)
+            for number, time in enumerate(clip_times(frames, fps, vfr)):
+                frame = av.VideoFrame.from_ndarray(numbered_frame(number, size), format="rgb24")
+                frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    if rotation:
+        _set_rotation(Path(path), rotation)
+    return Path(path)
+
+
+def remux(source: str | Path, target: str | Path, shift_s: float = 0.0) -> Path:
+    """Copies the packets of a clip into the container that `target` names, `shift_s` later.
+
+    In an MP4, frames shifted before 0 are hidden by an edit list, as after a cut without re-encoding.
+    """
+    with av.open(str(source)) as given, av.open(str(target), "w") as made:
+        stream = given.streams.video[0]
+        copy = made.add_stream_from_template(stream)
+        shift = round(shift_s / stream.time_base)
+        for packet in given.demux(stream):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = copy
+                made.mux(packet)
+    return Path(target)
+
+
+def cut_off(source: str | Path, target: str | Path, keep: float) -> Path:
+    """Writes the first part `keep` (0..1) of the bytes of `source`, as a broken download leaves them."""
+    data = Path(source).read_bytes()
+    Path(target).write_bytes(data[: int(len(data) * keep)])
+    return Path(target)
+
+
+def _write_silence(container: av.container.OutputContainer) -> None:
+    stream = container.add_stream("aac", rate=16000, layout="mono")
+    samples = np.zeros((1, 1024), np.float32)
+    for number in range(32):
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, number * 1024
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def _set_rotation(path: Path, degrees: int) -> None:
+    """Patches the display matrix in the track header: PyAV does not write one."""
+    data = bytearray(path.read_bytes())
+    header = data.index(b"tkhd") + 4
+    matrix = header + 4 + (32 if data[header] else 20) + 16
+    a, b, c, d = (value << 16 for value in _MATRICES[degrees])
+    data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
