@@ -1,0 +1,88 @@
+"""`illava doctor`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+
+import pytest
+
+from illava_cli.cli import doctor
+
+
+def test_report(illava):
+    done = illava("doctor")
+    assert done.returncode == 0, done.stdout
+    assert done.stderr == ""
+    assert done.stdout.endswith("ready\n")
+    assert "torch " in done.stdout
+
+
+def test_json(main):
+    code, out, _ = main("doctor", "--format", "json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["ok"] is True
+    assert {package["name"] for package in report["packages"]} == set(doctor.REQUIRED) | set(doctor.OPTIONAL)
+    assert {"sdpa", "eager"} <= set(report["attention"])
+
+
+@pytest.fixture
+def damage(monkeypatch):
+    """Makes a package missing, or its import fail."""
+    version, load = importlib.metadata.version, importlib.import_module
+
+    def apply(missing: tuple[str, ...] = (), broken: tuple[str, ...] = ()) -> None:
+        def no_version(name):
+            if name in missing:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return version(name)
+
+        def no_import(name, *rest):
+            if name in broken:
+                raise RuntimeError("operator torchvision::nms\ndoes not exist")
+            return load(name, *rest)
+
+        monkeypatch.setattr(importlib.metadata, "version", no_version)
+        monkeypatch.setattr(importlib, "import_module", no_import)
+
+    return apply
+
+
+def test_a_broken_optional_package_is_reported(main, damage):
+    damage(broken=("accelerate",))
+    code, out, _ = main("doctor")
+    assert code == 0
+    assert "broken: RuntimeError: operator torchvision::nms does not exist" in out
+    assert "pip install --force-reinstall accelerate" in out
+
+
+def test_a_missing_optional_package_comes_with_its_command(main, damage):
+    damage(missing=("prompt_toolkit",))
+    code, out, _ = main("doctor")
+    assert code == 0
+    assert "pip install 'illava[chat]'" in out
+
+
+@pytest.mark.parametrize("name", ["torch", "pillow"])
+def test_without_a_required_package_the_exit_code_is_1(main, damage, name):
+    damage(missing=(name,))
+    code, out, err = main("doctor")
+    assert (code, err) == (1, "")
+    assert f"pip install {name}" in out
+    assert out.endswith("not ready: something required is missing\n")
+
+
+def test_one_video_decoder_is_enough(main, damage):
+    damage(missing=("decord",))
+    assert main("doctor")[0] == 0
+    damage(missing=("decord", "av"))
+    assert main("doctor")[0] == 1
+
+
+def test_a_version_that_is_too_old(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
+    package = doctor.check("torch", required=True)
+    assert package.status == "needs >=2.5"
+    assert package.fix == "pip install 'torch>=2.5'"

@@ -1,0 +1,58 @@
+"""`illava models`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from illava_cli.cli.models import in_cache
+
+
+def test_list(illava):
+    done = illava("models", "list")
+    assert done.returncode == 0
+    assert "llava-hf/llava-onevision-qwen2-7b-ov-hf" in done.stdout
+    assert "\ntiny " in done.stdout
+    assert "random:qwen2-vl-2b" in done.stdout
+
+
+def test_list_json(main):
+    code, out, _ = main("models", "list", "--format", "json")
+    entries = {entry["name"]: entry for entry in json.loads(out)}
+    assert code == 0
+    assert entries["qwen2-vl-2b"]["id"] == "Qwen/Qwen2-VL-2B-Instruct"
+    assert entries["tiny"]["in_cache"] is None
+
+
+def test_show(main, monkeypatch):
+    monkeypatch.setenv("ILLAVA_MAX_TOKENS", "3")  # this is the model as shipped
+    code, out, _ = main("models", "show", "random:qwen2-vl-2b", "--format", "json")
+    shown = json.loads(out)
+    assert code == 0
+    assert shown["config"]["generation"]["max_tokens"] == 512
+    assert shown["architecture"]["family"] == "qwen2_vl"
+    code, out, _ = main("models", "show", "qwen2-vl-2b")
+    assert (code, out.splitlines()[0]) == (0, "name: qwen2-vl-2b")
+    assert "family: qwen2_vl" in out
+
+
+def test_show_unknown(main):
+    code, out, err = main("models", "show", "qwen2-vl-3b")
+    assert (code, out) == (2, "")
+    assert "did you mean 'qwen2-vl-" in err
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_checkpoint_is_here_when_every_shard_is(tmp_path, monkeypatch, name):
+    import huggingface_hub
+
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
+    here = {"config.json": "x", "model.safetensors.index.json": str(index), "one.safetensors": "x"}
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda model, file, revision: here.get(file)
+    )
+    assert in_cache("a/b") is False
+    here["two.safetensors"] = "x"
+    assert in_cache("a/b") is True

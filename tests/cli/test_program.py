@@ -1,0 +1,172 @@
+"""The program as a whole: help, version, exit codes, and what reaches stdout and stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import FAKE, ILLAVA, MODEL, ROOT
+
+COMMANDS = ["run", "chat", "doctor", "models", "config"]
+PAGES = [
+    [],
+    *([command] for command in COMMANDS),
+    ["models", "list"],
+    ["models", "show"],
+    *(["config", name] for name in ("show", "validate", "presets", "schema")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=" ".join)
+def test_help_pages_fit_80_columns_and_carry_no_ansi(main, page):
+    code, out, err = main(*page, "--help")
+    assert code == 0
+    assert err == ""
+    assert out.startswith(f"Usage: {' '.join(['illava', *page])}")
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.replace("balanced, ...", "").replace("[ARGS]...", "").replace(
+        "{FILE}...", ""
+    ).replace("FILE...", "")
+
+
+def test_help_imports_no_torch():
+    script = (
+        "import sys; from illava_cli.cli.app import main; code = main(['--help']); "
+        "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'rich', 'yaml.foo'} & set(sys.modules); "
+        "assert not heavy, heavy; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_version(illava):
+    from illava_cli import __version__
+
+    done = illava("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"illava {__version__}\n", "")
+
+
+@pytest.mark.parametrize("group", [[], ["models"], ["config"]], ids=["illava", "models", "config"])
+def test_a_group_alone_shows_its_help_on_stderr(main, group):
+    code, out, err = main(*group)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: illava")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["runn"], "'run'"),
+        (["config", "shw"], "'show'"),
+        (["run", "--promt", "x"], "--prompt"),
+        (["run", "--image"], "--image"),
+        (["run", "-p", "x", "--num-frames", "many"], "--num-frames"),
+        (["run", "-p", "x", "--format", "xml"], "text or json"),
+        (["run", "-p", "x", "-m", "qwen2-vl"], "'qwen2-vl-"),
+        (["run", "-p", "x", *MODEL, "--preset", "papr"], "'paper'"),
+        (["run", "-p", "x", *MODEL, "--dtype", "float8"], "bfloat16"),
+        (["run", "-p", "x", *MODEL, "--set", "generation.max_token=1"], "'max_tokens'"),
+        (["run", "-p", "x", *MODEL, "--set", "llm.keep"], "--set"),
+        (["run", "-p", "x", *MODEL, "--num-frames", "2", "--fps", "1"], "exclude"),
+        (["run", "-p", "x", *MODEL, "--max-tokens", "0"], "max_tokens"),
+        (["run", *MODEL], "--prompt"),
+        (["run", *MODEL, "-p", " "], "--prompt"),
+        (["run", *MODEL, "-p", "-", "--image", "-"], "stdin"),
+        (["run", *MODEL, "-p", "x", "--video", "-", "--image", "-"], "stdin"),
+        (["chat", *MODEL, "--image", "-"], "stdin"),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_are_one_line_with_exit_2(main, sessions, arguments, expected):
+    code, out, err = main(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("illava: error: ")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert not sessions  # found before a model was loaded
+
+
+def test_a_bug_is_one_line_and_debug_shows_the_traceback(main):
+    code, out, err = main("run", *MODEL, "-p", "crash")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == (
+        "illava: internal error: ValueError: several lines (run again with --debug for the traceback)"
+    )
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("where", ["before", "after", "variable"])
+def test_debug(where):
+    arguments = ["run", *MODEL, "-p", "crash"]
+    arguments = {"before": ["--debug", *arguments], "after": [*arguments, "--debug"]}.get(where, arguments)
+    environment = os.environ | ({"ILLAVA_DEBUG": "1"} if where == "variable" else {})
+    done = subprocess.run(
+        [*FAKE, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1] == "illava: internal error: ValueError: several lines"
+
+
+@pytest.mark.parametrize("command", [[*ILLAVA, "config", "schema"], [*FAKE, "run", *MODEL, "-p", "x"]])
+def test_a_closed_pipe_is_quiet(command):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*command, "--debug"],
+        stdin=subprocess.DEVNULL,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    os.close(write)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "downloading" not in line] == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [[], ["--stream"], ["--format", "json"]], ids=["text", "stream", "json"]
+)
+def test_a_full_disk_is_one_line(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*FAKE, "run", *MODEL, "-q", "-p", "x", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "illava: error: cannot write to stdout: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["run", "--help"]], ids=" ".join)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_under_help_is_one_line(illava, arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*ILLAVA, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_ctrl_c_stops_a_run_with_130():
+    command = [*FAKE, "run", *MODEL, "-q", "--stream", "-p", "slow"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdout.read(5) == b"word "
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert err == b""
+    assert out.endswith(b"\n")

@@ -1,0 +1,62 @@
+"""Shared fixtures: small checkpoints, and pictures and frames that differ everywhere."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from illava_cli.config import resolve
+from illava_cli.engine.session import Session
+from tests.builders import write_llava_onevision, write_qwen2_vl
+
+WRITERS = {"llava_onevision": write_llava_onevision, "qwen2_vl": write_qwen2_vl}
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Folder of a small random checkpoint, by family."""
+    folders = {}
+
+    def get(family: str) -> str:
+        if family not in folders:
+            folder = tmp_path_factory.mktemp(family) / "checkpoint"
+            WRITERS[family](folder)
+            folders[family] = str(folder)
+        return folders[family]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def open_session(checkpoints):
+    """A session on a small checkpoint; sessions of equal settings are shared."""
+    sessions = {}
+
+    def get(family: str, *settings: str, fresh: bool = False) -> Session:
+        key = (family, settings)
+        if key not in sessions or fresh:
+            config = resolve(checkpoints(family), settings=[*settings, "model.device=cpu"], environ={})
+            session = Session(config)
+            if fresh:
+                return session
+            sessions[key] = session
+        return sessions[key]
+
+    return get
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A smooth random picture: coloured blobs, so that patches differ."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def clip(frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8 that all differ."""
+    return np.stack([np.asarray(picture(width, height, seed * 100 + i)) for i in range(frames)])
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    torch.set_num_threads(2)

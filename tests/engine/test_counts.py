@@ -1,0 +1,109 @@
+"""Token counts of the presets on the real geometry, as the method's definition gives them."""
+
+import pytest
+
+from illava_cli.config import resolve
+from illava_cli.engine.session import Session
+from tests.conftest import clip, picture
+
+
+@pytest.fixture(scope="module")
+def toy():
+    sessions = {}
+
+    def get(name, *settings):
+        key = (name, settings)
+        if key not in sessions:
+            config = resolve(
+                f"random:{name}",
+                settings=[*settings, "model.device=cpu", "generation.max_tokens=1"],
+                environ={},
+            )
+            sessions[key] = Session(config)
+        return sessions[key]
+
+    return get
+
+
+def visual(answer):
+    v = answer.usage.visual
+    return v.patches, v.vision_kept, v.llm_in, v.llm_kept, v.newlines_in, v.newlines_kept
+
+
+def test_paper_one_tile(toy):
+    answer = toy("llava-onevision-toy", "preset=paper", "media.max_tiles=1").ask("?", [picture(300, 200)])
+    assert visual(answer) == (729, 361, 361, 253, 1, 1)
+
+
+def test_paper_two_images(toy):
+    answer = toy("llava-onevision-toy", "preset=paper").ask("?", [picture(300, 200), picture(200, 300, 1)])
+    assert visual(answer) == (1458, 722, 722, 506, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "sequence", "rows"), [((640, 480), 1453, 28), ((300, 1200), 1881, 76), ((300, 300), 741, 19)]
+)
+def test_the_authors_image_preset(toy, size, sequence, rows):
+    """The sequences that the authors' code was seen to make; row newlines rank and merge too."""
+    answer = toy("llava-onevision-toy", "preset=image").ask("?", [picture(*size)])
+    v = answer.usage.visual
+    assert (v.llm_in + v.newlines_in, v.newlines_in) == (sequence, rows)
+    assert v.llm_kept + v.newlines_kept == sequence - round(sequence * 0.3)
+
+
+def test_the_authors_video_preset(toy):
+    answer = toy("llava-onevision-toy", "preset=video").ask("?", videos=[clip(8, 64, 48)])
+    assert visual(answer) == (8 * 729, 8 * 361, 800, 560, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "visual_in", "newlines"),
+    [
+        ((640, 480), 2889, 40),
+        ((300, 1200), 3645, 108),
+        ((300, 300), 1458, 27),
+        ((1536, 1152), 729 + 70 * 93, 70),
+    ],
+)
+def test_without_merging(toy, size, visual_in, newlines):
+    answer = toy("llava-onevision-toy", "preset=off").ask("?", [picture(*size)])
+    v = answer.usage.visual
+    assert (v.llm_in, v.llm_kept, v.newlines_in, v.newlines_kept) == (
+        visual_in,
+        visual_in,
+        newlines,
+        newlines,
+    )
+
+
+def test_faithful_drops_padding_first_and_keeps_every_row(toy):
+    """640x480 fits 2x2 tiles of 27 cells: 54x54 with 14 rows of padding, 7 in each tile."""
+    answer = toy("llava-onevision-toy", "preset=auto").ask("?", [picture(640, 480)])
+    v = answer.usage.visual
+    assert (v.patches, v.vision_kept) == (5 * 729, 5 * 361)
+    assert (v.llm_in, v.newlines_in, v.newlines_kept) == (5 * 361, 40, 40)
+    assert v.llm_kept == v.llm_in - round(v.llm_in * 0.3)
+
+
+def test_faithful_video_pools_in_proportion(toy):
+    answer = toy("llava-onevision-toy", "preset=auto").ask("?", videos=[clip(4, 64, 48)])
+    pooled = round(196 * 361 / 729)
+    assert visual(answer)[:4] == (4 * 729, 4 * 361, 4 * pooled, 4 * pooled - round(4 * pooled * 0.3))
+
+
+def test_qwen_drops_a_share_of_the_groups_at_each_layer(toy):
+    answer = toy("qwen2-vl-toy", "preset=qwen2-vl").ask("?", [picture(280, 560)])
+    groups = 10 * 20
+    kept = groups
+    for _ in range(4):
+        kept -= int(0.16 * kept)
+    left = kept
+    for _ in range(3):
+        left -= round(left * 0.1)
+    assert visual(answer) == (groups * 4, kept * 4, kept, left, 0, 0)
+
+
+def test_max_tiles_bounds_the_tiles(toy):
+    for limit, tiles in ((1, 1), (2, 2), (5, 5), (10, 10)):
+        session = toy("llava-onevision-toy", "preset=off", f"media.max_tiles={limit}")
+        assert session.ask("?", [picture(1152, 1152)]).usage.visual.patches == tiles * 729

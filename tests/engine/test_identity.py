@@ -1,0 +1,115 @@
+"""With merging off, logits and greedy tokens equal the unmodified `transformers` model."""
+
+import pytest
+import torch
+
+from tests.conftest import clip, picture
+from tests.stock import Stock
+
+FAMILIES = ["llava_onevision", "qwen2_vl"]
+OFF = ("preset=off", "generation.max_tokens=6")
+
+CASES = {
+    "one image with tiles": {"images": [picture(200, 150, 1)]},
+    "extreme aspect, wide": {"images": [picture(900, 60, 2)]},
+    "extreme aspect, tall": {"images": [picture(50, 400, 3)]},
+    "large image that is interpolated": {"images": [picture(500, 480, 4)]},
+    "two images": {"images": [picture(120, 90, 5), picture(64, 140, 6)]},
+    "video": {"videos": [clip(5, 96, 64, 1)]},
+    "image and video": {"images": [picture(150, 150, 7)], "videos": [clip(4, 64, 96, 2)]},
+    "two videos": {"videos": [clip(4, 64, 96, 2), clip(4, 64, 96, 3)]},
+    "text only": {},
+}
+
+
+@pytest.fixture(scope="module")
+def stock(checkpoints):
+    return {family: Stock(checkpoints(family)) for family in FAMILIES}
+
+
+def message(prompt, images=(), videos=()):
+    media = [{"type": "image"}] * len(images) + [{"type": "video"}] * len(videos)
+    return {"role": "user", "content": [*media, {"type": "text", "text": prompt}]}
+
+
+def frames(videos):
+    return [list(v) for v in videos]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("case", CASES)
+def test_off_equals_transformers(family, case, stock, open_session):
+    media = CASES[case]
+    session = open_session(family, *OFF)
+    answer = session.ask("What is shown here?", **media, logits=True)
+    reference = stock[family]
+    text = reference.chat([message("What is shown here?", **media)])
+    logits, tokens = reference.answer(
+        text, media.get("images", ()), frames(media.get("videos", ())), tokens=6
+    )
+    torch.testing.assert_close(answer.logits, logits, atol=1e-4, rtol=0)
+    assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
+    assert len(tokens) == 6 or answer.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padded_batch_equals_transformers(family, stock, open_session):
+    rows = [
+        {"prompt": "One.", "images": [picture(200, 150, 1)]},
+        {"prompt": "A much longer question, with no picture at all?"},
+        {"prompt": "Which of the two?", "images": [picture(120, 90, 5), picture(64, 140, 6)]},
+        {"prompt": "And then?", "videos": [clip(5, 96, 64, 1)]},
+    ]
+    answers = open_session(family, *OFF).ask_batch(rows, logits=True)
+    for row, answer in zip(rows, answers, strict=True):
+        media = {"images": row.get("images", []), "videos": row.get("videos", [])}
+        text = stock[family].chat([message(row["prompt"], **media)])
+        logits, tokens = stock[family].answer(text, media["images"], frames(media["videos"]), tokens=6)
+        torch.testing.assert_close(answer.logits, logits, atol=1e-4, rtol=0)
+        assert list(answer.token_ids) == tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_second_turn_equals_transformers(family, stock, open_session):
+    """Turn 2 brings a new image; the reference computes the whole conversation anew."""
+    session, reference = open_session(family, *OFF), stock[family]
+    images = [picture(200, 150, 1), picture(90, 170, 2)]
+    chat = session.chat()
+    first = chat.ask("What is this?", images=images[:1])
+    second = chat.ask("And this one?", images=images[1:], logits=True)
+
+    turn = message("What is this?", images[:1])
+    opening = reference.chat([turn])
+    # the model's own tokens stand in the history, whatever text they decode to
+    later = reference.chat([turn, {"role": "assistant", "content": [{"type": "text", "text": "@@"}]}])
+    closing = later.split("@@")[1].split("<|im_start|>")[0]
+    question = reference.chat([message("And this one?", images[1:])])
+    question = question[question.index("<|im_start|>user") :]
+    inputs = reference.inputs(opening, images[:1])
+    tail = reference.inputs(closing + question, images[1:])
+    ids = torch.cat([inputs["input_ids"], torch.tensor([first.token_ids]), tail["input_ids"]], dim=1)
+    whole = reference.inputs(opening + question, images, groups=[1, 1])
+    whole["input_ids"], whole["attention_mask"] = ids, torch.ones_like(ids)
+    if reference.qwen:
+        whole["mm_token_type_ids"] = (ids == reference.image_id).int()
+    with torch.no_grad():
+        logits = reference.model(**whole).logits[0, -1]
+        tokens = reference.model.generate(**whole, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    torch.testing.assert_close(second.logits, logits, atol=1e-4, rtol=0)
+    assert list(second.token_ids) == tokens.tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_image_matters(family, open_session):
+    session = open_session(family, *OFF)
+    one = session.ask("What?", images=[picture(200, 150, 1)], logits=True).logits
+    other = session.ask("What?", images=[picture(200, 150, 2)], logits=True).logits
+    assert (one - other).abs().max() > 0.1
+
+
+def test_eager_equals_sdpa(open_session):
+    for family in FAMILIES:
+        question = {"images": [picture(200, 150, 1)], "logits": True}
+        sdpa = open_session(family, *OFF).ask("What?", **question)
+        eager = open_session(family, *OFF, "model.attn=eager").ask("What?", **question)
+        torch.testing.assert_close(eager.logits, sdpa.logits, atol=1e-4, rtol=0)
