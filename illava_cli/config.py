@@ -65,6 +65,11 @@ def _fraction(value: Any) -> Any:
     return value
 
 
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # YAML reads a bare `off` as false
+
+
+PresetName = Annotated[str, BeforeValidator(_off)]
 Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0.0, le=1.0)]
 Layers = list[Annotated[int, Field(ge=0)]]
 
@@ -154,6 +159,7 @@ class ModelOptions(Strict):
     device_map: str | dict[str, str | int] | None = Field(
         default=None, description="spread over devices (auto, balanced, ...); needs accelerate"
     )
+    offload_folder: str | None = Field(default=None, description="where device_map keeps what goes to disk")
     attn: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
     quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
     vision_chunk_mb: Annotated[int, Field(gt=0)] = Field(
@@ -197,7 +203,7 @@ class Config(Strict):
     """Everything that decides an answer but the prompt and the media."""
 
     model: ModelOptions = ModelOptions()
-    preset: str = "auto"
+    preset: PresetName = "auto"
     variant: Literal["paper", "authors"] | None = None
     layout: Literal["grid", "faithful"] | None = None
     positions: Literal["packed", "original"] | None = None

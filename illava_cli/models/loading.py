@@ -134,10 +134,12 @@ def _pretrained(
     folder: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str
 ) -> Family:
     family_class, model_class = _family_class(model_type(folder), str(folder))
-    settings: dict = {"dtype": dtype, "attn_implementation": attn}
+    # a weight of another shape is reported like a missing one, below
+    settings: dict = {"dtype": dtype, "attn_implementation": attn, "ignore_mismatched_sizes": True}
     if options.device_map is not None or options.quantization is not None:
         _need("accelerate", "device_map and quantization need accelerate: pip install 'illava[multi-gpu]'")
         settings["device_map"] = options.device_map or {"": device}
+        settings["offload_folder"] = options.offload_folder
     if options.quantization is not None:
         settings["quantization_config"] = _quantization(options.quantization, dtype)
     try:
@@ -165,7 +167,7 @@ def _pretrained(
 def _refuse_partial(info: dict, name: str) -> None:
     """A model with random parts answers nonsense: better none."""
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        keys = sorted(map(str, info.get(kind) or []))
+        keys = sorted(k[0] if isinstance(k, tuple) else k for k in info.get(kind) or [])
         if keys:
             raise ModelError(
                 f"{name} is not whole: {len(keys)} {kind.replace('_', ' ')} ({keys[0]}): download it again"

@@ -85,7 +85,7 @@ class Qwen2VL(Family):
 
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         if options.max_tiles is not None:
-            raise UsageError("--max-tiles is for models that tile their images: Qwen2-VL does not")
+            raise UsageError("--max-tiles is for models with tiles: Qwen2-VL has none")
         if max(image.size) > 200 * min(image.size):
             raise MediaError(
                 f"an image of {image.width}x{image.height} is too narrow for Qwen2-VL (at most 200:1): crop it"
@@ -158,6 +158,11 @@ class Qwen2VL(Family):
             raise UsageError(
                 "layout 'grid' needs square tiles: use preset auto, qwen2-vl or off with Qwen2-VL"
             )
+
+    def check(self, reduction: Reduction) -> None:
+        super().check(reduction)
+        if reduction.positions == "packed":
+            raise UsageError("positions 'packed' is for LLaVA: with M-RoPE survivors keep their own position")
 
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
         frame = torch.tensor([[1, *pixels.shape]])

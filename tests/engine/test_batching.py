@@ -1,0 +1,93 @@
+"""A row of a batch is answered as it is alone, merging on."""
+
+import pytest
+import torch
+
+from illava_cli.engine.session import Request
+from tests.conftest import clip, picture
+from tests.schedules import SCHEDULES
+
+ROWS = [
+    Request("One.", [picture(200, 150, 1)]),
+    Request("A much longer question, with no picture at all?"),
+    Request("Which of the two?", [picture(120, 90, 5), picture(64, 140, 6)]),
+    Request("And then?", videos=[clip(5, 96, 64, 1)]),
+    Request("This <image> and <video>?", [picture(500, 480, 4)], [clip(3, 50, 80, 2)], system="Be brief."),
+]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_batch_equals_single(name, open_session):
+    family, settings = SCHEDULES[name]
+    session = open_session(family, *settings)
+    together = session.ask_batch(ROWS, logits=True)
+    for row, answer in zip(ROWS, together, strict=True):
+        alone = session.ask(row.prompt, row.images, row.videos, system=row.system, logits=True)
+        torch.testing.assert_close(answer.logits, alone.logits, atol=1e-4, rtol=0)
+        assert answer.token_ids == alone.token_ids
+        assert answer.usage == alone.usage
+        assert answer.text == alone.text
+
+
+def test_the_tower_in_chunks_of_one_tile_changes_nothing(open_session):
+    family, settings = SCHEDULES["llava faithful, original"]
+    session = open_session(family, *settings, fresh=True)
+    whole = session.ask("What?", [picture(500, 480, 4)], logits=True)
+    session.family.chunk_bytes = 1
+    torch.testing.assert_close(
+        session.ask("What?", [picture(500, 480, 4)], logits=True).logits, whole.logits, atol=1e-5, rtol=0
+    )
+
+
+def test_sampling_follows_the_seed(open_session):
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(
+        family, *settings, "generation.temperature=1.0", "generation.max_tokens=12", fresh=True
+    )
+    state = torch.random.get_rng_state()
+    first = session.ask("Why?").token_ids
+    assert session.ask("Why?").token_ids == first
+    session.update(["seed=7"])
+    assert session.ask("Why?").token_ids != first
+    assert torch.equal(torch.random.get_rng_state(), state)
+    session.update(["temperature=0"])
+    greedy = session.ask("Why?").token_ids
+    session.update(["seed=8"])
+    assert session.ask("Why?").token_ids == greedy
+
+
+def test_beams_reorder_the_cache(open_session):
+    """Beam search goes through the cache's row operations: one beam's rows equal a batch of that row."""
+    family, settings = SCHEDULES["llava faithful, original"]
+    session = open_session(family, *settings)
+    cache = session._new_cache()
+    turns = ROWS[:2]
+    from illava_cli.engine import prompt as prompts
+    from illava_cli.engine.batching import Row, assemble
+
+    rows = []
+    for request in turns:
+        prepared = session._prepare(request)
+        user = prompts.user_message(session.family, request.prompt, len(request.images), 0)
+        parts = prompts.first_turn(session.family, user, None, len(request.images), 0)
+        with torch.inference_mode():
+            features = session.family.encode([p for _, p in prepared.pixels], session.reduction)
+        rows.append(Row([features[p.index] if not isinstance(p, list) else p for p in parts]))
+    points = session.family.merge_points(session.reduction, "image")
+    with torch.inference_mode():
+        embeds, prefill = assemble(session.family, rows, points, packed=False)
+        cache.expect(prefill)
+        model = session.model
+        model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        token = torch.tensor([[65], [66]])
+        order = torch.tensor([1, 0])
+        plain = model(input_ids=token, past_key_values=_copy(cache), use_cache=True).logits[:, -1]
+        cache.reorder_cache(order)
+        swapped = model(input_ids=token[order], past_key_values=cache, use_cache=True).logits[:, -1]
+    torch.testing.assert_close(swapped[order], plain, atol=1e-5, rtol=0)
+
+
+def _copy(cache):
+    import copy
+
+    return copy.deepcopy(cache)

@@ -1,0 +1,109 @@
+"""Streaming, stop strings, cancelling, prompts with markers, and the limits of the context."""
+
+import json
+import threading
+
+import pytest
+
+from illava_cli.engine.stream import RowText
+from illava_cli.errors import ContextError, UsageError
+from tests.conftest import picture
+from tests.schedules import SCHEDULES
+
+FAMILY, SETTINGS = SCHEDULES["llava faithful, original"]
+LONG = (*SETTINGS, "generation.max_tokens=24", "generation.temperature=1.0")
+
+
+def test_the_stream_is_the_text(open_session):
+    session = open_session(FAMILY, *LONG)
+    pieces = []
+    answer = session.ask("Tell me.", [picture(90, 90)], on_text=pieces.append)
+    assert len(pieces) > 1
+    assert "".join(pieces) == answer.text
+    assert answer.text == session.ask("Tell me.", [picture(90, 90)]).text
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(open_session):
+    session = open_session(FAMILY, *LONG, fresh=True)
+    whole = session.ask("Tell me.").text
+    stop = whole[len(whole) // 2 :][:2]
+    session.update([f"stop={json.dumps([stop])}"])
+    pieces = []
+    answer = session.ask("Tell me.", on_text=pieces.append)
+    assert answer.text == whole[: whole.index(stop)] == "".join(pieces)
+    assert answer.finish_reason == "stop"
+
+
+class _Letters:
+    """A tokenizer of one letter a token, as far as `RowText` asks."""
+
+    backend_tokenizer = None
+
+
+@pytest.mark.parametrize("stop", ["abcd", "cd", "d"])
+def test_what_may_become_a_stop_string_is_held_back(stop, monkeypatch):
+    shown = []
+    row = RowText(_Letters(), [stop, "zz"], shown.append)
+    row.stream = type("Stream", (), {"step": lambda self, backend, token: token})()
+    for letter in "xabcabcde":
+        row.put(letter)
+        assert stop[0] not in "".join(shown)[-len(stop) :] or stop not in "".join(shown)
+    assert row.finish("xabcabcde") == "xabcabcde"[: "xabcabcde".index(stop)] == "".join(shown)
+
+
+def test_cancelling_ends_the_answer(open_session):
+    session = open_session(FAMILY, *LONG)
+    cancel = threading.Event()
+    answer = session.ask("Tell me.", on_text=lambda _: cancel.set(), cancel=cancel)
+    assert answer.usage.completion_tokens < 24
+    assert answer.finish_reason == "length"
+
+
+def test_finish_reason_length(open_session):
+    assert open_session(FAMILY, *LONG).ask("Tell me.").finish_reason in ("length", "stop")
+    answer = open_session(FAMILY, *SETTINGS, "generation.max_tokens=1").ask("Tell me.")
+    assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 1)
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+def test_markers_place_media(family, open_session):
+    session = open_session(family, "preset=off", "generation.max_tokens=1")
+    images = [picture(60, 60, 1), picture(60, 60, 2)]
+    first = session.ask("Compare.", images, logits=True).logits
+    named = session.ask("<image><image>Compare.", images, logits=True).logits
+    between = session.ask("Compare <image> with <image>.", images, logits=True).logits
+    assert (first - between).abs().max() > 1e-3
+    if family == "qwen2_vl":  # LLaVA-OneVision's template puts a line break between media and text
+        assert (first - named).abs().max() < 1e-5
+    swapped = session.ask("Compare <image> with <image>.", images[::-1], logits=True).logits
+    assert (between - swapped).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "images", "part"),
+    [
+        ("<image> and <image>", 1, "the prompt has 2 <image> and there is 1 image"),
+        ("<video>?", 0, "the prompt has 1 <video> and there are 0 videos"),
+        ("<|image_pad|> sneaked in", 1, "places 2 images"),
+    ],
+)
+def test_more_places_than_media(prompt, images, part, open_session):
+    session = open_session("qwen2_vl", "preset=off")
+    with pytest.raises(UsageError, match="places|there") as error:
+        session.ask(prompt, [picture(60, 60)] * images)
+    assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_prompt_longer_than_the_context(open_session):
+    session = open_session(FAMILY, *SETTINGS)
+    with pytest.raises(ContextError, match="use fewer frames"):
+        session.ask("word " * session.context_length)
+
+
+def test_an_answer_that_would_leave_the_context_is_shortened_and_says_so(open_session):
+    session = open_session(FAMILY, *SETTINGS, "generation.max_tokens=100000")
+    prompt = "a" * (session.context_length - 120)
+    answer = session.ask(prompt)
+    assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= session.context_length
+    assert "leaves room for" in answer.notes[0]

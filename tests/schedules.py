@@ -1,0 +1,22 @@
+"""Schedules for the small checkpoints: 36 tokens a tile, 7 tower layers (Qwen2-VL: 6), 6 decoder layers."""
+
+COMMON = ("preset=off", "generation.max_tokens=6")
+LLAVA = ("vision={layers: [1, 3], r: [11, 9]}", "llm={layers: [2, 4], keep: [0.7, 0.8]}")
+QWEN = ("vision={layers: [1, 3], drop: 0.2}", "llm={layers: [2, 4], keep: [0.7, 0.8]}", "layout=faithful")
+
+# name -> (family, settings)
+SCHEDULES = {
+    "llava grid, paper": ("llava_onevision", (*COMMON, *LLAVA, "layout=grid", "llm.queries=visual-literal")),
+    "llava grid, authors": ("llava_onevision", (*COMMON, *LLAVA, "layout=grid", "variant=authors")),
+    "llava faithful, original": ("llava_onevision", (*COMMON, *LLAVA, "layout=faithful", "llm.queries=last")),
+    "llava faithful, packed": (
+        "llava_onevision",
+        (*COMMON, *LLAVA, "layout=faithful", "positions=packed", "llm.queries=visual"),
+    ),
+    "llava all media together": (
+        "llava_onevision",
+        (*COMMON, *LLAVA, "layout=grid", "llm.scope=all", "llm.queries=visual"),
+    ),
+    "qwen, paper": ("qwen2_vl", (*COMMON, *QWEN, "llm.queries=visual")),
+    "qwen, authors": ("qwen2_vl", (*COMMON, *QWEN, "variant=authors")),
+}
