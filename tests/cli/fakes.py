@@ -42,12 +42,13 @@ class FakeSession:
     def __init__(self, config: Config, on_note=None):
         self.config = config
         self.merging = True
+        self.context_length = 32768
         self.calls: list[tuple] = []
         self.on_note = on_note
         on_note("downloading fake (1 kB)")
         sessions.append(self)
 
-    def ask(self, prompt, images=(), videos=(), on_text=None, cancel=None) -> Generation:
+    def ask(self, prompt, images=(), videos=(), on_text=None, cancel=None, id="") -> Generation:
         self.calls.append((prompt, list(images), list(videos)))
         if prompt.startswith("fail"):
             raise ContextError("the prompt is too long: shorten it")
@@ -61,7 +62,7 @@ class FakeSession:
                 on_text(word if word == "You" else " " + word)
         media = tuple(MediaRecord(source, "image", 4, 4) for source in images)
         notes = ("merging is off for so few tokens",) if prompt.startswith("note") else ()
-        return generation(text, self.config, media=media, notes=notes)
+        return generation(text, self.config, media=media, notes=notes, id=id)
 
     def _slowly(self, on_text, cancel: threading.Event) -> str:
         text = ""
@@ -89,9 +90,8 @@ class FakeSession:
 
 
 class FakeChat:
-    cache_length = 250
-    context_used = 400
-    context_length = 32768
+    cached_tokens = context_used = 400
+    cache = types.SimpleNamespace(layers=[None] * 4, get_seq_length=lambda layer: (400, 400, 250, 250)[layer])
 
     def __init__(self, session: FakeSession, system: str | None):
         self.session = session

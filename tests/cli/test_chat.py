@@ -143,7 +143,7 @@ def test_stats(repl, capsys):
     shown = capsys.readouterr().err
     for part in ("729 patches", "361 after the tower", "253 kept", "300 in, 12 out", "first token 0.31 s"):
         assert part in shown
-    for part in ("250 tokens in the last layer", "400 of 32768 tokens", "28 -> 20"):
+    for part in ("400 tokens in the first layer, 250 in the last", "400 of 32768 tokens", "28 -> 20"):
         assert part in shown
 
 

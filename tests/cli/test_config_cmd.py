@@ -34,7 +34,9 @@ def test_show_gives_a_file_that_gives_the_same_settings(main, tmp_path, flags):
 
 
 def test_show_says_what_merging_it_amounts_to(main):
-    code, out, _ = main("config", "show", *MODEL, "--preset", "qwen2-vl", "--set", "vision.drop=0.2")
+    code, out, _ = main(
+        "config", "show", "-m", "random:qwen2-vl-toy", "--preset", "qwen2-vl", "--set", "vision.drop=0.2"
+    )
     assert code == 0
     comments = "\n".join(line[2:] for line in out.split("# merging (qwen2_vl")[1].splitlines()[1:])
     assert yaml.safe_load(comments)["vision"]["drop"] == 0.2

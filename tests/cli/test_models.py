@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from illava_cli.cli.models import in_cache
 
 
@@ -43,16 +41,17 @@ def test_show_unknown(main):
     assert "did you mean 'qwen2-vl-" in err
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
-def test_a_checkpoint_is_here_when_every_shard_is(tmp_path, monkeypatch, name):
+def test_a_checkpoint_is_here_when_every_shard_is(tmp_path, monkeypatch):
     import huggingface_hub
 
-    index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
-    here = {"config.json": "x", "model.safetensors.index.json": str(index), "one.safetensors": "x"}
-    monkeypatch.setattr(
-        huggingface_hub, "try_to_load_from_cache", lambda model, file, revision: here.get(file)
+    (tmp_path / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}})
     )
+    (tmp_path / "one.safetensors").touch()
+    path = tmp_path / "config.json"
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(path))
     assert in_cache("a/b") is False
-    here["two.safetensors"] = "x"
+    path.touch()
+    assert in_cache("a/b") is False
+    (tmp_path / "two.safetensors").touch()
     assert in_cache("a/b") is True

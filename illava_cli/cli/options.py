@@ -1,0 +1,178 @@
+"""The flags that every command with a model shares, declared once, and their way into a `Config`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from illava_cli.config import Config
+
+DEBUG_VARIABLE = "ILLAVA_DEBUG"
+
+
+def _show_tracebacks(wanted: bool) -> None:
+    # in the environment, because it must also hold outside of the command, where errors are caught
+    if wanted:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", callback=_show_tracebacks, is_eager=True, help="Show tracebacks (also ILLAVA_DEBUG=1)."
+    ),
+]
+Format = Annotated[str, typer.Option("--format", metavar="text|json", help="Form of the result.")]
+Images = Annotated[
+    list[str] | None,
+    typer.Option("--image", metavar="PATH", help="Image: path, URL, glob or - (stdin); repeats."),
+]
+Videos = Annotated[
+    list[str] | None,
+    typer.Option("--video", metavar="PATH", help="Video: path, URL, glob or - (stdin); repeats."),
+]
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """The common flags as given; `None` means not given, so that environment and YAML hold."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m", "--model", metavar="NAME", help="Name, YAML file, folder, hub id, tiny or random:NAME."
+        ),
+    ] = None
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="Merging schedule (default: auto).")
+    ] = None
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = None
+    device_map: Annotated[
+        str | None,
+        typer.Option("--device-map", metavar="MAP", help="Spread over devices: auto, balanced, ..."),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", metavar="TYPE", help="auto, float32, float16, bfloat16 or float64."),
+    ] = None
+    attn: Annotated[
+        str | None,
+        typer.Option("--attn", metavar="NAME", help="auto, sdpa, flash_attention_2 or eager."),
+    ] = None
+    quantization: Annotated[
+        str | None, typer.Option("--quantization", metavar="NAME", help="bnb-4bit or bnb-8bit.")
+    ] = None
+    num_frames: Annotated[
+        int | None, typer.Option("--num-frames", metavar="N", help="Frames of a video, evenly spaced.")
+    ] = None
+    fps: Annotated[
+        float | None, typer.Option("--fps", metavar="X", help="Frames per second, instead of a number.")
+    ] = None
+    start: Annotated[
+        float | None, typer.Option("--start", metavar="S", help="Start of the video, in seconds.")
+    ] = None
+    end: Annotated[float | None, typer.Option("--end", metavar="S", help="End of the video, in seconds.")] = (
+        None
+    )
+    max_tiles: Annotated[
+        int | None,
+        typer.Option("--max-tiles", metavar="N", help="Most tiles of an image; 1 = one padded square."),
+    ] = None
+    video_backend: Annotated[
+        str | None, typer.Option("--video-backend", metavar="NAME", help="auto, decord or pyav.")
+    ] = None
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", metavar="N", help="Longest answer, in tokens.")
+    ] = None
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", metavar="X", help="0 = greedy (the default).")
+    ] = None
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", metavar="X", help="Sample from this much probability.")
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the sampling.")] = None
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer; repeats.")
+    ] = None
+    system: Annotated[str | None, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = (
+        None
+    )
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. llm.keep=0.5; repeats."),
+    ] = None
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")] = False
+    debug: Debug = False
+
+    def config(self) -> Config:
+        """The configuration under these flags: command line > ILLAVA_* > YAML > defaults."""
+        from illava_cli.config import resolve
+
+        return resolve(self.model, settings=self.settings, overrides=self.overrides())
+
+    def overrides(self) -> dict[str, Any]:
+        """The flags that were given, as the nested mapping that a YAML file would hold."""
+        groups = {
+            "model": ("device", "device_map", "dtype", "attn", "quantization"),
+            "media": ("num_frames", "fps", "start", "end", "max_tiles", "video_backend"),
+            "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
+        }
+        given: dict[str, Any] = {} if self.preset is None else {"preset": self.preset}
+        for group, names in groups.items():
+            # an absent repeatable flag is None or an empty list, by the version of Typer
+            chosen = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, [])}
+            if chosen:
+                given[group] = chosen
+        return given
+
+
+def with_model_flags(command: Callable) -> Callable:
+    """Gives a command the common flags: its parameter `flags` becomes all of `ModelFlags`' options."""
+    hints = get_type_hints(command, include_extras=True)
+    flag_hints = get_type_hints(ModelFlags, include_extras=True)
+    flag_names = [field.name for field in fields(ModelFlags)]
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
+
+    def wrapper(**values: Any) -> None:
+        flags = ModelFlags(**{name: values.pop(name) for name in flag_names})
+        command(**values, flags=flags)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=keyword, annotation=hints[p.name]) for p in own]
+    parameters += [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=flag_hints[field.name])
+        for field in fields(ModelFlags)
+    ]
+    wrapper.__name__ = command.__name__
+    wrapper.__doc__ = command.__doc__
+    wrapper.__signature__ = inspect.Signature(parameters)
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
+
+
+def check_format(name: str, known: tuple[str, ...] = ("text", "json")) -> str:
+    """`name` when it is a known output format.
+
+    Raises:
+        UsageError: it is none; names those that there are.
+    """
+    if name not in known:
+        from illava_cli.errors import UsageError
+
+        raise UsageError(f"--format {name!r}: expected {' or '.join(known)}")
+    return name
+
+
+def help_unless_subcommand(context: typer.Context) -> None:
+    """A group called without a command: its help on stderr, exit 2."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)

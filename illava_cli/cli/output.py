@@ -1,0 +1,93 @@
+"""Where results go: stdout or a file, whole or not at all.
+
+A failed write is an `OutputError` (one line, exit 1); a reader that has gone stays a `BrokenPipeError`,
+which ends the program quietly.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+import sys
+from pathlib import Path
+
+from illava_cli.errors import OutputError
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+
+
+def emit(text: str) -> None:
+    """Writes `text` to stdout now: a reader of a pipe sees streamed words as they come."""
+    if sys.stdout is None:
+        raise OutputError("cannot write to stdout: it is closed")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # what is still buffered would be tried again when Python exits, and fail with a traceback
+        discard_output()
+        raise OutputError(f"cannot write to stdout: {error.strerror or error}") from error
+
+
+def emit_answer(text: str) -> None:
+    """`emit` for what a model wrote: on a terminal its control characters must not act."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        text = CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    emit(text)
+
+
+def discard_output() -> None:
+    """Points stdout at nothing, so that the flush at exit cannot fail once more."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        pass  # stdout is no real file: then there is nothing to flush
+
+
+def check_target(path: Path) -> None:
+    """Refuses an output path that cannot work, before a model is loaded for it."""
+    folder = path.parent
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK) and not _is_stream(path):
+        raise OutputError(f"cannot write {path}: the folder {folder} is not writable")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes `text` to `path` whole or not at all: a temporary file beside it, then a rename."""
+    check_target(path)
+    data = text.encode("utf-8", errors="backslashreplace")
+    try:
+        if _is_stream(path):
+            path.write_bytes(data)
+        else:
+            _replace(Path(os.path.realpath(path)), data)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_stream(path: Path) -> bool:
+    """A device or a pipe (`/dev/stdout`, `>(command)`): written to, never replaced."""
+    return path.exists() and not path.is_file()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.parent / f".illava-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
