@@ -300,7 +300,10 @@ def coarse(k: int, before: int, after: int) -> int:
 
 
 def faithful_layout(medium: Medium, tiles: list[list[Cell]], newline: Tensor, config):
-    """Survivors keep their own row and column. Returns the tokens and the unmerged length."""
+    """Survivors keep their own row and column, in the order of their places (one place: raster order).
+
+    Returns the tokens and the unmerged length.
+    """
     side = config.vision_config.image_size // config.vision_config.patch_size
     full = side * side
     if medium.kind == "video":
@@ -309,6 +312,7 @@ def faithful_layout(medium: Medium, tiles: list[list[Cell]], newline: Tensor, co
             for cell in join_nearest(cells, round(half * half * len(cells) / full)):
                 row, col = coarse(cell.y, side, half), coarse(cell.x, side, half)
                 tokens.append(Token(cell.feature, "image", (frame * half + row) * half + col))
+        tokens.sort(key=lambda token: token.place)
         end = len(tiles) * half * half
         return [*tokens, Token(newline, "final", end)], end + 1
 
@@ -331,6 +335,7 @@ def faithful_layout(medium: Medium, tiles: list[list[Cell]], newline: Tensor, co
     for row in range(rows):
         start = full + row * (cols + 1)
         here = [cell for cell in cells if coarse(cell.y, height, rows) == row]
+        here.sort(key=lambda cell: coarse(cell.x, width, cols))
         tokens += [Token(cell.feature, "image", start + coarse(cell.x, width, cols)) for cell in here]
         tokens.append(Token(newline, "row", start + cols))
     return tokens, full + rows * (cols + 1)

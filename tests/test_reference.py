@@ -1,9 +1,12 @@
 """The reference itself: against the stock models, against splices of stock layers, and by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+import transformers.models.qwen2_vl.modeling_qwen2_vl as modeling_qwen2_vl
+from torch import nn
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
@@ -283,6 +286,16 @@ def eager_qwen(qwen_folder):
     return load(Qwen2VLForConditionalGeneration, qwen_folder, attn_implementation="eager")
 
 
+def merge_with_tensors(x, scores, r):
+    """(N, ...) -> (N - r, ...) and the indices that stay."""
+    order = scores.argsort(stable=True)[: r + 1]
+    weights = torch.arange(r + 1, 0, -1, dtype=torch.float64)
+    x = x.clone()
+    x[order[-1]] = torch.tensordot(weights / weights.sum(), x[order], 1)
+    left = torch.tensor([i for i in range(len(x)) if i not in order[:-1].tolist()])
+    return x[left], left
+
+
 @pytest.mark.parametrize("queries", ["last", "visual", "visual-literal"])
 @pytest.mark.parametrize(("family", "name"), [("llava", "video"), ("qwen", "image")])
 def test_llm_merge_is_a_splice_of_stock_layers(family, name, queries, request):
@@ -304,11 +317,8 @@ def test_llm_merge_is_a_splice_of_stock_layers(family, name, queries, request):
             "visual-literal": among / (n - 1),
         }[queries].nan_to_num(math.inf)
         r = round(n * (1 - keep))
-        order = visual[scores.argsort(stable=True)][: r + 1]
-        weights = torch.arange(r + 1, 0, -1, dtype=torch.float64)
-        x = x.clone()
-        x[order[-1]] = (weights[:, None] / weights.sum() * x[order]).sum(0)
-        left = torch.tensor([i for i in range(len(x)) if i not in order[:-1].tolist()])
+        merged, stay = merge_with_tensors(x[visual], scores, r)
+        left = torch.cat([torch.arange(first), visual[stay], torch.arange(first + n, len(x))])
         if family == "qwen":
             positions, _ = model.model.get_rope_index(
                 inputs["input_ids"], inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
@@ -316,7 +326,8 @@ def test_llm_merge_is_a_splice_of_stock_layers(family, name, queries, request):
         else:
             positions = torch.arange(len(x))[None]
         rotary = text.rotary_emb(x[None], positions[..., left])
-        x, mask = x[left][None], torch.full((len(left), len(left)), -torch.inf).double().triu(1)[None, None]
+        x = torch.cat([x[:first], merged, x[first + n :]])[None]
+        mask = torch.full((len(left), len(left)), -torch.inf).double().triu(1)[None, None]
         for layer in text.layers[level:]:
             x = layer(x, attention_mask=mask, position_embeddings=rotary)
         expected = model.lm_head(text.norm(x[0, -1]))
@@ -327,36 +338,119 @@ def test_llm_merge_is_a_splice_of_stock_layers(family, name, queries, request):
     torch.testing.assert_close(result.logits, expected, **EAGER)
 
 
+def stock_tile(model, tile, schedule):
+    """Projected features, cells and last scores of a tile, with stock layers around the merges."""
+    x, cells, scores = model.model.vision_tower.embeddings(tile[None]), torch.arange(36), None
+    for index, layer in enumerate(model.model.vision_tower.encoder.layers):
+        out, attention = layer.self_attn(layer.layer_norm1(x), None)
+        x = x + out
+        if index in schedule:
+            n = x.shape[1]
+            scores = (attention[0].mean(0) * (1 - torch.eye(n))).sum(0) / (n - 1)
+            merged, left = merge_with_tensors(x[0], scores, schedule[index])
+            x, cells, scores = merged[None], cells[left], scores[left]
+        x = x + layer.mlp(layer.layer_norm2(x))
+    return model.model.multi_modal_projector(x)[0], cells, scores
+
+
+@torch.no_grad()
 def test_tower_merge_is_a_splice_of_stock_layers(eager_llava, monkeypatch):
-    """6x6 -> 32 -> 5x5 with stock layers around the merges, then HF's own packing for a tile side of 5."""
-    model, config = eager_llava, eager_llava.config
+    """6x6 -> 32 -> 5x5 a tile, then HF's own packing for a tile side of 5."""
+    model, config, schedule = eager_llava, eager_llava.config, {2: 4, 4: 7}
     medium = anyres((100, 168), 4, pinpoints=[[168, 168]])
-    schedule = {2: 4, 4: 7}
-    with torch.no_grad():
-        features = []
-        for tile in medium.pixel_values:
-            x = model.model.vision_tower.embeddings(tile[None])
-            for index, layer in enumerate(model.model.vision_tower.encoder.layers):
-                out, attention = layer.self_attn(layer.layer_norm1(x), None)
-                x = x + out
-                if index in schedule:
-                    r, n = schedule[index], x.shape[1]
-                    scores = (attention[0].mean(0) * (1 - torch.eye(n))).sum(0) / (n - 1)
-                    order = scores.argsort(stable=True)[: r + 1]
-                    weights = torch.arange(r + 1, 0, -1, dtype=torch.float64)
-                    x[0, order[-1]] = (weights[:, None] / weights.sum() * x[0, order]).sum(0)
-                    x = x[:, [i for i in range(n) if i not in order[:-1].tolist()]]
-                x = x + layer.mlp(layer.layer_norm2(x))
-            features.append(model.model.multi_modal_projector(x)[0])
-        with monkeypatch.context() as patch:
-            patch.setattr(config.vision_config, "image_size", 5 * 14)
-            patch.setattr(config, "image_grid_pinpoints", [[2 * 70, 2 * 70]])
-            [expected], _ = model.model.pack_image_features(
-                [torch.stack(features)], [medium.size], model.model.image_newline, "anyres_max_4"
-            )
-        encoded = encode_llava(model, medium, Schedule(vision=schedule))
+    features = torch.stack([stock_tile(model, tile, schedule)[0] for tile in medium.pixel_values])
+    with monkeypatch.context() as patch:
+        patch.setattr(config.vision_config, "image_size", 5 * 14)
+        patch.setattr(config, "image_grid_pinpoints", [[2 * 70, 2 * 70]])
+        [expected], _ = model.model.pack_image_features(
+            [features], [medium.size], model.model.image_newline, "anyres_max_4"
+        )
+    encoded = encode_llava(model, medium, Schedule(vision=schedule))
     assert encoded.counts == Counts(5 * 36, 5 * 25)
     torch.testing.assert_close(torch.stack([t.embedding for t in encoded.tokens]), expected, **EAGER)
+
+
+def pool_with_tensors(features, yx, scores, m, before, after):
+    """The m best with the means of their cells and their coarse (row, column), in the order of those."""
+    order = (yx[:, 0] * before[1] + yx[:, 1]).argsort()
+    features, yx, scores = features[order], yx[order], scores[order]
+    kept = scores.argsort(descending=True, stable=True)[:m].sort().values
+    distance = (yx[:, None] - yx[kept]).pow(2).sum(-1)  # (n, m)
+    nearest = (distance * m + torch.arange(m)).argmin(1)
+    nearest[kept] = torch.arange(m)
+    joined = nn.functional.one_hot(nearest, m).double()
+    means = (joined / joined.sum(0)).T @ features
+    at = ((yx[kept] + 0.5) * torch.tensor(after) / torch.tensor(before)).floor().long()
+    order = (at[:, 0] * after[1] + at[:, 1]).argsort(stable=True)
+    return means[order], at[order]
+
+
+@torch.no_grad()
+def test_faithful_video_is_a_pooled_splice_of_stock_layers(eager_llava):
+    schedule, medium = {2: 4, 4: 7}, video(3)
+    features, places = [], []
+    for frame, tile in enumerate(medium.pixel_values):
+        x, cells, scores = stock_tile(eager_llava, tile, schedule)
+        yx = torch.stack([cells // 6, cells % 6], dim=1)
+        x, at = pool_with_tensors(x, yx, scores, round(9 * 25 / 36), (6, 6), (3, 3))
+        features.append(x)
+        places += (frame * 9 + at[:, 0] * 3 + at[:, 1]).tolist()
+    encoded = encode_llava(eager_llava, medium, Schedule(layout="faithful", vision=schedule))
+    *tokens, last = encoded.tokens
+    assert [t.place for t in tokens] == places
+    assert (last.place, encoded.length) == (27, 28)
+    torch.testing.assert_close(torch.stack([t.embedding for t in tokens]), torch.cat(features), **EAGER)
+
+
+@torch.no_grad()
+def test_faithful_shrunk_image_is_a_pooled_splice_of_stock_layers(eager_llava):
+    schedule, medium = {2: 4, 4: 7}, anyres((252, 252), 9)  # 18x18 cells, 12x12 for the LLM
+    (base, base_cells, _), *tiles = (stock_tile(eager_llava, tile, schedule) for tile in medium.pixel_values)
+    yx = [torch.stack([i // 3 * 6 + c // 6, i % 3 * 6 + c % 6], dim=1) for i, (_, c, _) in enumerate(tiles)]
+    x, scores = torch.cat([x for x, _, _ in tiles]), torch.cat([s for _, _, s in tiles])
+    x, at = pool_with_tensors(x, torch.cat(yx), scores, round(144 * 225 / 324), (18, 18), (12, 12))
+    encoded = encode_llava(eager_llava, medium, Schedule(layout="faithful", vision=schedule))
+    tokens = [t for t in encoded.tokens if t.kind == "image"]
+    places = [36 + row * 13 + column for row, column in at.tolist()]
+    assert [t.place for t in tokens] == base_cells.tolist() + places
+    torch.testing.assert_close(torch.stack([t.embedding for t in tokens]), torch.cat([base, x]), **EAGER)
+
+
+@torch.no_grad()
+def test_qwen_tower_merge_is_a_splice_of_stock_layers(eager_qwen, monkeypatch):
+    """Two frames of 4x6 patches at once, as segments: 6 -> 5 -> 3 groups each."""
+    visual, schedule, medium = eager_qwen.model.visual, {2: 0.3, 4: 0.5}, patches("video", 2, 4, 6)
+    maps, stock_eager = [], modeling_qwen2_vl.eager_attention_forward
+
+    def recording(*args, **kwargs):
+        out, attention = stock_eager(*args, **kwargs)
+        maps.append(attention[0].mean(0))
+        return out, attention
+
+    monkeypatch.setattr(modeling_qwen2_vl, "eager_attention_forward", recording)
+    x, places = visual.patch_embed(medium.pixel_values), torch.arange(12)
+    h, w = torch.arange(4).view(2, 1, 2, 1), torch.arange(6).view(1, 3, 1, 2)
+    hw = torch.stack([part.expand(2, 3, 2, 2).flatten() for part in (h, w)], dim=1).repeat(2, 1)
+    rotary = visual.rotary_pos_emb(x, hw)
+    for index, block in enumerate(visual.blocks):
+        segments = torch.tensor([0, len(x) // 2, len(x)], dtype=torch.int32)
+        x = x + block.attn(block.norm1(x), cu_seqlens=segments, position_embeddings=rotary)
+        if index in schedule:
+            g, halves, stay = len(x) // 8, [], []
+            for frame, attention in enumerate(maps[-2:]):
+                scores = (attention.sum(0) - attention.diagonal()) / (4 * g - 1)
+                half = x.view(2, g, 4, -1)[frame]
+                half, left = merge_with_tensors(half, scores.view(g, 4).mean(1), int(g * schedule[index]))
+                halves.append(half.flatten(0, 1))
+                stay.append(left + frame * g)
+            x, stay = torch.cat(halves), torch.cat(stay)
+            places = places[stay]
+            rotary = tuple(part.view(2 * g, 4, -1)[stay].flatten(0, 1) for part in rotary)
+        x = x + block.mlp(block.norm2(x))
+    encoded = encode_qwen(eager_qwen, medium, Schedule(vision=schedule))
+    assert [t.place for t in encoded.tokens] == places.tolist()
+    assert encoded.counts == Counts(48, 2 * 3 * 4)
+    torch.testing.assert_close(torch.stack([t.embedding for t in encoded.tokens]), visual.merger(x), **EAGER)
 
 
 @pytest.mark.parametrize(("layout", "in_llm", "kept"), [("grid", 3 * 9, 13), ("faithful", 3 * 6, 9)])
@@ -455,6 +549,20 @@ def test_padding_leaves_the_tower_first(llava):
 
 
 @torch.no_grad()
+def test_where_only_padding_leaves_nothing_is_pooled(llava):
+    """Columns 0 and 5 are padding, 12 cells: merges of 12 in all pool nothing."""
+    medium, last = square((84, 42)), len(llava.model.vision_tower.encoder.layers) - 1
+    image = [cell for cell in range(36) if cell % 6 not in (0, 5)]
+    two = encode_llava(llava, medium, Schedule(layout="faithful", vision={1: 5, 2: 7}))
+    assert two.kept[0][2] == image
+    one = encode_llava(llava, medium, Schedule(layout="faithful", vision={last: 12}))
+    plain = encode_llava(llava, medium, Schedule())
+    assert [t.place for t in one.tokens] == [*image, 36]
+    for token in one.tokens:
+        torch.testing.assert_close(token.embedding, plain.tokens[token.place].embedding)
+
+
+@torch.no_grad()
 def test_an_interpolated_grid_keeps_its_share(llava):
     medium = anyres((200, 252), 9)  # 18x18 cells, 14 rows left; HF: 14*18 / (4*36) -> ratio 1.32 -> 10x13
     config, plain = llava.config, encode_llava(llava, medium, Schedule())
@@ -486,6 +594,9 @@ def test_positions(llava, qwen):
     groups = mrope.vision_kept[0][0][1]
     assert mrope.positions[2:-1] == [(2, 2 + g // 3, 2 + g % 3) for g in groups]
     assert (mrope.positions[-1], mrope.next_position) == ((5, 5, 5), 6)
+    # six frames of 2x2: text goes on inside their t = 2 ... 7, and decoding behind the text, as in generate
+    long = reference(qwen, QWEN_PROMPTS["long video"], Schedule(vision={1: 0.5}))
+    assert (long.positions[-2][0], long.positions[-1], long.next_position) == (7, (4, 4, 4), 5)
     with pytest.raises(ValueError, match="not defined"):
         reference(llava, pieces, Schedule(positions="original"))
     with pytest.raises(ValueError, match="no square"):
@@ -547,9 +658,12 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize(("family", "one", "two"), [("llava", "2x2", "video"), ("qwen", "image", "video")])
-def test_a_later_turn_leaves_the_merges_of_the_earlier_alone(family, one, two, request):
-    model, schedule = request.getfixturevalue(family), SCHEDULES[family]
+@pytest.mark.parametrize("scope", ["medium", "all"])
+@pytest.mark.parametrize(
+    ("family", "one", "two"), [("llava", "2x2", "image and video"), ("qwen", "image", "mixture")]
+)
+def test_a_later_turn_leaves_the_merges_of_the_earlier_alone(family, one, two, scope, request):
+    model, schedule = request.getfixturevalue(family), replace(SCHEDULES[family], scope=scope)
     first, second = prompt_of(family, one), prompt_of(family, two)
     whole = reference(model, [*first, *second], Schedule())
     plain = reference_conversation(model, [first, second], Schedule())

@@ -1,0 +1,153 @@
+"""Merged logits equal a slow second implementation, in float64.
+
+`tests/reference.py` was written from the definitions alone: stock layers, full attention maps, loops
+over tokens; it shares no code with the package. Here both get the same prompts and pixels.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from illava_cli.engine import prompt as prompts
+from illava_cli.engine.session import Request
+from tests.conftest import clip, picture
+from tests.reference import Medium, Schedule, reference_conversation, reference_greedy
+from tests.schedules import SCHEDULES
+
+REQUESTS = {
+    "one tile": Request("What?", [picture(80, 80, 1)]),
+    "tiles with padding": Request("What is it?", [picture(200, 150, 2)]),
+    "tall": Request("What is it?", [picture(50, 330, 3)]),
+    "interpolated": Request("What is it?", [picture(500, 470, 4)]),
+    "two images": Request("Compare <image> and <image>.", [picture(120, 90, 5), picture(64, 140, 6)]),
+    "video": Request("What happens?", videos=[clip(3, 96, 64, 1)]),
+    "image and video": Request("Both?", [picture(150, 150, 7)], [clip(2, 64, 96, 2)]),
+    "text": Request("Nothing to see."),
+}
+
+
+def schedule_of(session, **changes) -> Schedule:
+    reduction = session.reduction
+    stage, llm = reduction.vision, reduction.llm
+    budgets = stage.r if stage.r is not None else stage.drop
+    budgets = budgets if isinstance(budgets, list) else [budgets] * len(stage.layers)
+    positions = reduction.positions or ("packed" if reduction.layout == "grid" else "original")
+    schedule = Schedule(
+        variant=reduction.variant,
+        layout=reduction.layout,
+        positions=positions,
+        vision=dict(zip(stage.layers, budgets, strict=True)),
+        llm=dict(zip(llm.layers, llm.keep, strict=True)),
+        queries=llm.queries or ("last" if reduction.variant == "authors" else "visual-literal"),
+        scope=llm.scope,
+    )
+    return replace(schedule, **changes)
+
+
+def pieces_of(session, request: Request, later: bool = False, last: list[int] = ()) -> list:
+    """The request as the reference takes it: the session's own pixels and token ids."""
+    family = session.family
+    prepared = session._prepare(request)
+    counts = len(request.images), len(request.videos)
+    user = prompts.user_message(family, request.prompt, *counts)
+    if later:
+        parts = prompts.later_turn(family, user, last[-1] if last else None, *counts)
+    else:
+        parts = prompts.first_turn(family, user, None, *counts)
+    media = {}
+    for slot, pixels in prepared.pixels:
+        values = pixels.pixel_values(0, pixels.segments)
+        if family.key == "qwen2_vl":
+            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry)
+        else:
+            g = pixels.geometry
+            kind = {"tiles": "anyres", "square": "square", "frames": "video"}[g.form]
+            media[slot] = Medium(kind, values, size=g.size, pinpoints=g.pinpoints)
+    return [list(p) if isinstance(p, list) else media[p] for p in parts]
+
+
+@pytest.fixture(scope="module")
+def double(open_session):
+    def get(name):
+        family, settings = SCHEDULES[name]
+        return open_session(family, *settings, "model.dtype=float64")
+
+    return get
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_merged_logits_equal_the_reference(name, case, double):
+    session, request = double(name), REQUESTS[case]
+    answer = session.ask(request.prompt, request.images, request.videos, logits=True)
+    pieces, schedule = pieces_of(session, request), schedule_of(session)
+    result = reference_conversation(session.model, [pieces], schedule)
+    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    visual = answer.usage.visual
+    for field in ("patches", "vision_kept", "llm_in", "llm_kept", "newlines_in", "newlines_kept"):
+        assert getattr(visual, field) == sum(getattr(c, field) for c in result.counts), field
+    assert answer.usage.prompt_tokens == result.prompt_tokens
+    if request.images or request.videos:
+        assert visual.vision_kept < visual.patches
+        assert visual.llm_kept + visual.newlines_kept < visual.llm_in + visual.newlines_in
+
+
+@pytest.mark.parametrize("name", ["llava grid, authors", "llava faithful, original", "qwen, paper"])
+def test_greedy_tokens_equal_the_reference(name, double):
+    session, request = double(name), REQUESTS["image and video"]
+    answer = session.ask(request.prompt, request.images, request.videos)
+    tokens = reference_greedy(session.model, pieces_of(session, request), schedule_of(session), 6)
+    assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double):
+    session = double(name)
+    turns = [
+        Request("What?", [picture(200, 150, 2)]),
+        Request("And now?", [picture(90, 160, 3)], [clip(2, 60, 60)]),
+    ]
+    chat = session.chat()
+    first = chat.ask(turns[0].prompt, turns[0].images)
+    second = chat.ask(turns[1].prompt, turns[1].images, turns[1].videos, logits=True)
+    opening = pieces_of(session, turns[0])
+    later = pieces_of(session, turns[1], later=True, last=list(first.token_ids))
+    later = (
+        [[*first.token_ids, *later[0]], *later[1:]]
+        if isinstance(later[0], list)
+        else [list(first.token_ids), *later]
+    )
+    result = reference_conversation(session.model, [opening, later], schedule_of(session))
+    torch.testing.assert_close(second.logits, result.logits, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llava grid, paper", "llava faithful, original", "qwen, paper"])
+@pytest.mark.parametrize("stage", ["vision", "llm"])
+def test_an_off_by_one_layer_is_noticed(name, stage, double):
+    session, request = double(name), REQUESTS["tiles with padding"]
+    answer = session.ask(request.prompt, request.images, logits=True)
+    right = schedule_of(session)
+    shifted = {layer + 1: budget for layer, budget in getattr(right, stage).items()}
+    wrong = reference_conversation(
+        session.model, [pieces_of(session, request)], replace(right, **{stage: shifted})
+    )
+    assert (answer.logits - wrong.logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_image_matters(name, double):
+    session = double(name)
+    one, other = (session.ask("What?", [picture(150, 120, seed)], logits=True).logits for seed in (1, 2))
+    assert (one - other).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_merging_changes_something(name, double):
+    """Else the tests above could pass with the schedule ignored on both sides."""
+    session, request = double(name), REQUESTS["tiles with padding"]
+    merged = session.ask(request.prompt, request.images, logits=True)
+    session.merging = False
+    whole = session.ask(request.prompt, request.images, logits=True)
+    session.merging = True
+    assert (merged.logits - whole.logits).abs().max() > 1e-3
