@@ -214,7 +214,12 @@ class Config(Strict):
 
     def hash(self) -> str:
         """First 12 hex digits of the SHA-256 of the configuration as canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        data = self.model_dump(mode="json")
+        # `vision: null` switches the preset's tower schedule off, an absent `vision` keeps it
+        data["off"] = [
+            n for n in ("vision", "llm") if n in self.model_fields_set and getattr(self, n) is None
+        ]
+        text = json.dumps(data, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def reduction_for(self, family: str) -> Reduction:
@@ -385,6 +390,15 @@ def deep_merge(base: dict, over: dict) -> dict:
     return merged
 
 
+def _over(base: dict, layer: dict) -> dict:
+    """A stronger layer of settings; asking for frames one way replaces asking the other way."""
+    asked = layer.get("media")
+    for one, other in (("num_frames", "fps"), ("fps", "num_frames")):
+        if isinstance(asked, dict) and asked.get(one) is not None and other not in asked:
+            base = deep_merge(base, {"media": {other: None}})
+    return deep_merge(base, layer)
+
+
 def environment(environ: dict[str, str] | os._Environ = os.environ) -> dict:
     """The settings of the `ILLAVA_*` variables."""
     settings: dict = {}
@@ -419,9 +433,9 @@ def resolve(
     Raises:
         UsageError: unknown model, preset or key, or a value out of range.
     """
-    over = deep_merge(environment(environ), overrides or {})
-    for setting in settings or []:
-        over = deep_merge(over, parse_setting(setting))
+    over = environment(environ)
+    for layer in (overrides or {}, *map(parse_setting, settings or [])):
+        over = _over(over, layer)
     if not isinstance(over.get("model", {}), dict):
         raise UsageError("settings: model is a group of settings: write model.id=NAME, or use --model NAME")
     named = over.get("model", {}).pop("id", None)
@@ -441,14 +455,9 @@ def resolve(
         data = {"model": {"id": name}}
     else:
         raise UsageError(
-            f"unknown model {name!r}{near_miss(name, [*files, *TOYS])} "
+            f"unknown model {name!r}{near_miss(name, [*files, *TOYS, 'tiny'])} "
             "(`illava models list` shows the names; a checkpoint directory or a hub id owner/name works too)"
         )
-    for one, other in (("num_frames", "fps"), ("fps", "num_frames")):
-        # asking for one kind of sampling replaces the file's default of the other kind
-        asked = over.get("media")
-        if isinstance(asked, dict) and one in asked and other not in asked:
-            data = deep_merge(data, {"media": {other: None}})
-    config = validate(Config, deep_merge(data, over), "settings")
+    config = validate(Config, _over(data, over), "settings")
     load_preset(config.preset)
     return config

@@ -103,7 +103,7 @@ def _sequence(family: Family, row: Row, packed: bool, scope: str) -> _Sequence:
         next_position = length
     else:
         whole = family.positions(unmerged, media)
-        next_position = int(whole.max()) + 1
+        next_position = int(whole[0, -1]) + 1  # a prompt ends with text
         positions = whole.to(device)[:, torch.cat(places)]
     return _Sequence(
         embeds=torch.cat(embeds),

@@ -7,13 +7,14 @@ import resource
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor
+from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from illava_cli.config import (
     Config,
@@ -71,16 +72,31 @@ class _Turn:
     prompt_tokens: int = 0
 
 
-class _FirstLogits(LogitsProcessor):
-    """Keeps the first token's logits (B, vocabulary), as the model gave them."""
+@contextmanager
+def _out_of_memory_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            "out of memory: use fewer frames or tiles, a preset that merges more, or --dtype bfloat16"
+        ) from None
 
-    def __init__(self):
-        self.logits: Tensor | None = None
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self.logits is None:
-            self.logits = scores.detach().cpu().clone()
-        return scores
+@contextmanager
+def _first_logits(model: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
+    """The first token's logits (B, vocabulary) in the model's own dtype; generate's are float32."""
+    logits: list[Tensor] = []
+
+    def keep(module, args, output: Tensor) -> None:
+        if not logits:
+            logits.append(output[:, -1].detach().cpu())
+
+    handle = model.get_output_embeddings().register_forward_hook(keep) if wanted else None
+    try:
+        yield logits
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def load(model: str | None = None, *, config: Config | None = None, **settings: Any) -> Session:
@@ -133,8 +149,7 @@ class Session:
     # --- what a session is ----------------------------------------------------------------------
 
     def _reduction(self) -> Reduction:
-        key = self.family.auto_key() if self.config.preset == "auto" else self.family.key
-        return self.config.reduction_for(key)
+        return self.config.reduction_for(self.family.schedule_key(self.family.text_config.hidden_size))
 
     def update(self, settings: Sequence[str]) -> None:
         """Change `generation.*` or `media.*` settings (`name=value`) of a running session.
@@ -269,6 +284,7 @@ class Session:
         stage = self.family.llm_stage(self.reduction, self._leading_kind)
         return self.reduction, stage, self.family.merge_points(self.reduction, self._leading_kind)
 
+    @_out_of_memory_in_one_line()
     @torch.inference_mode()
     def _answer(
         self,
@@ -321,9 +337,8 @@ class Session:
         ]
         watcher = Watcher(texts, self._end_ids(), cancel)
         cache.expect(prefill)
-        first_logits = _FirstLogits()
-        processors = [first_logits] if logits else []
-        self._generate(embeds, prefill.padding, cache, watcher, processors, options, limit)
+        with _first_logits(self.model, logits) as first_logits:
+            self._generate(embeds, prefill.padding, cache, watcher, options, limit)
         _synchronize(device)
         finished = time.perf_counter()
 
@@ -342,7 +357,7 @@ class Session:
             for index, turn in enumerate(turns)
         ]
         if logits:
-            pairs = zip(generations, first_logits.logits, strict=True)
+            pairs = zip(generations, first_logits[0], strict=True)
             generations = [replace(generation, logits=row) for generation, row in pairs]
         return generations, watcher
 
@@ -374,7 +389,6 @@ class Session:
         padding: list[int],
         cache: MergeCache,
         watcher: Watcher,
-        processors: list[LogitsProcessor],
         options: GenerationOptions,
         limit: int,
     ) -> None:
@@ -402,19 +416,13 @@ class Session:
         devices = [embeds.device] if embeds.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(options.seed)
-            try:
-                self.model.generate(
-                    inputs_embeds=embeds,
-                    attention_mask=mask,
-                    past_key_values=cache,
-                    generation_config=generation,
-                    logits_processor=processors,
-                    stopping_criteria=[watcher],
-                )
-            except torch.OutOfMemoryError:
-                raise ModelError(
-                    "out of memory: use fewer frames or tiles, a preset that merges more, or --dtype bfloat16"
-                ) from None
+            self.model.generate(
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=generation,
+                stopping_criteria=[watcher],
+            )
 
     def _generation(
         self,
@@ -429,7 +437,10 @@ class Session:
         tokens = watcher.tokens[index]
         row = watcher.rows[index]
         text = row.finish(self.family.tokenizer.decode(tokens, skip_special_tokens=True))
-        ended = row.stopped or (bool(tokens) and tokens[-1] in self._end_ids())
+        if row.stopped or (tokens and tokens[-1] in self._end_ids()):
+            finish_reason = "stop"
+        else:
+            finish_reason = None if watcher.cancelled else "length"
         features = turn.features
         visual = VisualUsage(
             patches=sum(f.patches for f in features),
@@ -444,7 +455,7 @@ class Session:
             trace = {"vision": [f.merges for f in features], "llm": decoder_trace}
         return Generation(
             text=text,
-            finish_reason="stop" if ended else "length",
+            finish_reason=finish_reason,
             model=str(self.config.model.id),
             preset=self.config.preset,
             seed=self.config.generation.seed,
@@ -479,6 +490,12 @@ class Chat:
         """Tokens in the first layer's cache."""
         return self.cache.get_seq_length()
 
+    @property
+    def context_used(self) -> int:
+        """How much of the model's context the conversation takes up."""
+        position = self.cache.next_position
+        return max(self.cached_tokens, 0 if position is None else int(position))
+
     def ask(
         self,
         prompt: str,
@@ -491,7 +508,10 @@ class Chat:
         trace: bool = False,
         logits: bool = False,
     ) -> Generation:
-        """The next turn; arguments as for `Session.ask`."""
+        """The next turn; arguments as for `Session.ask`.
+
+        A turn that fails leaves the conversation as it was.
+        """
         session = self.session
         request = Request(prompt, tuple(images), tuple(videos), self.system, id)
         user = prompts.user_message(session.family, prompt, len(images), len(videos))
@@ -503,17 +523,14 @@ class Chat:
 
         def answer() -> tuple[list[Generation], Watcher]:
             turn = _Turn(session._prepare(request), parts)
+            before = self.cache.snapshot()
             start = int(self.cache.next_position) if self.cache.next_position is not None else 0
-            return session._answer(
-                [turn],
-                self.cache,
-                [start],
-                pending=self._pending,
-                on_text=on_text,
-                cancel=cancel,
-                trace=trace,
-                logits=logits,
-            )
+            options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
+            try:
+                return session._answer([turn], self.cache, [start], pending=self._pending, **options)
+            except BaseException:
+                self.cache.restore(before)
+                raise
 
         with session._lock:
             generations, watcher = _in_thread(answer, cancel) if on_text or cancel else answer()
@@ -539,7 +556,6 @@ def _in_thread(work: Callable[[], Any], cancel: threading.Event | None) -> Any:
 
     thread = threading.Thread(target=run, name="illava-generate", daemon=True)
     thread.start()
-    interrupted = False
     while True:
         try:
             result, error = done.get(timeout=0.1)
@@ -547,9 +563,8 @@ def _in_thread(work: Callable[[], Any], cancel: threading.Event | None) -> Any:
         except queue.Empty:
             continue
         except KeyboardInterrupt:
-            if cancel is None or interrupted:
+            if cancel is None or cancel.is_set():
                 raise
-            interrupted = True
             cancel.set()
     thread.join()
     if error is not None:

@@ -65,6 +65,7 @@ class Watcher(StoppingCriteria):
         self.tokens: list[list[int]] = [[] for _ in rows]
         self.done = [False] * len(rows)
         self.first_token_at: float | None = None
+        self.cancelled = False
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs) -> Tensor:
         newest = input_ids[:, -1].tolist()
@@ -77,5 +78,5 @@ class Watcher(StoppingCriteria):
             if token not in self.end_ids:
                 row.put(token)
             self.done[index] = row.stopped or token in self.end_ids
-        cancelled = self.cancel is not None and self.cancel.is_set()
-        return torch.tensor([cancelled or done for done in self.done], device=input_ids.device)
+        self.cancelled = self.cancel is not None and self.cancel.is_set()
+        return torch.tensor([self.cancelled or done for done in self.done], device=input_ids.device)

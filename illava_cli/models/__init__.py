@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from illava_cli.models.catalog import family_of
+from illava_cli.config import Config
+from illava_cli.errors import UsageError
+from illava_cli.models.catalog import model_config
 
 
 def _llava_onevision():
@@ -24,4 +26,28 @@ def _qwen2_vl():
 # `model_type` of a checkpoint -> a function that imports its family and its stock class
 FAMILIES = {"llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl}
 
-__all__ = ["FAMILIES", "family_of"]
+
+def family_class(key: str, source: str):
+    """The family and the stock class of a `model_type`.
+
+    Raises:
+        UsageError: none that we know.
+    """
+    if key not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise UsageError(f"{source} is a {key!r} model, which illava does not know (it knows: {known})")
+    return FAMILIES[key]()
+
+
+def schedule_key(config: Config) -> str:
+    """The key of `Config.reduction_for` for a configuration's model, with nothing loaded.
+
+    Raises:
+        ModelError: a hub id whose config.json is not on this machine.
+    """
+    raw = model_config(config)
+    family, _ = family_class(raw["model_type"], str(config.model.id))
+    return family.schedule_key(raw.get("text_config", raw).get("hidden_size", 0))
+
+
+__all__ = ["FAMILIES", "family_class", "schedule_key"]

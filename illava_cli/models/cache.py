@@ -92,6 +92,20 @@ class MergeCache(DynamicCache):
         prefill, self._prefill = self._prefill, None
         return prefill
 
+    def snapshot(self) -> tuple:
+        """What `restore` needs to forget everything that comes after."""
+        lengths = [layer.get_seq_length() for layer in self.layers]
+        depths = {first: depth.copy() for first, depth in self.depths.items()}
+        return lengths, depths, self.next_position, self.kinds
+
+    def restore(self, snapshot: tuple) -> None:
+        """Back to a snapshot, after a pass that failed midway."""
+        lengths, self.depths, self.next_position, self.kinds = snapshot
+        self._prefill = None
+        for index, layer in enumerate(self.layers):
+            length = lengths[index] if index < len(lengths) else 0
+            layer.crop(min(0, length - layer.get_seq_length()))
+
     def depth_at(self, layer: int) -> int:
         """The first layer of the depth that `layer` belongs to."""
         return max(first for first in self.depths if first <= layer)

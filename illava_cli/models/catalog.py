@@ -28,34 +28,37 @@ def architecture(name: str) -> dict:
     return read_yaml(files[name])
 
 
-def family_of(config: Config) -> str:
-    """The family of a configuration's model, as far as it is known without a download.
+def model_config(config: Config) -> dict:
+    """The model's config.json (or architecture), as far as it is known without a download.
 
     Raises:
         ModelError: a hub id whose config.json is not on this machine.
     """
     name = config.model.id
     if name.startswith(RANDOM):
-        return architecture(name.removeprefix(RANDOM))["family"]
+        spec = architecture(name.removeprefix(RANDOM))
+        return {"model_type": spec["family"], **spec["config"]}
     if Path(name).is_dir():
-        return model_type(Path(name))
+        return read_config(Path(name))
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, "config.json", revision=config.model.revision)
     if not isinstance(path, str):
         raise ModelError(f"{name} is not on this machine yet: its family is known after the first run")
-    return model_type(Path(path).parent)
+    return read_config(Path(path).parent)
 
 
-def model_type(folder: Path) -> str:
-    """`model_type` of a checkpoint's config.json."""
+def read_config(folder: Path) -> dict:
+    """A checkpoint's config.json, which names its `model_type`."""
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["model_type"]
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["model_type"]
     except FileNotFoundError:
         raise UsageError(f"{folder} holds no config.json: it is not a checkpoint directory") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelError(f"{path} cannot be read as a model configuration: download it again") from None
+    return config
 
 
 def complete(folder: Path) -> bool:

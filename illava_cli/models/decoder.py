@@ -231,4 +231,4 @@ class _Sequence:
 
 
 def _kept(n: int, keep: float) -> int:
-    return n - round(n * (1 - keep))
+    return max(min(n, 1), n - round(n * (1 - keep)))  # of few tokens one stays

@@ -187,9 +187,10 @@ class Family(ABC):
         """(segments, tokens) image padding that leaves first; None where none does."""
         return None
 
-    def auto_key(self) -> str:
-        """The entry of `auto` that fits this model."""
-        return self.key
+    @classmethod
+    def schedule_key(cls, hidden_size: int) -> str:
+        """The entry of a preset like `auto` that fits a decoder of this width."""
+        return cls.key
 
     def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
         """Position ids of an unmerged chunk: (1, length), or (3, length) for M-RoPE.

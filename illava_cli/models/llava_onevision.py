@@ -274,7 +274,7 @@ class LlavaOnevision(Family):
         features = tiles.features.flatten(0, 1)[order]
         if grid.interpolates:
             share = inside / (grid.height * grid.width)
-            m = round(grid.out_height * grid.out_width * share)
+            m = max(1, round(grid.out_height * grid.out_width * share))
             scores = tiles.scores.flatten()[order]
             merge = Merge.from_assignment(nearest(scores[None], row[None], column[None], m), m)
             features = merge.apply(features[None])[0]
@@ -301,7 +301,7 @@ class LlavaOnevision(Family):
     def _frames_faithful(self, geometry: Geometry, survivors: Survivors):
         frames, kept = survivors.place.shape
         pooled = math.ceil(self.side / 2)
-        m = round(pooled**2 * kept / self.side**2)
+        m = max(1, round(pooled**2 * kept / self.side**2))
         row, column = survivors.place // self.side, survivors.place % self.side
         merge = Merge.from_assignment(nearest(survivors.scores, row, column, m), m)
         features = merge.apply(survivors.features)  # (F, m, C)

@@ -14,8 +14,8 @@ from transformers import logging as hf_logging
 
 from illava_cli.config import PACKAGE, Config, ModelOptions
 from illava_cli.errors import ModelError, UsageError
-from illava_cli.models import FAMILIES
-from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, model_type
+from illava_cli.models import family_class
+from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, read_config
 from illava_cli.models.family import Family
 
 TOKENIZERS = PACKAGE / "assets" / "tokenizer"
@@ -89,21 +89,13 @@ def pick_attention(name: str, device: torch.device, dtype: torch.dtype) -> str:
     return name
 
 
-def _family_class(key: str, source: str):
-    if key not in FAMILIES:
-        raise UsageError(
-            f"{source} is a {key!r} model, which illava does not know (it knows: {', '.join(FAMILIES)})"
-        )
-    return FAMILIES[key]()
-
-
 def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str) -> Family:
     """A shipped architecture with random weights: the same ones each time, and no download."""
     name = options.id.removeprefix(RANDOM)
     spec = architecture(name)
     if options.quantization or options.device_map:
         raise UsageError("quantization and device_map are for checkpoints, not for random: models")
-    family_class, model_class = _family_class(spec["family"], options.id)
+    family_type, model_class = family_class(spec["family"], options.id)
     folder = TOKENIZERS / spec["family"].replace("_", "-")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     settings = {
@@ -116,7 +108,7 @@ def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, att
         torch.manual_seed(0)
         model = model_class._from_config(model_config, dtype=dtype)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
-    return _assemble(family_class, model.eval(), tokenizer, folder, options)
+    return _assemble(family_type, model.eval(), tokenizer, folder, options)
 
 
 _SPECIAL_TOKENS = {
@@ -133,7 +125,7 @@ _SPECIAL_TOKENS = {
 def _pretrained(
     folder: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str
 ) -> Family:
-    family_class, model_class = _family_class(model_type(folder), str(folder))
+    family_type, model_class = family_class(read_config(folder)["model_type"], str(folder))
     # a weight of another shape is reported like a missing one, below
     settings: dict = {"dtype": dtype, "attn_implementation": attn, "ignore_mismatched_sizes": True}
     if options.device_map is not None or options.quantization is not None:
@@ -161,7 +153,7 @@ def _pretrained(
     _sane_generation(model, tokenizer)
     if "device_map" not in settings:
         model = model.to(device)
-    return _assemble(family_class, model.eval(), tokenizer, folder, options)
+    return _assemble(family_type, model.eval(), tokenizer, folder, options)
 
 
 def _refuse_partial(info: dict, name: str) -> None:
@@ -181,7 +173,7 @@ def _sane_generation(model, tokenizer) -> None:
     model.generation_config = GenerationConfig(eos_token_id=end, bos_token_id=own.bos_token_id)
 
 
-def _assemble(family_class, model, tokenizer, folder: Path, options: ModelOptions) -> Family:
+def _assemble(family_type, model, tokenizer, folder: Path, options: ModelOptions) -> Family:
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _chat_template(folder)
     model.requires_grad_(False)
@@ -189,7 +181,7 @@ def _assemble(family_class, model, tokenizer, folder: Path, options: ModelOption
     if "sliding_attention" in layer_types:
         raise ModelError(f"{options.id} has sliding-window layers, for which merging is not defined here")
     image_processor = AutoImageProcessor.from_pretrained(folder, **_PIL)
-    return family_class(
+    return family_type(
         model,
         tokenizer,
         image_processor,

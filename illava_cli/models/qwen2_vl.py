@@ -78,8 +78,9 @@ class Qwen2VL(Family):
         width = (8 + 2 * config.mlp_ratio) * config.embed_dim
         return int(width * self.patches_per_token * self.model.dtype.itemsize)
 
-    def auto_key(self) -> str:
-        return f"{self.key}_2b" if self.text_config.hidden_size == SMALL else self.key
+    @classmethod
+    def schedule_key(cls, hidden_size: int) -> str:
+        return f"{cls.key}_2b" if hidden_size == SMALL else cls.key
 
     # --- pixels -------------------------------------------------------------------------------
 
@@ -88,7 +89,7 @@ class Qwen2VL(Family):
             raise UsageError("--max-tiles is for models with tiles: Qwen2-VL has none")
         if max(image.size) > 200 * min(image.size):
             raise MediaError(
-                f"an image of {image.width}x{image.height} is too narrow for Qwen2-VL (at most 200:1): crop it"
+                f"an image of {image.width}x{image.height} is too narrow for Qwen2-VL: crop it to 200:1"
             )
         batch = self.image_processor([image], return_tensors="np")
         values = torch.from_numpy(np.asarray(batch["pixel_values"]))
@@ -98,9 +99,7 @@ class Qwen2VL(Family):
     def resize_frame(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
         if max(height, width) > 200 * min(height, width):
-            raise MediaError(
-                f"a video of {width}x{height} is too narrow for Qwen2-VL (at most 200:1): crop it"
-            )
+            raise MediaError(f"a video of {width}x{height} is too narrow for Qwen2-VL: crop it to 200:1")
         limits = self.video_settings["size"]
         height, width = smart_resize(
             height,

@@ -56,7 +56,7 @@ def test_cancelling_ends_the_answer(open_session):
     cancel = threading.Event()
     answer = session.ask("Tell me.", on_text=lambda _: cancel.set(), cancel=cancel)
     assert answer.usage.completion_tokens < 24
-    assert answer.finish_reason == "length"
+    assert answer.finish_reason is None
 
 
 def test_finish_reason_length(open_session):
@@ -89,7 +89,7 @@ def test_markers_place_media(family, open_session):
 )
 def test_more_places_than_media(prompt, images, part, open_session):
     session = open_session("qwen2_vl", "preset=off")
-    with pytest.raises(UsageError, match="places|there") as error:
+    with pytest.raises(UsageError, match=r"places|there") as error:
         session.ask(prompt, [picture(60, 60)] * images)
     assert part in str(error.value)
     assert "\n" not in str(error.value)

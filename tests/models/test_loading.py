@@ -106,7 +106,7 @@ def test_an_unknown_family_names_those_we_know(tmp_path):
     folder = write_llava_onevision(tmp_path / "c")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "blip"}))
-    with pytest.raises(UsageError, match="'blip'.*llava_onevision"):
+    with pytest.raises(UsageError, match=r"'blip'.*llava_onevision"):
         session(folder)
 
 
