@@ -3,7 +3,11 @@
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 
 class Stock:
@@ -12,8 +16,9 @@ class Stock:
     def __init__(self, folder, dtype=torch.float32):
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
         self.qwen = self.model.config.model_type == "qwen2_vl"
+        processor = Qwen2VLImageProcessorPil if self.qwen else LlavaOnevisionImageProcessorPil
+        self.image_processor = processor.from_pretrained(folder)
         config = self.model.config
         self.image_id, self.video_id = config.image_token_id, config.video_token_id
 
@@ -77,8 +82,6 @@ class Stock:
         return torch.stack([self._normalised(f, (size, size)) for f in frames])
 
     def _qwen_video(self, frames):
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-
         height, width = frames[0].shape[:2]
         limits = self.image_processor.size
         height, width = smart_resize(

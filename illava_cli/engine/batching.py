@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from illava_cli.models.cache import TEXT, MergePoint, Prefill
 from illava_cli.models.family import Family, Features
+from illava_cli.models.host import to_device
 
 Part = list[int] | Features
 
@@ -79,7 +80,7 @@ def _sequence(family: Family, row: Row, packed: bool, scope: str) -> _Sequence:
     for part in row.parts:
         if isinstance(part, list):
             tokens = len(part)
-            embeds.append(embed(torch.tensor(part, device=device)))
+            embeds.append(embed(to_device(part, device)))
             kinds.append(torch.full((tokens,), TEXT, dtype=torch.int8, device=device))
             groups.append(torch.full((tokens,), -1, device=device))
             places.append(torch.arange(unmerged, unmerged + tokens, device=device))
@@ -104,7 +105,7 @@ def _sequence(family: Family, row: Row, packed: bool, scope: str) -> _Sequence:
     else:
         whole = family.positions(unmerged, media)
         next_position = int(whole[0, -1]) + 1  # a prompt ends with text
-        positions = whole.to(device)[:, torch.cat(places)]
+        positions = to_device(whole, device)[:, torch.cat(places)]
     return _Sequence(
         embeds=torch.cat(embeds),
         kinds=torch.cat(kinds),

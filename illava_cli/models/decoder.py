@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from illava_cli.models.attention import install_tap
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import MergeCache, MergePoint, Prefill
+from illava_cli.models.host import to_device
 from illava_cli.reduction import METHODS, Merge, gather_tokens, received_attention
 from illava_cli.reduction.merge import Assignment
 
@@ -50,11 +51,10 @@ def decode(text_model: nn.Module, hidden_states: Tensor, cache: MergeCache, rope
     if prefill is None:
         prefill = _decoding_step(cache, batch, tokens, rope_axes, hidden_states.device)
     state = _Sequence(prefill, hidden_states)
-    cache.next_position = (
-        torch.tensor(prefill.next_position, device=hidden_states.device)[:, None]
-        if (prefill.next_position)
-        else cache.next_position + tokens
-    )
+    if state.is_prompt:
+        cache.next_position = to_device(prefill.next_position, hidden_states.device)[:, None]
+    else:
+        cache.next_position = cache.next_position + tokens
     for layer in prefill.merge_points:
         cache.open_depth(layer)
     rope = text_model.rotary_emb(hidden_states, prefill.position_ids)
@@ -69,8 +69,15 @@ def decode(text_model: nn.Module, hidden_states: Tensor, cache: MergeCache, rope
             past = depth.length
             depth.extend(batch, hidden_states.shape[1], state.valid, hidden_states.device)
             # no position ids: their gaps would be taken for borders between packed sequences
+            # (a mask that is there holds padding: asking whether it does would stop a GPU)
             mask = create_causal_mask(
-                text_model.config, hidden_states, depth.valid, cache, position_ids=None, layer_idx=index
+                text_model.config,
+                hidden_states,
+                depth.valid,
+                cache,
+                position_ids=None,
+                layer_idx=index,
+                allow_is_causal_skip=depth.valid is None,
             )
         coming = prefill.merge_points.get(index + 1)
         scorer = state.scorer(coming, past, depth.valid) if coming is not None and state.rankable else None
@@ -118,7 +125,7 @@ class _Sequence:
     def _valid(self, device) -> Tensor | None:
         if not any(self.padding):
             return None
-        start = torch.tensor(self.padding, device=device)[:, None]
+        start = to_device(self.padding, device)[:, None]
         return torch.arange(self.length, device=device) >= start
 
     def scorer(self, point: MergePoint, past: int, key_valid: Tensor | None):
@@ -160,7 +167,7 @@ class _Sequence:
         that is 0 for the last one, whose score becomes NaN and sorts last: none can judge it.
         """
         width = max(1, max(map(len, self.counts)))
-        sizes = torch.tensor([row + [0] * (width - len(row)) for row in self.counts], device=groups.device)
+        sizes = to_device([row + [0] * (width - len(row)) for row in self.counts], groups.device)
         count = sizes.gather(1, groups.clamp(min=0))
         if point.queries == "visual-literal":
             return (count - 1).clamp(min=1)
@@ -182,7 +189,7 @@ class _Sequence:
         self.counts = [
             [n - r for n, r in zip(*pair, strict=True)] for pair in zip(self.counts, removed, strict=True)
         ]
-        offset = torch.tensor(self.padding, device=device)
+        offset = to_device(self.padding, device)
         merge = Merge.from_assignment(assignment, self.length, valid=old_valid, offset=offset)
         self.valid = self._valid(device)
         self.kinds = merge.keep(self.kinds.to(device))
@@ -205,7 +212,7 @@ class _Sequence:
                     rows.append(row), starts.append(start), counts.append(size), budgets.append(r)
                 start += size
         widest = max(counts)
-        row, start, count, budget = torch.tensor([rows, starts, counts, budgets], device=device).unsqueeze(-1)
+        row, start, count, budget = to_device([rows, starts, counts, budgets], device).unsqueeze(-1)
 
         groups = self.groups.to(device)
         behind = groups.masked_fill(groups < 0, torch.iinfo(groups.dtype).max)

@@ -28,6 +28,7 @@ from illava_cli.config import (
 )
 from illava_cli.errors import UsageError
 from illava_cli.models.cache import MergePoint
+from illava_cli.models.host import to_device
 from illava_cli.models.vision import TowerState
 from illava_cli.reduction import METHODS, Merge
 
@@ -125,6 +126,9 @@ class Family(ABC):
     """One model family around a loaded `transformers` model."""
 
     key: str
+    image_processor_class: ClassVar[
+        type
+    ]  # the PIL one: torchvision need not be there
     rope_axes = 1
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>` are written in this family's prompts
     patches_per_token = 1
@@ -297,7 +301,7 @@ class Family(ABC):
         parts = []
         for start in range(0, total, step):
             stop = min(start + step, total)
-            pixel_values = _pixel_slice(group, start, stop).to(self.device)
+            pixel_values = to_device(_pixel_slice(group, start, stop), self.device)
             state = TowerState(
                 segments=stop - start,
                 tokens=first.tokens,
@@ -306,7 +310,7 @@ class Family(ABC):
                 budget=budget,
                 method=stage.method if stage else "illava",
                 include_self=reduction.variant == "authors",
-                padding=None if padding is None else padding[start:stop].to(self.device),
+                padding=None if padding is None else to_device(padding[start:stop], self.device),
             )
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             parts.append(Survivors(hidden_states, state.place, state.padding, state.scores, state.merges))

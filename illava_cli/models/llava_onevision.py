@@ -16,6 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
 from transformers.models.llava_onevision.modeling_llava_onevision import unpad_image
 
 from illava_cli.config import MediaOptions, Reduction, VisionStage
@@ -46,6 +49,7 @@ class LlavaOnevision(Family):
     """`transformers`' LlavaOnevisionForConditionalGeneration with merge points."""
 
     key = "llava_onevision"
+    image_processor_class = LlavaOnevisionImageProcessorPil
     markers: ClassVar = {"image": "<image>", "video": "<video>"}
 
     def prepare(self) -> None:
@@ -251,7 +255,7 @@ class LlavaOnevision(Family):
         length = len(embeds) if length is None else length
         if place is None:
             place = torch.arange(len(tokens), device=tokens.device)
-        place = torch.cat([place, place.new_tensor([length - 1])])
+        place = torch.cat([place, place.new_full((1,), length - 1)])
         newline = torch.arange(len(embeds), device=tokens.device) == len(tokens)
         return embeds, place, newline, length
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers import logging as hf_logging
 
 from illava_cli.config import PACKAGE, Config, ModelOptions
@@ -180,7 +180,7 @@ def _assemble(family_type, model, tokenizer, folder: Path, options: ModelOptions
     layer_types = getattr(model.config.text_config, "layer_types", None) or []
     if "sliding_attention" in layer_types:
         raise ModelError(f"{options.id} has sliding-window layers, for which merging is not defined here")
-    image_processor = AutoImageProcessor.from_pretrained(folder, **_PIL)
+    image_processor = family_type.image_processor_class.from_pretrained(folder)
     return family_type(
         model,
         tokenizer,
@@ -188,10 +188,6 @@ def _assemble(family_type, model, tokenizer, folder: Path, options: ModelOptions
         _video_settings(folder, image_processor),
         options.vision_chunk_mb << 20,
     )
-
-
-# the torchvision back end gives other pixels, and torchvision need not be there
-_PIL = {"backend": "pil"}
 
 
 def _chat_template(folder: Path) -> str:

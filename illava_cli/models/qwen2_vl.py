@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.vision_utils import get_vision_position_ids
 
 from illava_cli.config import MediaOptions, Reduction, VisionStage
@@ -23,6 +23,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, Survivors, per_layer
+from illava_cli.models.host import to_device
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 
 QWEN_BLOCK = BlockParts("norm1", "attn", "norm2", "mlp")
@@ -33,6 +34,7 @@ class Qwen2VL(Family):
     """`transformers`' Qwen2VLForConditionalGeneration with merge points."""
 
     key = "qwen2_vl"
+    image_processor_class = Qwen2VLImageProcessorPil
     rope_axes = 3
     markers: ClassVar = {
         "image": "<|vision_start|><|image_pad|><|vision_end|>",
@@ -166,7 +168,8 @@ class Qwen2VL(Family):
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
         frame = torch.tensor([[1, *pixels.shape]])
         position_ids = get_vision_position_ids(frame, self.merge_size).repeat(state.segments, 1)
-        return self.model.model.visual(pixel_values, state=state, position_ids=position_ids.to(state.device))
+        position_ids = to_device(position_ids, state.device)
+        return self.model.model.visual(pixel_values, state=state, position_ids=position_ids)
 
     def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
         frames, kept = survivors.place.shape
