@@ -162,6 +162,9 @@ class ModelOptions(Strict):
     offload_folder: str | None = Field(default=None, description="where device_map keeps what goes to disk")
     attn: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
     quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
+    feature_cache_mb: Annotated[int, Field(ge=0)] = Field(
+        default=512, description="encoded media that a session keeps for later questions, in MiB"
+    )
     vision_chunk_mb: Annotated[int, Field(gt=0)] = Field(
         default=1024, description="bound on the activations of one pass through the tower, in MiB"
     )

@@ -29,6 +29,7 @@ from illava_cli.config import (
 )
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
+from illava_cli.engine.features import FeatureCache, content_key
 from illava_cli.engine.prompt import Slot
 from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage
 from illava_cli.engine.stream import RowText, Watcher
@@ -39,6 +40,7 @@ from illava_cli.models.family import Family, Features, Pixels
 from illava_cli.models.loading import load_family
 
 OFF = Reduction()
+DEFAULT_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,10 @@ class Request:
 
 @dataclass
 class _Prepared:
-    """A question whose media are read."""
+    """A question whose media are read; what was encoded before comes as features."""
 
     request: Request
-    pixels: list[tuple[Slot, Pixels]]
+    slots: dict[Slot, tuple[str, Pixels | Features]]  # with the key of the feature cache
     media: list[MediaRecord]
     seconds: float
 
@@ -140,8 +142,8 @@ class Session:
         self.family: Family = load_family(config, on_note)
         self.model = self.family.model
         self.reduction = self._reduction()
-        self.family.check(self.reduction)
         self.merging = True
+        self.features = FeatureCache(config.model.feature_cache_mb << 20)
         self._leading_kind: str | None = None
         self._lock = threading.Lock()
         self.load_seconds = time.perf_counter() - started
@@ -149,7 +151,19 @@ class Session:
     # --- what a session is ----------------------------------------------------------------------
 
     def _reduction(self) -> Reduction:
-        return self.config.reduction_for(self.family.schedule_key(self.family.text_config.hidden_size))
+        key = self.family.schedule_key(self.family.text_config.hidden_size)
+        reduction = self.config.reduction_for(key)
+        try:
+            self.family.check(reduction)
+        except UsageError as error:
+            overridden = not {"vision", "llm", "layout", "positions", "variant"}.isdisjoint(
+                self.config.model_fields_set
+            )
+            if self.config.preset != "auto" or overridden:
+                raise
+            self.on_note(f"merging is off: preset auto does not fit this model ({error})")
+            return OFF
+        return reduction
 
     def update(self, settings: Sequence[str]) -> None:
         """Change `generation.*` or `media.*` settings (`name=value`) of a running session.
@@ -252,29 +266,50 @@ class Session:
         """Read and preprocess a question's media."""
         started = time.perf_counter()
         options = self.config.media
-        pixels, media = [], []
+        tower = self._tower_settings()
+        slots: dict[Slot, tuple[str, Pixels | Features]] = {}
+        media = []
         for index, source in enumerate(request.images):
             image = read_image(source)
             alone = len(request.images) == 1
-            pixels.append((Slot("image", index), self.family.prepare_image(image.image, options, alone)))
+            key = content_key([image.image], "image", alone, options.max_tiles, tower)
+            item = self.features.get(key) or self.family.prepare_image(image.image, options, alone)
+            slots[Slot("image", index)] = key, item
             media.append(MediaRecord(image.source, "image", image.width, image.height))
         for index, source in enumerate(request.videos):
             video = read_video(
                 source,
-                num_frames=options.num_frames if options.num_frames or options.fps else 32,
+                num_frames=options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
                 fps=options.fps,
                 start=options.start,
                 end=options.end,
                 backend=options.video_backend,
                 transform=self.family.resize_frame,
             )
-            pixels.append((Slot("video", index), self.family.prepare_video(video.frames)))
+            key = content_key(video.frames, "video", tower)
+            item = self.features.get(key) or self.family.prepare_video(video.frames)
+            slots[Slot("video", index)] = key, item
             media.append(MediaRecord(video.source, "video", video.width, video.height, list(video.indices)))
-        return _Prepared(request, pixels, media, time.perf_counter() - started)
+        return _Prepared(request, slots, media, time.perf_counter() - started)
+
+    def _tower_settings(self) -> str:
+        """What of the schedule decides a medium's features."""
+        reduction = self.reduction if self.merging else OFF
+        return reduction.model_dump_json(include={"variant", "layout", "vision"})
+
+    def _encode(self, turns: list[_Turn], reduction: Reduction) -> dict[str, Features]:
+        """Features of all media of a pass by key; each different medium goes through the tower once."""
+        items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
+        new = {key: item for key, item in items.items() if isinstance(item, Pixels)}
+        encoded = self.family.encode(list(new.values()), reduction) if new else []
+        items |= zip(new, encoded, strict=True)
+        for key, features in items.items():
+            self.features.put(key, features)
+        return items
 
     def _schedule(self, turns: list[_Turn], notes: list[str]) -> tuple[Reduction, LLMStage | None, dict]:
         """The reduction of this pass; the decoder's part is fixed by the session's first media."""
-        kinds = {slot.kind for turn in turns for slot, _ in turn.prepared.pixels}
+        kinds = {slot.kind for turn in turns for slot in turn.prepared.slots}
         if not kinds:
             return OFF, None, {}
         if self._leading_kind is None:
@@ -306,11 +341,10 @@ class Session:
             torch.cuda.reset_peak_memory_stats()
         reduction, stage, merge_points = self._schedule(turns, notes)
 
-        every = [pixels for turn in turns for _, pixels in turn.prepared.pixels]
-        features = iter(self.family.encode(every, reduction) if every else [])
+        encoded = self._encode(turns, reduction)
         rows = []
         for turn, start in zip(turns, starts, strict=True):
-            by_slot = {slot: next(features) for slot, _ in turn.prepared.pixels}
+            by_slot = {slot: encoded[key] for slot, (key, _) in turn.prepared.slots.items()}
             turn.features = list(by_slot.values())
             parts = [by_slot[p] if isinstance(p, Slot) else p for p in turn.parts]
             if pending:

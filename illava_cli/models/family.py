@@ -126,9 +126,7 @@ class Family(ABC):
     """One model family around a loaded `transformers` model."""
 
     key: str
-    image_processor_class: ClassVar[
-        type
-    ]  # the PIL one: torchvision need not be there
+    image_processor_class: ClassVar[type]  # the PIL one: torchvision need not be there
     rope_axes = 1
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>` are written in this family's prompts
     patches_per_token = 1
@@ -315,6 +313,19 @@ class Family(ABC):
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             parts.append(Survivors(hidden_states, state.place, state.padding, state.scores, state.merges))
         return Survivors.cat(parts)
+
+
+def normalised(values: Tensor, settings: dict, channel: int) -> Tensor:
+    """uint8 `values` rescaled and normalised to float32 as a video processor's settings say.
+
+    Args:
+        channel: the dimension of the three colours.
+    """
+    shape = [1] * values.dim()
+    shape[channel] = 3
+    mean, std = (torch.tensor(settings[k]).view(shape) for k in ("image_mean", "image_std"))
+    scale = settings.get("rescale_factor", 1 / 255)
+    return values.to(torch.float32).mul_(scale / std).sub_(mean / std)
 
 
 def _pixel_slice(group: list[Pixels], start: int, stop: int) -> Tensor:

@@ -28,7 +28,15 @@ from illava_cli.models.attention import PLAIN
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import NEWLINE, VISUAL
 from illava_cli.models.decoder import prepare_decoder
-from illava_cli.models.family import Family, Features, Pixels, Survivors, nearest_squares, per_layer
+from illava_cli.models.family import (
+    Family,
+    Features,
+    Pixels,
+    Survivors,
+    nearest_squares,
+    normalised,
+    per_layer,
+)
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 from illava_cli.reduction import Merge
 from illava_cli.reduction.nearest import nearest
@@ -123,13 +131,9 @@ class LlavaOnevision(Family):
         return np.asarray(image)
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
-        settings = self.video_settings
-        mean, std = (np.asarray(settings[k], dtype=np.float32) for k in ("image_mean", "image_std"))
-        scale = np.float32(settings.get("rescale_factor", 1 / 255))
-
         def pixel_values(start: int, stop: int) -> Tensor:
-            values = (np.stack(frames[start:stop]).astype(np.float32) * scale - mean) / std
-            return torch.from_numpy(values).permute(0, 3, 1, 2)
+            values = torch.from_numpy(np.stack(frames[start:stop])).permute(0, 3, 1, 2)
+            return normalised(values, self.video_settings, channel=1)
 
         geometry = Geometry("frames", frames[0].shape[:2])
         shape = ("tile", 3, self.tile, self.tile)

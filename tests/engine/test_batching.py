@@ -60,6 +60,7 @@ def test_beams_reorder_the_cache(open_session):
     """Beam search goes through the cache's row operations: one beam's rows equal a batch of that row."""
     family, settings = SCHEDULES["llava faithful, original"]
     session = open_session(family, *settings)
+    session.features.clear()
     cache = session._new_cache()
     turns = ROWS[:2]
     from illava_cli.engine import prompt as prompts
@@ -71,7 +72,7 @@ def test_beams_reorder_the_cache(open_session):
         user = prompts.user_message(session.family, request.prompt, len(request.images), 0)
         parts = prompts.first_turn(session.family, user, None, len(request.images), 0)
         with torch.inference_mode():
-            features = session.family.encode([p for _, p in prepared.pixels], session.reduction)
+            features = session.family.encode([p for _, p in prepared.slots.values()], session.reduction)
         rows.append(Row([features[p.index] if not isinstance(p, list) else p for p in parts]))
     points = session.family.merge_points(session.reduction, "image")
     with torch.inference_mode():

@@ -48,6 +48,7 @@ def schedule_of(session, **changes) -> Schedule:
 def pieces_of(session, request: Request, later: bool = False, last: list[int] = ()) -> list:
     """The request as the reference takes it: the session's own pixels and token ids."""
     family = session.family
+    session.features.clear()
     prepared = session._prepare(request)
     counts = len(request.images), len(request.videos)
     user = prompts.user_message(family, request.prompt, *counts)
@@ -56,7 +57,7 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
     else:
         parts = prompts.first_turn(family, user, None, *counts)
     media = {}
-    for slot, pixels in prepared.pixels:
+    for slot, (_, pixels) in prepared.slots.items():
         values = pixels.pixel_values(0, pixels.segments)
         if family.key == "qwen2_vl":
             media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry)

@@ -1,0 +1,53 @@
+"""Encoded media of a session, least recently used first: the same picture goes through the tower once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from illava_cli.models.family import Features
+
+
+def content_key(frames: Iterable[Image.Image | np.ndarray], *settings: object) -> str:
+    """Hash of pixels and of everything else that decides their features."""
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    for frame in frames:
+        array = np.asarray(frame)
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+class FeatureCache:
+    """Features by content key, up to a number of bytes."""
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._entries: OrderedDict[str, Features] = OrderedDict()
+
+    def get(self, key: str) -> Features | None:
+        """The features of `key`, if they are still there."""
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        return self._entries.get(key)
+
+    def put(self, key: str, features: Features) -> None:
+        """Keep `features`; the least recently used leave for them."""
+        size = features.embeds.nbytes
+        if key in self._entries or size > self.max_bytes:
+            return
+        self._entries[key] = features
+        self.bytes += size
+        while self.bytes > self.max_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self.bytes -= oldest.embeds.nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self.bytes = 0

@@ -1,0 +1,84 @@
+"""The same medium goes through the tower once per session, and only the same."""
+
+import pytest
+import torch
+
+from illava_cli.engine.features import FeatureCache, content_key
+from tests.conftest import clip, picture
+from tests.schedules import SCHEDULES
+
+
+@pytest.fixture
+def counted(open_session, monkeypatch):
+    """A session, and the list of how many media each pass of its tower took."""
+    family, settings = SCHEDULES["llava faithful, original"]
+    session = open_session(family, *settings, fresh=True)
+    passes = []
+    encode = session.family.encode
+    monkeypatch.setattr(
+        session.family,
+        "encode",
+        lambda media, reduction: passes.append(len(media)) or encode(media, reduction),
+    )
+    return session, passes
+
+
+def test_a_repeated_picture_is_not_encoded_again(counted):
+    session, passes = counted
+    image, frames = picture(150, 90, 1), clip(3, 60, 60)
+    first = session.ask("What?", [image], [frames], logits=True)
+    again = session.ask("What?", [image], [frames], logits=True)
+    assert passes == [2]
+    assert torch.equal(first.logits, again.logits)
+    assert first.usage == again.usage
+    session.ask("What?", [picture(150, 90, 2)])
+    assert passes == [2, 1]
+
+
+def test_a_batch_encodes_equal_pictures_once(counted):
+    session, passes = counted
+    image = picture(150, 90, 1)
+    session.ask_batch([{"prompt": "One?", "images": [image]}, {"prompt": "Two?", "images": [image.copy()]}])
+    assert passes == [1]
+
+
+def test_what_changes_the_features_changes_the_key(counted):
+    session, passes = counted
+    image = picture(150, 90, 1)
+    session.ask("What?", [image])
+    session.merging = False
+    whole = session.ask("What?", [image]).usage.visual
+    assert whole.vision_kept == whole.patches
+    session.merging = True
+    session.ask("What?", [image, picture(50, 50)])  # with company it is one padded square
+    session.update(["max_tiles=1"])
+    session.ask("What?", [image])
+    assert passes == [1, 1, 2, 1]
+
+
+def test_the_least_recently_used_leave():
+    class Entry:
+        def __init__(self, size):
+            self.embeds = torch.zeros(size, dtype=torch.uint8)
+
+    cache = FeatureCache(100)
+    one, two, three = Entry(40), Entry(40), Entry(40)
+    cache.put("one", one), cache.put("two", two)
+    assert cache.get("one") is one
+    cache.put("three", three)
+    assert (cache.get("one"), cache.get("two"), cache.get("three")) == (one, None, three)
+    cache.put("huge", Entry(101))
+    assert cache.get("huge") is None
+    assert cache.bytes == 80
+
+
+def test_keys_tell_pixels_shapes_and_settings_apart():
+    image = picture(20, 10)
+    keys = {
+        content_key([image]),
+        content_key([image], 1),
+        content_key([image.transpose(2)]),
+        content_key([image] * 2),
+    }
+    assert len(keys) == 4
+    assert content_key([image.copy()]) in keys
