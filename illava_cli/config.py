@@ -161,6 +161,7 @@ class ModelOptions(Strict):
     )
     offload_folder: str | None = Field(default=None, description="where device_map keeps what goes to disk")
     attn: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    compile: bool = Field(default=False, description="torch.compile tower and decoder; slow to start")
     quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
     feature_cache_mb: Annotated[int, Field(ge=0)] = Field(
         default=512, description="encoded media that a session keeps for later questions, in MiB"

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -70,6 +71,9 @@ class ModelFlags:
     quantization: Annotated[
         str | None, typer.Option("--quantization", metavar="NAME", help="bnb-4bit or bnb-8bit.")
     ] = None
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the model; slow to start.")
+    ] = None
     num_frames: Annotated[
         int | None, typer.Option("--num-frames", metavar="N", help="Frames of a video, evenly spaced.")
     ] = None
@@ -121,7 +125,7 @@ class ModelFlags:
     def overrides(self) -> dict[str, Any]:
         """The flags that were given, as the nested mapping that a YAML file would hold."""
         groups = {
-            "model": ("device", "device_map", "dtype", "attn", "quantization"),
+            "model": ("device", "device_map", "dtype", "attn", "quantization", "compile"),
             "media": ("num_frames", "fps", "start", "end", "max_tiles", "video_backend"),
             "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
         }
@@ -134,22 +138,27 @@ class ModelFlags:
         return given
 
 
-def with_model_flags(command: Callable) -> Callable:
-    """Gives a command the common flags: its parameter `flags` becomes all of `ModelFlags`' options."""
+def with_model_flags(command: Callable | None = None, *, without: tuple[str, ...] = ()) -> Callable:
+    """Gives a command the common flags: its parameter `flags` becomes all of `ModelFlags`' options.
+
+    `without` names those that the command does not take, or declares in another form.
+    """
+    if command is None:
+        return partial(with_model_flags, without=without)
     hints = get_type_hints(command, include_extras=True)
     flag_hints = get_type_hints(ModelFlags, include_extras=True)
-    flag_names = [field.name for field in fields(ModelFlags)]
+    flag_fields = [field for field in fields(ModelFlags) if field.name not in without]
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
 
     def wrapper(**values: Any) -> None:
-        flags = ModelFlags(**{name: values.pop(name) for name in flag_names})
+        flags = ModelFlags(**{field.name: values.pop(field.name) for field in flag_fields})
         command(**values, flags=flags)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [p.replace(kind=keyword, annotation=hints[p.name]) for p in own]
     parameters += [
         inspect.Parameter(field.name, keyword, default=field.default, annotation=flag_hints[field.name])
-        for field in fields(ModelFlags)
+        for field in flag_fields
     ]
     wrapper.__name__ = command.__name__
     wrapper.__doc__ = command.__doc__

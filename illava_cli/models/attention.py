@@ -61,11 +61,14 @@ def tapped_attention(
             kwargs.pop(name, None)
     if tap.scorer is not None:
         tap.scores = tap.scorer(query, key, kwargs["scaling"])
-    tapped, module.config = module.config, tap.config  # FlashAttention looks its name up there
-    try:
+    if "flash" in tap.config._attn_implementation:  # FlashAttention looks its own name up on the module
+        tapped, module.config = module.config, tap.config
+        try:
+            output, _ = tap.backend(module, query, key, value, attention_mask, **kwargs)
+        finally:
+            module.config = tapped
+    else:
         output, _ = tap.backend(module, query, key, value, attention_mask, **kwargs)
-    finally:
-        module.config = tapped
     return (output if segment is None else output.flatten(0, 1).unsqueeze(0)), None
 
 

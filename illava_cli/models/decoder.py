@@ -44,6 +44,13 @@ def prepare_decoder(text_model: nn.Module, rope_axes: int) -> None:
     bind(text_model, forward)
 
 
+def compile_decoder(text_model: nn.Module) -> None:
+    """Compile what does not see the cache, which differs from layer to layer and grows with every token."""
+    for layer in text_model.layers:
+        for part in (layer.input_layernorm, layer.post_attention_layernorm, layer.mlp):
+            part.compile(dynamic=True)
+
+
 def decode(text_model: nn.Module, hidden_states: Tensor, cache: MergeCache, rope_axes: int) -> Tensor:
     """New tokens (B, T, C) through all layers -> (B, T', C), T' tokens being left behind the last merge."""
     batch, tokens, _ = hidden_states.shape

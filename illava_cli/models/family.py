@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -28,8 +28,9 @@ from illava_cli.config import (
 )
 from illava_cli.errors import UsageError
 from illava_cli.models.cache import MergePoint
+from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.host import to_device
-from illava_cli.models.vision import TowerState
+from illava_cli.models.vision import TowerState, compile_blocks
 from illava_cli.reduction import METHODS, Merge
 
 
@@ -182,6 +183,10 @@ class Family(ABC):
         """The survivors of one medium as decoder tokens."""
 
     @abstractmethod
+    def tower_blocks(self) -> Iterable[nn.Module]:
+        """The tower's blocks, in order."""
+
+    @abstractmethod
     def bytes_per_token(self) -> int:
         """Activations of the tower per token, roughly."""
 
@@ -207,6 +212,11 @@ class Family(ABC):
     @property
     def device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
+
+    def compile(self) -> None:
+        """`torch.compile` tower and decoder; the first questions then take long."""
+        compile_blocks(self.tower_blocks())
+        compile_decoder(self.text_model)
 
     def vision_stage(self, reduction: Reduction, kind: str) -> VisionStage | None:
         """The tower's schedule for a kind of medium."""

@@ -7,6 +7,7 @@ the tiles' grid ends with a newline embedding. Frames of a video are pooled 2x2.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
@@ -74,7 +75,7 @@ class LlavaOnevision(Family):
         self.side = self.tile // config.vision_config.patch_size
         self.max_tiles = int(config.vision_aspect_ratio.removeprefix("anyres_max_"))
         tower = self.model.model.vision_tower
-        prepare_blocks(tower.encoder.layers, SIGLIP_BLOCK, PLAIN)
+        prepare_blocks(self.tower_blocks(), SIGLIP_BLOCK, PLAIN)
         prepare_decoder(self.text_model, self.rope_axes)
         stock, depth = stock_forward(tower), self.tower_layers
 
@@ -97,6 +98,9 @@ class LlavaOnevision(Family):
     def placeholder_ids(self) -> dict[int, str]:
         config = self.model.config
         return {config.image_token_id: "image", config.video_token_id: "video"}
+
+    def tower_blocks(self) -> Iterable[nn.Module]:
+        return self.model.model.vision_tower.encoder.layers[: self.tower_layers]
 
     def bytes_per_token(self) -> int:
         config = self.model.config.vision_config

@@ -37,9 +37,13 @@ def load_family(config: Config, note: Callable[[str], None]) -> Family:
     if options.id == "tiny":
         raise ModelError("the embedded model is not part of this version: use -m random:llava-onevision-toy")
     if options.id.startswith(RANDOM):
-        return _random(options, device, dtype, attn)
-    folder = checkpoint_folder(options.id, options.revision, note)
-    return _pretrained(folder, options, device, dtype, attn)
+        family = _random(options, device, dtype, attn)
+    else:
+        folder = checkpoint_folder(options.id, options.revision, note)
+        family = _pretrained(folder, options, device, dtype, attn)
+    if options.compile:
+        family.compile()
+    return family
 
 
 def pick_device(name: str) -> torch.device:

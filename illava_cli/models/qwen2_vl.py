@@ -7,12 +7,13 @@ as a batch. Survivors keep their own (t, h, w) position.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.vision_utils import get_vision_position_ids
 
@@ -47,7 +48,7 @@ class Qwen2VL(Family):
         self.merge_size = config.spatial_merge_size
         self.patches_per_token = self.merge_size**2
         tower = self.model.model.visual
-        prepare_blocks(tower.blocks, QWEN_BLOCK, PACKED)
+        prepare_blocks(self.tower_blocks(), QWEN_BLOCK, PACKED)
         prepare_decoder(self.text_model, self.rope_axes)
         stock = stock_forward(tower)
 
@@ -74,6 +75,9 @@ class Qwen2VL(Family):
     def placeholder_ids(self) -> dict[int, str]:
         config = self.model.config
         return {config.image_token_id: "image", config.video_token_id: "video"}
+
+    def tower_blocks(self) -> Iterable[nn.Module]:
+        return self.model.model.visual.blocks
 
     def bytes_per_token(self) -> int:
         config = self.model.config.vision_config

@@ -92,11 +92,11 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
     """Give each block a merge point between its attention and its MLP, used where one is asked for."""
     for block in blocks:
         install_tap(getattr(block, parts.attention), implementation)
-        stock = stock_forward(block)
+        block.unmerged = stock_forward(block)
 
-        def forward(self, hidden_states, *args, merge_point=None, stock=stock, **kwargs):
+        def forward(self, hidden_states, *args, merge_point=None, **kwargs):
             if merge_point is None:
-                return stock(hidden_states, *args, **kwargs)
+                return self.unmerged(hidden_states, *args, **kwargs)
             state, layer = merge_point
             attention = getattr(self, parts.attention)
             with attention.tap.recording(state.score) as tap:
@@ -106,6 +106,12 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
             return hidden_states + getattr(self, parts.mlp)(getattr(self, parts.norm2)(hidden_states))
 
         bind(block, forward)
+
+
+def compile_blocks(blocks: Iterable[nn.Module]) -> None:
+    """Compile the blocks where they do not merge; one graph serves all blocks and token counts."""
+    for block in blocks:
+        block.unmerged = torch.compile(block.unmerged, dynamic=True)
 
 
 def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerState, arguments) -> Tensor:

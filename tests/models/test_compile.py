@@ -1,0 +1,21 @@
+"""`--compile` changes the speed and nothing else."""
+
+import shutil
+
+import pytest
+import torch
+
+from tests.conftest import clip, picture
+from tests.schedules import SCHEDULES
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper"])
+def test_compiled_equals_eager(name, open_session):
+    family, settings = SCHEDULES[name]
+    media = {"images": [picture(200, 150, 2)], "videos": [clip(3, 60, 60)]}
+    eager = open_session(family, *settings).ask("What?", **media, logits=True)
+    compiled = open_session(family, *settings, "model.compile=true").ask("What?", **media, logits=True)
+    torch.testing.assert_close(compiled.logits, eager.logits, atol=1e-4, rtol=0)
+    assert compiled.token_ids == eager.token_ids
+    assert compiled.usage == eager.usage
