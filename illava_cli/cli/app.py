@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from illava_cli.cli import chat, config_cmd, doctor, models, run
+from illava_cli.cli import bench, chat, config_cmd, doctor, models, run
 from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
+app.command("bench")(bench.bench)
 app.add_typer(models.app, name="models")
 app.add_typer(config_cmd.app, name="config")
 app.command("doctor")(doctor.doctor)
@@ -63,6 +64,9 @@ def illava(
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the program and returns its exit code."""
+    if sys.stderr is None:
+        # closed (`2>&-`): print would write to stdout, which carries results only
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         if sys.stdout is not None:
             # a name that is no valid UTF-8 must not end a run; as \udcXX it is still valid JSON

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 PATH_COMMANDS = ("/image", "/video", "/save")
+WITH_ARGUMENT = (*PATH_COMMANDS, "/system", "/set", "/merge")
 
 
 def completions(line: str, commands: Iterable[str], settings: Iterable[str]) -> tuple[int, list[str]]:
@@ -14,7 +15,8 @@ def completions(line: str, commands: Iterable[str], settings: Iterable[str]) -> 
     if not command.startswith("/"):
         return len(line), []
     if not space:
-        return 0, [name for name in commands if name.startswith(command)]
+        found = [name for name in commands if name.startswith(command)]
+        return 0, [name + " " if name in WITH_ARGUMENT else name for name in found]
     if command in PATH_COMMANDS:
         start, typed, quote = last_word(rest)
         return len(command) + 1 + start, path_completions(typed, quote)

@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("/s", ["/system", "/set", "/stats", "/save"]),
+        ("/s", ["/system ", "/set ", "/stats", "/save "]),
         ("what is", []),
         ("", []),
         ("/image c", ["/image cat.png"]),
