@@ -1,0 +1,68 @@
+"""On a GPU: the same answers as on the CPU, and a forward pass that never waits for the host."""
+
+import pytest
+import torch
+
+from illava_cli.engine import prompt as prompts
+from illava_cli.engine.batching import Row, assemble
+from illava_cli.engine.session import Request
+from tests.conftest import clip, picture
+from tests.schedules import SCHEDULES
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+REQUESTS = [
+    Request("What?", [picture(200, 150, 2)]),
+    Request("And this one, then?", [picture(90, 90, 3)], [clip(3, 60, 60)]),
+]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_cuda_equals_cpu(name, open_session):
+    family, settings = SCHEDULES[name]
+    answers = [
+        open_session(family, *settings, f"model.device={device}", "model.dtype=float32").ask_batch(
+            REQUESTS, logits=True
+        )
+        for device in ("cpu", "cuda")
+    ]
+    for cpu, cuda in zip(*answers, strict=True):
+        torch.testing.assert_close(cuda.logits, cpu.logits, atol=1e-3, rtol=0)
+        assert cuda.usage == cpu.usage
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_tower_and_decoder_never_synchronise(name, open_session):
+    family_key, settings = SCHEDULES[name]
+    session = open_session(family_key, *settings, "model.device=cuda", "model.dtype=float32")
+    family = session.family
+    session.features.clear()
+    prepared, parts = [], []
+    for request in REQUESTS:
+        counts = len(request.images), len(request.videos)
+        user = prompts.user_message(family, request.prompt, *counts)
+        prepared.append(session._prepare(request))
+        parts.append(prompts.first_turn(family, user, None, *counts))
+    points = family.merge_points(session.reduction, "image")
+
+    def prefill():
+        rows = []
+        for request, pieces in zip(prepared, parts, strict=True):
+            encoded = family.encode([pixels for _, pixels in request.slots.values()], session.reduction)
+            by_slot = dict(zip(request.slots, encoded, strict=True))
+            rows.append(Row([by_slot.get(p, p) if not isinstance(p, list) else p for p in pieces]))
+        embeds, plan = assemble(family, rows, points, packed=family.rope_axes == 1)
+        cache = session._new_cache()
+        cache.expect(plan)
+        return family.text_model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
+
+    with torch.inference_mode():
+        prefill()  # kernels are chosen and memory is taken once
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            hidden_states = prefill()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert hidden_states.isfinite().all()
