@@ -1,7 +1,7 @@
 """Attention received by each token, exactly, without an N x N map in memory (paper eq. 1 and 2).
 
 The map is softmaxed and summed over its columns a block of queries at a time, so that extra memory
-grows with N and not with its square. Only merge layers pay for it.
+grows with N and not with its square. Only merge layers pay for it. On CUDA a Triton kernel does the same.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from illava_cli.reduction import triton_scores
 from illava_cli.reduction.merge import accumulation_dtype
 
 CHUNK_BYTES = 32 << 20  # one block of attention probabilities
@@ -50,6 +51,22 @@ def received_attention(
     Returns:
         (B, K) in float32 (float64 for float64 inputs).
     """
+    if (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and triton_scores.available(query.device)
+    ):
+        return triton_scores.received_attention_triton(
+            query,
+            key,
+            scaling=scaling,
+            causal_offset=causal_offset,
+            key_valid=key_valid,
+            query_group=query_group,
+            key_group=key_group,
+            include_self=include_self,
+            query_start=query_start,
+        )
     batch, heads, queries, dim = query.shape
     kv_heads, keys = key.shape[1], key.shape[2]
     wide = accumulation_dtype(query.dtype)
@@ -58,17 +75,18 @@ def received_attention(
     first = query_start + (causal_offset or 0)  # key index of query 0
     key_index = torch.arange(keys, device=query.device)
     received = torch.zeros(batch, keys, dtype=wide, device=query.device)
-    lowest = torch.finfo(wide).min  # finite, so that a row with no key to see gives no NaN
 
     for start in (blocks := _blocks(queries, batch * heads * keys * wide.itemsize)):
         stop = min(start + blocks.step, queries)
         logits = (grouped[:, :, :, start:stop] @ transposed).to(wide) * scaling  # (B, H_kv, G, q, K)
         own = torch.arange(first + start, first + stop, device=query.device)[:, None]  # (q, 1)
         if causal_offset is not None:
-            logits.masked_fill_(key_index > own, lowest)
+            logits.masked_fill_(key_index > own, -torch.inf)
         if key_valid is not None:
-            logits.masked_fill_(~key_valid[:, None, None, None, :], lowest)
+            logits.masked_fill_(~key_valid[:, None, None, None, :], -torch.inf)
         share = torch.softmax(logits, dim=-1).mean(dim=(1, 2))  # (B, q, K)
+        if key_valid is not None:
+            share = share.nan_to_num(0)  # a padding query sees no key
         if not include_self:
             share = share.masked_fill(key_index == own, 0)
         if query_group is not None:
