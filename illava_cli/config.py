@@ -61,7 +61,10 @@ class Strict(BaseModel):
 
 def _fraction(value: Any) -> Any:
     if isinstance(value, str) and "/" in value:
-        return float(Fraction(value.replace(" ", "")))
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"{value!r} is not a fraction such as 253/361") from None
     return value
 
 
@@ -198,7 +201,7 @@ class GenerationOptions(Strict):
     max_tokens: Annotated[int, Field(gt=0)] = 512
     temperature: Annotated[float, Field(ge=0)] = Field(default=0.0, description="0 = greedy")
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     stop: list[str] = Field(default=[], description="strings that end the answer (not included in it)")
     system: str | None = Field(default=None, description="system prompt; default: the template's own")
 
@@ -303,7 +306,7 @@ def validate(model: type[M], data: Any, source: str) -> M:
         worst = error.errors()[0]
         # the names of a union's members are pydantic's, not the user's
         path = [p for p in worst["loc"] if p not in ("one", "each") and not re.search(r"[\[(]", str(p))]
-        where = ".".join(map(str, path))
+        where = ".".join(map(str, path)).removeprefix("reduction.")
         if worst["type"] == "extra_forbidden":
             name = str(worst["loc"][-1])
             hint = near_miss(name, _fields_at(model, worst["loc"][:-1]))
@@ -325,7 +328,7 @@ def read_yaml(path: Path) -> dict:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a text file: a YAML configuration is expected") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -371,15 +374,20 @@ def load_preset(name: str) -> Preset:
     return validate(Preset, data, f"preset {name}")
 
 
-def parse_setting(text: str) -> dict:
-    """`a.b=c` as a nested mapping; the value is read as YAML."""
+def parse_setting(text: str, source: str | None = None) -> dict:
+    """`a.b=c` as a nested mapping; the value is read as YAML.
+
+    Args:
+        source: what the user wrote, for errors; the default is `--set TEXT`.
+    """
+    source = source or f"--set {text!r}"
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set {text!r}: expected name=value, for example --set llm.keep=0.5")
+        raise UsageError(f"{source}: expected name=value, for example --set llm.keep=0.5")
     try:
         parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {text!r}: the value is not valid YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UsageError(f"{source}: {value!r} is not valid YAML; quote it") from None
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return parsed
@@ -408,7 +416,7 @@ def environment(environ: dict[str, str] | os._Environ = os.environ) -> dict:
     settings: dict = {}
     for name, path in ENVIRONMENT.items():
         if environ.get(name):
-            settings = deep_merge(settings, parse_setting(f"{path}={environ[name]}"))
+            settings = deep_merge(settings, parse_setting(f"{path}={environ[name]}", name))
     return settings
 
 
@@ -451,11 +459,13 @@ def resolve(
         # a bad key is the file's fault here, not the command line's
         if validate(Config, data, path.name if name in files else str(path)).model.id is None:
             raise UsageError(f"{path} names no checkpoint: set model.id to a hub id or a directory")
-    elif name.startswith("random:") or name == "tiny" or Path(name).is_dir():
+    elif name.startswith("random:") or name == "tiny":
         data = {"model": {"id": name}}
-    elif Path(name).exists():
+    elif Path(name).expanduser().is_dir():
+        data = {"model": {"id": str(Path(name).expanduser())}}
+    elif Path(name).expanduser().exists():
         raise UsageError(f"model {name!r} is a file: give a YAML file, a checkpoint directory or a hub id")
-    elif name.count("/") == 1 and not name.startswith(("/", ".")):
+    elif re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name):
         data = {"model": {"id": name}}
     else:
         raise UsageError(

@@ -58,9 +58,7 @@ def bench(
         int | None,
         typer.Option("--repeats", metavar="N", min=1, help="Rounds; default: 3 or less in 48 s."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads.")] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Break one request into its parts instead.")
     ] = False,
@@ -78,7 +76,7 @@ def bench(
     *,
     flags: ModelFlags,
 ) -> None:
-    """Measure speed and memory, beside the unmodified transformers model.
+    """Measure speed and memory beside unmodified transformers.
 
     By default one synthetic tile, the presets paper and off, and 8 new tokens.
     """
@@ -105,8 +103,11 @@ def bench(
     messages = Messages(flags.quiet)
     import torch
 
+    from illava_cli.media import expand_sources
+
     if threads is not None:
         torch.set_num_threads(threads)
+    files = expand_sources(image or []), expand_sources(video or [])
     configs = _configs(flags, preset)
     config = next(iter(configs.values()))
     progress = _progress(messages)
@@ -124,7 +125,7 @@ def bench(
         deadline = started + SECONDS if repeats is None else None
         plan = Plan(new_tokens, repeats or ROUNDS, deadline)
         lab = _lab(configs, messages)
-        media = _media(lab.family, config, (image, video), (tiles, frames))
+        media = _media(lab.family, config, files, (tiles, frames))
         report["model"] = lab.describe()
         report |= _measure(lab, media, batch_size or [1], plan, progress, profile=profile, tower=tower)
     _finish(report, messages, as_json=as_json, save=save, plot=plot)
@@ -143,7 +144,8 @@ def _configs(flags: ModelFlags, presets: list[str] | None) -> dict[str, Config]:
     if not presets:
         config = flags.config()
         presets = [PRESETS.get(schedule_key(config), "auto"), "off"]
-    return {name: replace(flags, preset=name).config() for name in presets}
+    # a preset file is reported by its name, not by where it lies
+    return {Path(name).stem: replace(flags, preset=name).config() for name in presets}
 
 
 def _lab(configs: dict[str, Config], messages: Messages) -> Lab:
@@ -158,17 +160,14 @@ def _lab(configs: dict[str, Config], messages: Messages) -> Lab:
 def _media(
     family: Family,
     config: Config,
-    files: tuple[list[str] | None, list[str] | None],
+    files: tuple[list[str], list[str]],
     synthetic: tuple[list[int] | None, list[int] | None],
 ) -> list[Medium]:
     """What is asked about: the files in one request, or each synthetic medium in its own."""
     from illava_cli.bench.media import real, synthetic_image, synthetic_video
 
-    images, videos = files
-    if images or videos:
-        from illava_cli.media import expand_sources
-
-        return [real(expand_sources(images or []), expand_sources(videos or []), config.media)]
+    if any(files):
+        return [real(*files, config.media)]
     tiles, frames = synthetic
     if not tiles and not frames:
         tiles = [1]
@@ -201,6 +200,7 @@ def _measure(
 
 
 def _rivals(config: Config, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    from illava_cli.bench.compare import reported_name
     from illava_cli.bench.rivals import measure_rivals
     from illava_cli.models import family_class
     from illava_cli.models.catalog import model_config
@@ -214,7 +214,7 @@ def _rivals(config: Config, rounds: int, progress: Callable[[str], None]) -> dic
     dtype = pick_dtype(config.model.dtype, device)
     shapes = model_class.config_class(**{name: value for name, value in raw.items() if name != "model_type"})
     model = {
-        "id": config.model.id,
+        "id": reported_name(config.model.id),
         "family": "llava_onevision",
         "device": str(device),
         "dtype": str(dtype).removeprefix("torch."),

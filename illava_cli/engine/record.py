@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+
+def new_id() -> str:
+    """An id for a question that came without one."""
+    return uuid.uuid4().hex[:12]
 
 
 @dataclass(frozen=True)
@@ -100,13 +106,7 @@ class Generation:
 
 
 def error_record(error: BaseException, *, id: str = "", model: str = "", preset: str = "") -> dict[str, Any]:
-    """The record of a question that failed."""
-    return {
-        "id": id,
-        "status": "error",
-        "text": "",
-        "finish_reason": None,
-        "error": {"type": type(error).__name__, "message": str(error)},
-        "model": model,
-        "preset": preset,
-    }
+    """The record of a question that failed: every field of an answer's, and the error."""
+    blank = Generation("", None, model, preset, 0, "", id=id or new_id())
+    reason = {"type": type(error).__name__, "message": str(error)}
+    return blank.record() | {"status": "error", "error": reason}

@@ -6,7 +6,6 @@ import queue
 import resource
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
 from illava_cli.engine.features import FeatureCache, content_key
 from illava_cli.engine.prompt import Slot
-from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage
+from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage, new_id
 from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import ContextError, ModelError, UsageError
 from illava_cli.media import read_image, read_video
@@ -179,6 +178,7 @@ class Session:
                 owners = {"generation": GenerationOptions, "media": MediaOptions}
                 owner = next((g for g, o in owners.items() if group in o.model_fields), None)
                 if owner is None:
+                    validate(Config, change, "settings")  # an unknown key says so
                     raise UsageError(
                         f"{setting.partition('=')[0]} is fixed for this session: start again with "
                         f"--set {setting} (here: generation.* and media.*)"
@@ -498,7 +498,7 @@ class Session:
             usage=Usage(turn.prompt_tokens, len(tokens), visual),
             timings=timings,
             peak_bytes=_peak_bytes(self.family.device),
-            id=turn.prepared.request.id or uuid.uuid4().hex[:12],
+            id=turn.prepared.request.id or new_id(),
             token_ids=tuple(tokens),
             notes=tuple(notes),
             trace=trace,

@@ -74,13 +74,17 @@ class DecordReader:
         position = 0
         for index in indices:
             try:
-                if self._can_seek:
-                    self._clip.seek_accurate(index)
-                else:
-                    self._step(position, index)
-                pixels = self._clip.next().asnumpy()
+                with _silenced():
+                    if self._can_seek:
+                        self._clip.seek_accurate(index)
+                    else:
+                        self._step(position, index)
+                    pixels = self._clip.next().asnumpy()
             except Exception as error:
                 raise UnreadableFrames(_reason(error)) from None
+            if pixels.shape[2] != 3:
+                # At some widths up to 72 decord takes the padding of a row for more channels.
+                raise UnreadableFrames("decord pads the rows of frames this narrow")
             yield pixels
             position = index + 1
 

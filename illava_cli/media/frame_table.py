@@ -59,6 +59,8 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     if len(set(pts)) != len(pts):
         return None
     ticks = float(stream.time_base)
+    # decord reserves memory for as many frames as are declared, and aborts the process where it cannot
+    counted = stream.frames in (0, len(packets))
     if pts:
         found = (max(packet[0] + packet[2] for packet in shown) - pts[0]) * ticks
         cut_off |= _declared_seconds(container, stream) - found > _CUT_OFF_S
@@ -67,7 +69,11 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
         timestamps=tuple((value - pts[0]) * ticks for value in pts),
         keyframes=tuple(sorted(pts for pts, _, _ in keyframes)),
         cut_off=bool(cut_off),
-        plain=not hidden and not cut_off and len(shown) == len(packets) and _closed(pts, keyframes),
+        plain=counted
+        and not hidden
+        and not cut_off
+        and len(shown) == len(packets)
+        and _closed(pts, keyframes),
     )
 
 

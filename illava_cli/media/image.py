@@ -37,6 +37,8 @@ _FORMATS = (
 )
 
 logger = logging.getLogger("illava")
+# PIL logs some damage besides raising; without any handler Python would write that to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)

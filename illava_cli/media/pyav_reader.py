@@ -83,6 +83,9 @@ class PyAVReader:
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
             container.close()
             raise no_video_stream(self._located)
+        if stream.codec_context is None:
+            container.close()
+            raise MediaError(f"{name}: is in a video format not known here; convert it to H.264")
         if container.format.name in _STILL_FORMATS:
             container.close()
             raise MediaError(f"{name}: is not a video; give a picture with --image")

@@ -64,7 +64,7 @@ def expand_sources(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if pattern == STDIN or is_url(pattern):
             sources.append(pattern)
-        elif pattern.lower().startswith("file://") or Path(pattern).exists() or not _is_glob(pattern):
+        elif not _is_glob(pattern) or pattern.lower().startswith("file://") or Path(pattern).exists():
             _existing(pattern)
             sources.append(pattern)
         else:
@@ -114,13 +114,17 @@ def _is_glob(pattern: str) -> bool:
 
 def _existing(text: str) -> Path:
     name = one_line(text)
+    if not name:
+        raise MediaError("the path of an image or video is empty; name the file")
     if text.lower().startswith("file://"):
         text = urllib.request.url2pathname(urllib.parse.urlparse(text).path)
     path = Path(text)
     try:
         is_dir, exists = path.is_dir(), path.exists()
     except (OSError, ValueError) as error:
-        raise MediaError(f"{name}: not a usable path ({one_line(error)}); check the path") from None
+        reason = one_line(getattr(error, "strerror", None) or error)
+        name = name if len(name) <= 200 else f"{name[:200]}..."
+        raise MediaError(f"{name}: not a usable path ({reason}); check the path") from None
     if is_dir:
         raise MediaError(f"{name}: is a directory; name its files, for example '{name.rstrip('/')}/*.jpg'")
     if not exists:

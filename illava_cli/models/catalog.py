@@ -62,10 +62,15 @@ def read_config(folder: Path) -> dict:
 
 
 def complete(folder: Path) -> bool:
-    """Whether a snapshot has its configuration and all its weights."""
+    """Whether a snapshot has its configuration, tokenizer, processor and all its weights."""
     index = folder / "model.safetensors.index.json"
-    if not (folder / "config.json").exists():
-        return False
+    for names in (
+        ("config.json",),
+        ("tokenizer.json", "vocab.json", "tokenizer.model"),
+        ("preprocessor_config.json", "processor_config.json"),
+    ):
+        if not any((folder / name).exists() for name in names):
+            return False
     if index.exists():
         shards = set(json.loads(index.read_text())["weight_map"].values())
         return all((folder / shard).exists() for shard in shards)

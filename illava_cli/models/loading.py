@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers import logging as hf_logging
 from transformers.initialization import no_init_weights
 
 from illava_cli.config import PACKAGE, Config, ModelOptions
-from illava_cli.errors import ModelError, UsageError
+from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, read_config
 from illava_cli.models.family import Family
@@ -54,10 +55,9 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from None
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps")
+    device = torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ModelError(
@@ -159,25 +159,36 @@ def _pretrained(
     if options.quantization is not None:
         settings["quantization_config"] = _quantization(options.quantization, dtype)
     try:
+        tokenizer = _tokenizer(folder)
         config = AutoConfig.from_pretrained(folder)
         model, info = model_class.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True, **settings
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        _refuse_partial(info, options.id)
+        _sane_generation(model, tokenizer)
+        if "device_map" not in settings:
+            model = model.to(device)
+        return _assemble(family_type, model.eval(), tokenizer, folder, options)
+    except IllavaError:
+        raise
     except torch.OutOfMemoryError:
         raise ModelError(
             f"{options.id} does not fit into memory: try --dtype bfloat16 or --quantization bnb-4bit"
         ) from None
-    except Exception as error:
-        if type(error).__name__ == "SafetensorError" or isinstance(error, (OSError, ValueError, KeyError)):
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise ModelError(f"cannot load {options.id}: {reason}") from error
-        raise
-    _refuse_partial(info, options.id)
-    _sane_generation(model, tokenizer)
-    if "device_map" not in settings:
-        model = model.to(device)
-    return _assemble(family_type, model.eval(), tokenizer, folder, options)
+    except _BROKEN_FILES as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ModelError(f"cannot load {options.id}: {reason}") from error
+
+
+# what `transformers`, `tokenizers` and `safetensors` raise on files that are damaged or missing
+_BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+
+
+def _tokenizer(folder: Path):
+    """The checkpoint's tokenizer; without its files `transformers` would make an empty one."""
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        raise ModelError(f"{folder} has no tokenizer (tokenizer.json): download the checkpoint again")
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def _refuse_partial(info: dict, name: str) -> None:
@@ -243,9 +254,15 @@ def _video_settings(folder: Path, image_processor) -> dict:
 
 
 def _read_json(path: Path) -> dict:
-    with contextlib.suppress(FileNotFoundError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise ModelError(f"{path} is damaged: download the checkpoint again")
+    return settings
 
 
 def _quantization(name: str, dtype: torch.dtype):

@@ -47,7 +47,8 @@ def test_a_checkpoint_is_here_when_every_shard_is(tmp_path, monkeypatch):
     (tmp_path / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}})
     )
-    (tmp_path / "one.safetensors").touch()
+    for name in ("one.safetensors", "tokenizer.json", "preprocessor_config.json"):
+        (tmp_path / name).touch()
     path = tmp_path / "config.json"
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(path))
     assert in_cache("a/b") is False

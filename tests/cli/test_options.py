@@ -83,14 +83,13 @@ def test_every_flag_reaches_the_session(main, sessions):
     code, _, err = main("run", *MODEL, "-p", "x", *arguments, "--stop", "a", "--stop", "b")
     assert code == 0, err
     config = sessions[0].config
-    assert config.model.model_dump(exclude_none=True) == {
+    assert config.model.model_dump(exclude_unset=True) == {
         "id": "Qwen/Qwen2-VL-2B-Instruct",
         "dtype": "float32",
         "device": "cpu",
         "device_map": "auto",
         "attn": "sdpa",
         "quantization": "bnb-4bit",
-        "vision_chunk_mb": 1024,
     }
     assert config.preset == "off"
     assert config.llm.keep == 0.5
