@@ -12,12 +12,13 @@ from torch import Tensor
 from illava_cli.reduction import triton_scores
 from illava_cli.reduction.merge import accumulation_dtype
 
-CHUNK_BYTES = 32 << 20  # one block of attention probabilities
-CHUNK_QUERIES = 64  # measured on CPU: 32 to 128 queries a block are best
+# one block of attention probabilities: on a CPU it should stay in the cache
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 32 << 20}
 
 
-def _blocks(queries: int, bytes_per_query: int) -> range:
-    return range(0, queries, max(1, min(CHUNK_QUERIES, CHUNK_BYTES // max(1, bytes_per_query))))
+def _blocks(queries: int, bytes_per_query: int, device: torch.device) -> range:
+    budget = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
+    return range(0, queries, max(1, min(queries, budget // max(1, bytes_per_query))))
 
 
 def received_attention(
@@ -70,27 +71,35 @@ def received_attention(
     batch, heads, queries, dim = query.shape
     kv_heads, keys = key.shape[1], key.shape[2]
     wide = accumulation_dtype(query.dtype)
-    transposed = key.transpose(-1, -2).unsqueeze(2)  # (B, H_kv, 1, D, K)
-    grouped = query.reshape(batch, kv_heads, heads // kv_heads, queries, dim)
+    grouped = query.reshape(batch * kv_heads, heads // kv_heads, queries, dim)
+    transposed = key.reshape(batch * kv_heads, keys, dim).transpose(1, 2)
     first = query_start + (causal_offset or 0)  # key index of query 0
     key_index = torch.arange(keys, device=query.device)
     received = torch.zeros(batch, keys, dtype=wide, device=query.device)
+    nothing = query.new_zeros(1, 1, 1)
 
-    for start in (blocks := _blocks(queries, batch * heads * keys * wide.itemsize)):
+    for start in (blocks := _blocks(queries, batch * heads * keys * wide.itemsize, query.device)):
         stop = min(start + blocks.step, queries)
-        logits = (grouped[:, :, :, start:stop] @ transposed).to(wide) * scaling  # (B, H_kv, G, q, K)
+        block = grouped[:, :, start:stop].flatten(1, 2)  # (B * H_kv, G * q, D)
+        logits = torch.baddbmm(nothing, block, transposed, beta=0, alpha=scaling)
+        logits = logits.view(batch, heads, stop - start, keys)
         own = torch.arange(first + start, first + stop, device=query.device)[:, None]  # (q, 1)
         if causal_offset is not None:
             logits.masked_fill_(key_index > own, -torch.inf)
         if key_valid is not None:
-            logits.masked_fill_(~key_valid[:, None, None, None, :], -torch.inf)
-        share = torch.softmax(logits, dim=-1).mean(dim=(1, 2))  # (B, q, K)
+            logits.masked_fill_(~key_valid[:, None, None, :], -torch.inf)
+        share = torch.softmax(logits, dim=-1, dtype=wide)  # (B, H, q, K)
         if key_valid is not None:
-            share = share.nan_to_num(0)  # a padding query sees no key
+            share.nan_to_num_(0)  # a padding query sees no key
+        if query_group is None:
+            received += share.sum((1, 2))
+            if not include_self:
+                seen = slice(first + start, first + stop)
+                received[:, seen] -= share[..., seen].diagonal(dim1=2, dim2=3).sum(1)
+            continue
+        group = query_group[:, start:stop, None]
+        counts = (group == key_group[:, None, :]) & (group >= 0)  # (B, q, K)
         if not include_self:
-            share = share.masked_fill(key_index == own, 0)
-        if query_group is not None:
-            group = query_group[:, start:stop, None]
-            share = share.where((group == key_group[:, None, :]) & (group >= 0), 0)
-        received += share.sum(1)
-    return received
+            counts &= key_index != own
+        received += share.sum(1).where(counts, 0).sum(1)
+    return received / heads
