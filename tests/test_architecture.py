@@ -1,0 +1,54 @@
+"""Imports run one way, and light parts stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "illava_cli"
+# who may import whom; `config` and `errors` are open to all but `reduction`
+ALLOWED = {
+    "cli": {"cli", "bench", "engine", "models", "media"},
+    "bench": {"bench", "engine", "models", "reduction", "media"},
+    "engine": {"engine", "models", "media"},
+    "models": {"models", "reduction"},
+    "reduction": {"reduction"},
+    "media": {"media"},
+}
+SHARED = {"config", "errors"}
+
+
+def imported(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_imports_run_one_way(room):
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    assert files
+    allowed = ALLOWED[room] | (set() if room == "reduction" else SHARED)
+    for path in files:
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == "illava_cli" and len(parts) > 1 and parts[1] != "__version__":
+                assert parts[1] in allowed, f"{path.relative_to(PACKAGE)} imports {name}"
+
+
+def test_reduction_needs_torch_and_the_standard_library_only():
+    for path in sorted((PACKAGE / "reduction").rglob("*.py")):
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert roots <= {"torch", "triton", "illava_cli"} | sys.stdlib_module_names, path
+
+
+def test_the_package_imports_no_torch():
+    code = "import sys, illava_cli; illava_cli.Config(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

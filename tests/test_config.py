@@ -1,0 +1,114 @@
+"""Settings: every shipped YAML loads, overrides win in their order, and mistakes name the near miss."""
+
+import pytest
+
+from illava_cli.config import Config, load_preset, presets, resolve, shipped
+from illava_cli.errors import UsageError
+
+
+@pytest.mark.parametrize("name", shipped("models"))
+def test_every_shipped_model_resolves(name):
+    config = resolve(name, environ={})
+    assert config.model.id.count("/") == 1
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_shipped_preset_loads(name):
+    preset = load_preset(name)
+    assert preset.description or preset.reduction.description
+    for reduction in (preset.by_family or {"": preset.reduction}).values():
+        assert reduction is not None
+
+
+def test_the_paper_preset_is_the_papers():
+    reduction = resolve("llava-onevision-7b", overrides={"preset": "paper"}, environ={}).reduction_for(
+        "llava_onevision"
+    )
+    assert (reduction.vision.layers, reduction.vision.r) == ([3, 4, 5, 6], 92)
+    assert reduction.llm.keep == pytest.approx(253 / 361)
+    assert (reduction.variant, reduction.layout, reduction.llm.queries) == ("paper", "grid", "visual-literal")
+
+
+def test_command_line_over_environment_over_yaml_over_default(tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text("model: {id: a/b, dtype: float16, attn: eager}\ngeneration: {max_tokens: 3, seed: 1}\n")
+    environ = {"ILLAVA_DTYPE": "bfloat16", "ILLAVA_MAX_TOKENS": "4"}
+    config = resolve(str(path), overrides={"generation": {"max_tokens": 5}}, environ=environ)
+    assert (config.model.dtype, config.model.attn) == ("bfloat16", "eager")
+    assert (config.generation.max_tokens, config.generation.seed, config.generation.top_p) == (5, 1, 1.0)
+    strongest = resolve(
+        str(path),
+        overrides={"generation": {"max_tokens": 5}},
+        settings=["generation.max_tokens=6"],
+        environ=environ,
+    )
+    assert strongest.generation.max_tokens == 6
+
+
+def test_one_way_of_sampling_frames_replaces_the_other():
+    assert resolve("qwen2-vl-2b", settings=["media.fps=2"], environ={}).media.num_frames is None
+    environ = {"ILLAVA_NUM_FRAMES": "7"}
+    media = resolve("qwen2-vl-2b", overrides={"media": {"fps": 2}}, environ=environ).media
+    assert (media.fps, media.num_frames) == (2, None)
+    with pytest.raises(UsageError, match="exclude one another"):
+        resolve("qwen2-vl-2b", overrides={"media": {"fps": 2, "num_frames": 3}}, environ={})
+
+
+def test_overrides_change_part_of_a_preset():
+    def reduction(*settings):
+        config = resolve("a/b", settings=["preset=video", *settings], environ={})
+        return config.reduction_for("llava_onevision")
+
+    assert reduction("llm.keep=1/2").llm.model_dump(exclude_unset=True) == {
+        "method": "illava",
+        "layers": [2],
+        "keep": 0.5,
+        "queries": "last",
+    }
+    dropped = reduction("vision.drop=0.1").vision
+    assert (dropped.drop, dropped.r, dropped.layers) == (0.1, None, [3, 4, 5, 6])
+    assert reduction("vision=null").vision is None
+    auto = resolve("a/b", settings=["vision.r=7"], environ={}).reduction_for("llava_onevision")
+    assert (auto.vision.image.r, auto.vision.video.r, auto.vision.video.layers) == (7, 7, [3, 4, 5, 6])
+
+
+def test_the_hash_tells_configurations_apart():
+    hashes = {
+        resolve("a/b", settings=list(settings), environ={}).hash()
+        for settings in (
+            (),
+            ("preset=off",),
+            ("vision=null",),
+            ("llm=null",),
+            ("llm.keep=0.5",),
+            ("seed=1",)[:0],
+        )
+    }
+    assert len(hashes) == 5
+    assert resolve("a/b", environ={}).hash() == Config(model={"id": "a/b"}).hash()
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        (["llm.keeep=1"], "unknown key 'llm.keeep'; did you mean 'keep'?"),
+        (["vison.r=3"], "did you mean 'vision'?"),
+        (["llm.keep=2"], "llm.keep: input should be less than or equal to 1"),
+        (["llm.keep=1/0"], "not a fraction"),
+        (["media.num_frames=0"], "media.num_frames"),
+        (["preset=papr"], "did you mean 'paper'?"),
+        (["nonsense"], "expected name=value"),
+        (["media.start=3", "media.end=2"], "must lie before end"),
+    ],
+)
+def test_mistakes_are_one_line(settings, part):
+    with pytest.raises(UsageError) as error:
+        resolve("a/b", settings=settings, environ={})
+    assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bare_off_in_yaml_is_the_preset(tmp_path):
+    path = tmp_path / "m.yaml"
+    path.write_text("model: {id: a/b}\npreset: off\n")
+    assert resolve(str(path), environ={}).preset == "off"
