@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -65,6 +66,12 @@ def _fraction(value: Any) -> Any:
             return float(Fraction(value.replace(" ", "")))
         except (ValueError, ZeroDivisionError):
             raise ValueError(f"{value!r} is not a fraction such as 253/361") from None
+    return value
+
+
+def _temperature(value: float) -> float:
+    if 0 < value < 1e-3:
+        raise ValueError("must be 0 (greedy) or at least 0.001")
     return value
 
 
@@ -151,6 +158,12 @@ class Preset(Strict):
     reduction: Reduction | None = None
     by_family: dict[str, Reduction] | None = None
 
+    @model_validator(mode="after")
+    def _something(self) -> Preset:
+        if not self.by_family and self.reduction is None:
+            raise ValueError("by_family holds no schedule: name a family and its schedule")
+        return self
+
 
 class ModelOptions(Strict):
     """Which checkpoint, and how it is loaded."""
@@ -199,10 +212,14 @@ class GenerationOptions(Strict):
     """How the answer is decoded."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 512
-    temperature: Annotated[float, Field(ge=0)] = Field(default=0.0, description="0 = greedy")
+    temperature: Annotated[float, Field(ge=0), AfterValidator(_temperature)] = Field(
+        default=0.0, description="0 = greedy"
+    )
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    stop: list[str] = Field(default=[], description="strings that end the answer (not included in it)")
+    stop: Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = Field(
+        default=[], description="strings that end the answer (not included in it)"
+    )
     system: str | None = Field(default=None, description="system prompt; default: the template's own")
 
 
@@ -220,14 +237,13 @@ class Config(Strict):
     generation: GenerationOptions = GenerationOptions()
 
     def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of the configuration as canonical JSON."""
-        data = self.model_dump(mode="json")
-        # `vision: null` switches the preset's tower schedule off, an absent `vision` keeps it
-        data["off"] = [
-            n for n in ("vision", "llm") if n in self.model_fields_set and getattr(self, n) is None
-        ]
-        text = json.dumps(data, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """First 12 hex digits of the SHA-256 of all settings and of the preset's content."""
+        groups = {"model", "preset", "media", "generation"}
+        data = self.model_dump(mode="json", include=groups)
+        # only what was set overrides a preset; `vision: null` switches off, an absent `vision` does not
+        data["overrides"] = self.model_dump(mode="json", exclude=groups, exclude_unset=True)
+        data["schedule"] = load_preset(self.preset).model_dump(mode="json")
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
     def reduction_for(self, family: str) -> Reduction:
         """The preset's reduction for `family` (a key such as `qwen2_vl`) with this file's overrides."""
@@ -251,12 +267,18 @@ class Config(Strict):
 
 def _override(base: dict | None, override: Strict) -> dict:
     """`override`'s own fields over `base`; a budget given one way replaces one given the other way."""
-    changed = override.model_dump(exclude_unset=True)
-    if isinstance(override, VisionByMedium | LLMByMedium):
-        return changed
     base = dict(base or {})
-    if "image" in base or "video" in base:
+    by_medium = {"image", "video"}
+    if isinstance(override, VisionByMedium | LLMByMedium):
+        if by_medium.isdisjoint(base):
+            base = {kind: dict(base) for kind in by_medium} if base else {}
+        for kind in override.model_fields_set:
+            stage = getattr(override, kind)
+            base[kind] = None if stage is None else _override(base.get(kind), stage)
+        return base
+    if not by_medium.isdisjoint(base):
         return {kind: _override(stage, override) for kind, stage in base.items()}
+    changed = override.model_dump(exclude_unset=True)
     for one, other in (("r", "drop"), ("drop", "r")):
         if one in changed and other not in changed:
             base.pop(other, None)
@@ -402,7 +424,25 @@ def deep_merge(base: dict, over: dict) -> dict:
     return merged
 
 
-def _over(base: dict, layer: dict) -> dict:
+def _is_repository(name: str) -> bool:
+    """Whether the hub would take `name` as owner/name."""
+    parts = name.split("/")
+    well_formed = re.compile(r"\w[\w.-]*\w|\w")
+    no_runs = ".." not in name and "--" not in name
+    return len(name) <= 96 and len(parts) == 2 and no_runs and all(map(well_formed.fullmatch, parts))
+
+
+def _local(name: str) -> Path | None:
+    """`name` as a path, if it can be one."""
+    path = Path(name).expanduser()
+    try:
+        path.exists()
+    except (OSError, ValueError):
+        return None
+    return path
+
+
+def over(base: dict, layer: dict) -> dict:
     """A stronger layer of settings; asking for frames one way replaces asking the other way."""
     asked = layer.get("media")
     for one, other in (("num_frames", "fps"), ("fps", "num_frames")):
@@ -445,12 +485,14 @@ def resolve(
     Raises:
         UsageError: unknown model, preset or key, or a value out of range.
     """
-    over = environment(environ)
+    stronger = environment(environ)
     for layer in (overrides or {}, *map(parse_setting, settings or [])):
-        over = _over(over, layer)
-    if not isinstance(over.get("model", {}), dict):
+        stronger = over(stronger, layer)
+        if isinstance(layer.get("model"), dict) and layer["model"].get("id") is not None:
+            model = None  # --set model.id is stronger than --model
+    if not isinstance(stronger.get("model", {}), dict):
         raise UsageError("settings: model is a group of settings: write model.id=NAME, or use --model NAME")
-    named = over.get("model", {}).pop("id", None)
+    named = stronger.get("model", {}).pop("id", None)
     name = model or (str(named) if named is not None else None) or default_model()
     files = shipped("models")
     if name in files or name.endswith((".yaml", ".yml")):
@@ -461,17 +503,17 @@ def resolve(
             raise UsageError(f"{path} names no checkpoint: set model.id to a hub id or a directory")
     elif name.startswith("random:") or name == "tiny":
         data = {"model": {"id": name}}
-    elif Path(name).expanduser().is_dir():
-        data = {"model": {"id": str(Path(name).expanduser())}}
-    elif Path(name).expanduser().exists():
+    elif (path := _local(name)) is not None and path.is_dir():
+        data = {"model": {"id": str(path)}}
+    elif path is not None and path.exists():
         raise UsageError(f"model {name!r} is a file: give a YAML file, a checkpoint directory or a hub id")
-    elif re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name):
+    elif _is_repository(name):
         data = {"model": {"id": name}}
     else:
         raise UsageError(
-            f"unknown model {name!r}{near_miss(name, [*files, *TOYS, 'tiny'])} "
+            f"unknown model {name[:80]!r}{near_miss(name, [*files, *TOYS, 'tiny'])} "
             "(`illava models list` shows the names; a checkpoint directory or a hub id owner/name works too)"
         )
-    config = validate(Config, _over(data, over), "settings")
+    config = validate(Config, over(data, stronger), "settings")
     load_preset(config.preset)
     return config

@@ -72,6 +72,30 @@ def test_overrides_change_part_of_a_preset():
     assert (auto.vision.image.r, auto.vision.video.r, auto.vision.video.layers) == (7, 7, [3, 4, 5, 6])
 
 
+def test_overrides_for_one_medium_leave_the_other():
+    def reduction(preset, *settings):
+        config = resolve("a/b", settings=[f"preset={preset}", *settings], environ={})
+        return config.reduction_for("llava_onevision")
+
+    auto = reduction("auto", "vision.image.r=64", "llm.video.keep=0.5")
+    assert (auto.vision.image.r, auto.vision.image.layers) == (64, [5, 6, 7, 8])
+    assert (auto.vision.video.r, auto.vision.video.layers) == (92, [3, 4, 5, 6])
+    assert (auto.llm.image.keep, auto.llm.video.keep, auto.llm.video.layers) == (0.7, 0.5, [2])
+    paper = reduction("paper", "vision.video.r=64")
+    assert (paper.vision.image.r, paper.vision.video.r) == (92, 64)
+    assert paper.vision.video.layers == [3, 4, 5, 6]
+
+
+def test_the_hash_follows_a_presets_content(tmp_path):
+    path = tmp_path / "mine.yaml"
+    hashes = set()
+    for keep in (0.5, 0.25):
+        path.write_text(f"llm: {{layers: [2], keep: {keep}}}\n")
+        load_preset.cache_clear()
+        hashes.add(resolve("a/b", overrides={"preset": str(path)}, environ={}).hash())
+    assert len(hashes) == 2
+
+
 def test_the_hash_tells_configurations_apart():
     hashes = {
         resolve("a/b", settings=list(settings), environ={}).hash()
@@ -99,6 +123,9 @@ def test_the_hash_tells_configurations_apart():
         (["preset=papr"], "did you mean 'paper'?"),
         (["nonsense"], "expected name=value"),
         (["media.start=3", "media.end=2"], "must lie before end"),
+        (["generation.temperature=1e-300"], "0 (greedy) or at least"),
+        (["model.id=a/b..c"], "unknown model"),
+        (["model.id=" + "a" * 5000], "unknown model"),
     ],
 )
 def test_mistakes_are_one_line(settings, part):

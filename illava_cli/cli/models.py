@@ -65,7 +65,7 @@ def show_model(
 
 def in_cache(model: str, revision: str | None = None) -> bool | None:
     """Whether a checkpoint is on this machine, every shard of it; None where nothing is downloaded."""
-    if model.startswith("random:") or model == "tiny" or Path(model).is_dir():
+    if model.startswith("random:") or Path(model).is_dir():
         return None
     from huggingface_hub import try_to_load_from_cache
 
@@ -89,11 +89,11 @@ def _checkpoints() -> list[dict[str, Any]]:
 def _built_in() -> list[dict[str, Any]]:
     from illava_cli.config import shipped
 
-    names = ["tiny", *(f"random:{name}" for name in shipped("architectures"))]
+    names = [f"random:{name}" for name in shipped("architectures")]
     return [{"name": name, "id": None, "preset": "auto", "in_cache": None} for name in names]
 
 
 def _where(entry: dict[str, Any]) -> str:
     if entry["id"] is None:
-        return "embedded" if entry["name"] == "tiny" else "random"
+        return "random"
     return {True: "here", False: "to download", None: "local folder"}[entry["in_cache"]]

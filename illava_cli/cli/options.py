@@ -46,9 +46,7 @@ class ModelFlags:
 
     model: Annotated[
         str | None,
-        typer.Option(
-            "-m", "--model", metavar="NAME", help="Name, YAML file, folder, hub id, tiny or random:NAME."
-        ),
+        typer.Option("-m", "--model", metavar="NAME", help="Name, YAML file, folder, hub id or random:NAME."),
     ] = None
     preset: Annotated[
         str | None, typer.Option("--preset", metavar="NAME", help="Merging schedule (default: auto).")

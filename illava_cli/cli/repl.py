@@ -110,6 +110,8 @@ class Repl:
             for key, value in settable(self.session.config).items():
                 self.messages.show(f"{key}={value}")
             return
+        if rest.partition("=")[0].strip() in ("system", "generation.system"):
+            raise UsageError("/set system: use /system TEXT, before the first question")
         self.session.update([rest])
         self.messages.say(f"set {rest}")
 
@@ -172,4 +174,5 @@ def settable(config: Any) -> dict[str, Any]:
         f"{group}.{name}": value
         for group, options in groups.items()
         for name, value in options.model_dump(mode="json").items()
+        if name != "system"  # /system sets it
     }

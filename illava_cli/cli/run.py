@@ -15,7 +15,7 @@ from illava_cli.cli.interrupt import interruptible
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
-from illava_cli.errors import IllavaError, UsageError
+from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from illava_cli.config import Config
@@ -67,7 +67,7 @@ def run(
             (emit if as_json else emit_answer)(result(answer, as_json))
         elif not answer.text.endswith("\n"):
             emit("\n")
-    except IllavaError as error:
+    except (Exception, KeyboardInterrupt) as error:
         # a failure is a record too: every call leaves exactly one object on stdout
         if as_json:
             emit(error_line(error, id, config, flags))
@@ -98,7 +98,7 @@ def result(answer: Generation, as_json: bool) -> str:
     return answer.text if answer.text.endswith("\n") else answer.text + "\n"
 
 
-def error_line(error: IllavaError, id: str, config: Config | None, flags: ModelFlags) -> str:
+def error_line(error: BaseException, id: str, config: Config | None, flags: ModelFlags) -> str:
     """The record of a failure; the flags say what was wanted where there is no configuration yet."""
     from illava_cli.engine.record import error_record
 

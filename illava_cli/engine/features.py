@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from illava_cli.models.family import Features
+
+TENSORS = ("embeds", "kinds", "rankable", "place")
+
+
+def _nbytes(features: Features) -> int:
+    return sum(getattr(features, name).nbytes for name in TENSORS)
 
 
 def content_key(frames: Iterable[Image.Image | np.ndarray], *settings: object) -> str:
@@ -37,15 +44,17 @@ class FeatureCache:
         return self._entries.get(key)
 
     def put(self, key: str, features: Features) -> None:
-        """Keep `features`; the least recently used leave for them."""
-        size = features.embeds.nbytes
+        """Keep `features` without their merges; the least recently used leave for them."""
+        size = _nbytes(features)
         if key in self._entries or size > self.max_bytes:
             return
-        self._entries[key] = features
+        # they may be views of a whole batch, which would then stay in memory
+        own = {name: getattr(features, name).clone() for name in TENSORS}
+        self._entries[key] = replace(features, **own, merges={})
         self.bytes += size
         while self.bytes > self.max_bytes:
             _, oldest = self._entries.popitem(last=False)
-            self.bytes -= oldest.embeds.nbytes
+            self.bytes -= _nbytes(oldest)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from illava_cli.errors import UsageError
+from jinja2 import TemplateError
+
+from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import Family
 
 MARKER = re.compile(r"<(image|video)>")
@@ -31,6 +33,7 @@ def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
     Raises:
         UsageError: more markers than media.
     """
+    check_text(prompt, "the prompt")
     content = []
     for kind, count in (("image", images), ("video", videos)):
         marked = sum(match.group(1) == kind for match in MARKER.finditer(prompt))
@@ -44,20 +47,28 @@ def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
     return {"role": "user", "content": [*content, {"type": "text", "text": text}]}
 
 
+def check_text(text: str, name: str) -> None:
+    """Refuse what no tokenizer takes: bytes of a shell that are not UTF-8 arrive as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name} is not valid UTF-8 text: check the encoding of the shell or file") from None
+
+
 def _are(count: int, kind: str) -> str:
     return f"is {count} {kind}" if count == 1 else f"are {count} {kind}s"
 
 
 def system_message(text: str) -> dict:
     """A system prompt as the chat template wants it."""
+    check_text(text, "the system prompt")
     return {"role": "system", "content": [{"type": "text", "text": text}]}
 
 
 def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
     """The pieces of a conversation's first turn, up to where the answer begins."""
     messages = [*([system_message(system)] if system is not None else []), user]
-    text = family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return _pieces(family, family.tokenizer(text)["input_ids"], images, videos)
+    return _pieces(family, family.tokenizer(_render(family, messages))["input_ids"], images, videos)
 
 
 def later_turn(family: Family, user: dict, last_token: int | None, images: int, videos: int) -> list[Piece]:
@@ -72,11 +83,18 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
         {"role": "assistant", "content": [{"type": "text", "text": SENTINEL}]},
         user,
     ]
-    text = family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = _render(family, messages)
     ids = family.tokenizer(text.split(SENTINEL, 1)[1], add_special_tokens=False)["input_ids"]
     if last_token is not None and ids and ids[0] == last_token:
         ids = ids[1:]
     return _pieces(family, ids, images, videos)
+
+
+def _render(family: Family, messages: list[dict]) -> str:
+    try:
+        return family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise ModelError(f"the checkpoint's chat template fails ({error}): download it again") from None
 
 
 def _pieces(family: Family, ids: list[int], images: int, videos: int) -> list[Piece]:

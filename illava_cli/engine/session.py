@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import queue
-import resource
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
@@ -18,10 +20,10 @@ from transformers import GenerationConfig
 from illava_cli.config import (
     Config,
     GenerationOptions,
-    LLMStage,
     MediaOptions,
     Reduction,
     deep_merge,
+    over,
     parse_setting,
     resolve,
     validate,
@@ -51,6 +53,17 @@ class Request:
     videos: Sequence[Any] = ()
     system: str | None = None
     id: str = ""
+
+    def __post_init__(self):
+        for name in ("images", "videos"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+
+
+def _as_tuple(media: Any) -> tuple:
+    """Media as a tuple; one path, picture or array alone is taken as one medium."""
+    if isinstance(media, str | bytes | Path | np.ndarray) or hasattr(media, "convert"):
+        return (media,)
+    return tuple(media)
 
 
 @dataclass
@@ -113,6 +126,8 @@ def load(model: str | None = None, *, config: Config | None = None, **settings: 
     Raises:
         UsageError, ModelError: as the command line would say it.
     """
+    if config is not None and (model is not None or settings):
+        raise UsageError("load takes a whole config or single settings, not both")
     return Session(config or resolve(model, overrides=_grouped(settings)))
 
 
@@ -143,8 +158,8 @@ class Session:
         self.reduction = self._reduction()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
-        self._leading_kind: str | None = None
         self._lock = threading.Lock()
+        self._owner: int | None = None  # the thread that answers now
         self.load_seconds = time.perf_counter() - started
 
     # --- what a session is ----------------------------------------------------------------------
@@ -184,7 +199,7 @@ class Session:
                         f"--set {setting} (here: generation.* and media.*)"
                     )
                 change = {owner: change}
-            data = deep_merge(data, change)
+            data = over(data, change)
         self.config = validate(Config, data, "settings")
 
     def describe(self) -> dict[str, Any]:
@@ -237,19 +252,40 @@ class Session:
         return self.chat(system).ask(prompt, images, videos, **options)
 
     def ask_batch(self, requests: Sequence[Request | dict], *, logits: bool = False) -> list[Generation]:
-        """Answer several questions in one batch; each as it would be answered alone."""
+        """Answer several questions in one batch, each as it would be answered alone.
+
+        Times and peak memory are the batch's. With a temperature above 0 the rows draw from one
+        random stream, so that a row's answer depends on its neighbours. A question that cannot be
+        answered (broken media, too long) fails the batch.
+        """
         made = [r if isinstance(r, Request) else Request(**r) for r in requests]
-        if not made:
-            return []
-        prepared = [self._prepare(r) for r in made]
-        turns = [_Turn(p) for p in prepared]
-        for turn in turns:
-            request = turn.prepared.request
+        answers: dict[int, Generation] = {}
+        with self._exclusive():
+            for indices in self._alike(made).values():
+                rows = self._ask_rows([made[i] for i in indices], logits)
+                answers |= zip(indices, rows, strict=True)
+        return [answers[i] for i in range(len(made))]
+
+    def _alike(self, requests: list[Request]) -> dict[str | None, list[int]]:
+        """Indices of the requests that may share a pass: those whose decoder schedule is the same."""
+        groups: dict[str | None, list[int]] = {}
+        for index, request in enumerate(requests):
+            kind = "image" if len(request.images) else "video" if len(request.videos) else None
+            groups.setdefault(kind, []).append(index)
+        kinds = [kind for kind in groups if kind is not None]
+        stages = {kind: self.family.llm_stage(self.reduction, kind) for kind in kinds}
+        if all(stage == stages[kinds[0]] for stage in stages.values()):
+            return {None: list(range(len(requests)))} if requests else {}
+        return groups
+
+    def _ask_rows(self, requests: list[Request], logits: bool) -> list[Generation]:
+        turns = []
+        for request in requests:
+            counts = len(request.images), len(request.videos)
             system = request.system if request.system is not None else self.config.generation.system
-            user = prompts.user_message(self.family, request.prompt, len(request.images), len(request.videos))
-            turn.parts = prompts.first_turn(
-                self.family, user, system, len(request.images), len(request.videos)
-            )
+            user = prompts.user_message(self.family, request.prompt, *counts)
+            parts = prompts.first_turn(self.family, user, system, *counts)
+            turns.append(_Turn(self._prepare(request), parts))
         generations, _ = self._answer(turns, self._new_cache(), [0] * len(turns), logits=logits)
         return generations
 
@@ -257,13 +293,29 @@ class Session:
         """A conversation that goes on from its KV cache."""
         return Chat(self, system)
 
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One question at a time: the taps, the caches and the random state are the session's."""
+        if self._owner == threading.get_ident():
+            raise UsageError("a question cannot be asked from within on_text: ask it after the answer")
+        with self._lock:
+            self._owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = None
+
     # --- the way of a question ---------------------------------------------------------------
 
     def _new_cache(self) -> MergeCache:
         return MergeCache(self.family.text_config)
 
-    def _prepare(self, request: Request) -> _Prepared:
-        """Read and preprocess a question's media."""
+    def _prepare(self, request: Request, fresh: bool = False) -> _Prepared:
+        """Read and preprocess a question's media.
+
+        Args:
+            fresh: encode anew what was encoded before (the merges of kept features are gone).
+        """
         started = time.perf_counter()
         options = self.config.media
         tower = self._tower_settings()
@@ -273,7 +325,8 @@ class Session:
             image = read_image(source)
             alone = len(request.images) == 1
             key = content_key([image.image], "image", alone, options.max_tiles, tower)
-            item = self.features.get(key) or self.family.prepare_image(image.image, options, alone)
+            kept = None if fresh else self.features.get(key)
+            item = kept or self.family.prepare_image(image.image, options, alone)
             slots[Slot("image", index)] = key, item
             media.append(MediaRecord(image.source, "image", image.width, image.height))
         for index, source in enumerate(request.videos):
@@ -287,7 +340,8 @@ class Session:
                 transform=self.family.resize_frame,
             )
             key = content_key(video.frames, "video", tower)
-            item = self.features.get(key) or self.family.prepare_video(video.frames)
+            kept = None if fresh else self.features.get(key)
+            item = kept or self.family.prepare_video(video.frames)
             slots[Slot("video", index)] = key, item
             media.append(MediaRecord(video.source, "video", video.width, video.height, list(video.indices)))
         return _Prepared(request, slots, media, time.perf_counter() - started)
@@ -307,17 +361,22 @@ class Session:
             self.features.put(key, features)
         return items
 
-    def _schedule(self, turns: list[_Turn], notes: list[str]) -> tuple[Reduction, LLMStage | None, dict]:
-        """The reduction of this pass; the decoder's part is fixed by the session's first media."""
+    def _schedule(self, turns: list[_Turn], cache: MergeCache, notes: list[str]):
+        """The reduction of this pass, and the decoder's part of it: `(reduction, stage, merge points)`.
+
+        The decoder's part is fixed by a conversation's first media, since its layers' caches are.
+        """
         kinds = {slot.kind for turn in turns for slot in turn.prepared.slots}
         if not kinds:
             return OFF, None, {}
-        if self._leading_kind is None:
-            self._leading_kind = "image" if "image" in kinds else "video"
+        if cache.leading_kind is None:
+            cache.leading_kind = "image" if "image" in kinds else "video"
         if not self.merging:
+            notes.append("merging was off")
             return OFF, None, {}
-        stage = self.family.llm_stage(self.reduction, self._leading_kind)
-        return self.reduction, stage, self.family.merge_points(self.reduction, self._leading_kind)
+        kind = cache.leading_kind
+        stage = self.family.llm_stage(self.reduction, kind)
+        return self.reduction, stage, self.family.merge_points(self.reduction, kind)
 
     @_out_of_memory_in_one_line()
     @torch.inference_mode()
@@ -339,7 +398,7 @@ class Session:
         device = self.family.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        reduction, stage, merge_points = self._schedule(turns, notes)
+        reduction, stage, merge_points = self._schedule(turns, cache, notes)
 
         encoded = self._encode(turns, reduction)
         rows = []
@@ -364,15 +423,15 @@ class Session:
             scope=stage.scope if stage else "medium",
             trace=traced,
         )
-        limit = self._token_limit(cache, embeds.shape[1], max(prefill.next_position), notes)
+        limits = self._token_limits(turns, cache, prefill.next_position, notes)
         options = self.config.generation
         texts = [
             RowText(self.family.tokenizer, options.stop, on_text if len(turns) == 1 else None) for _ in turns
         ]
-        watcher = Watcher(texts, self._end_ids(), cancel)
+        watcher = Watcher(texts, limits, self._end_ids(), cancel)
         cache.expect(prefill)
         with _first_logits(self.model, logits) as first_logits:
-            self._generate(embeds, prefill.padding, cache, watcher, options, limit)
+            self._generate(embeds, prefill.padding, cache, watcher, options, max(limits))
         _synchronize(device)
         finished = time.perf_counter()
 
@@ -395,23 +454,28 @@ class Session:
             generations = [replace(generation, logits=row) for generation, row in pairs]
         return generations, watcher
 
-    def _token_limit(self, cache: MergeCache, tokens: int, next_position: int, notes: list[str]) -> int:
-        """How many tokens the answer may have.
+    def _token_limits(
+        self, turns: list[_Turn], cache: MergeCache, next_position: list[int], notes: list[str]
+    ) -> list[int]:
+        """How many tokens each answer may have.
 
         Raises:
-            ContextError: the prompt alone does not fit.
+            ContextError: a prompt alone does not fit.
         """
-        used = max(cache.get_seq_length() + tokens, next_position)
-        room = self.context_length - used
-        if room < 1:
-            raise ContextError(
-                f"the prompt has {used} tokens, the model's context is {self.context_length}: "
-                "use fewer frames (--num-frames), fewer tiles (--max-tiles), fewer images or a shorter text"
-            )
         asked = self.config.generation.max_tokens
-        if room < asked:
-            notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
-        return min(room, asked)
+        limits = []
+        for turn, position in zip(turns, next_position, strict=True):
+            used = max(cache.get_seq_length() + turn.prompt_tokens, position)
+            room = self.context_length - used
+            if room < 1:
+                raise ContextError(
+                    f"the prompt has {used} tokens, the model's context is {self.context_length}: "
+                    "use fewer frames (--num-frames), tiles (--max-tiles) or images, or a shorter text"
+                )
+            if room < asked:
+                notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
+            limits.append(min(room, asked))
+        return limits
 
     def _end_ids(self) -> set[int]:
         end = self.model.generation_config.eos_token_id
@@ -547,27 +611,28 @@ class Chat:
         A turn that fails leaves the conversation as it was.
         """
         session = self.session
-        request = Request(prompt, tuple(images), tuple(videos), self.system, id)
-        user = prompts.user_message(session.family, prompt, len(images), len(videos))
+        request = Request(prompt, images, videos, self.system, id)
+        counts = len(request.images), len(request.videos)
+        user = prompts.user_message(session.family, prompt, *counts)
         if self.messages:
             last = self._pending[-1] if self._pending else None
-            parts = prompts.later_turn(session.family, user, last, len(images), len(videos))
+            parts = prompts.later_turn(session.family, user, last, *counts)
         else:
-            parts = prompts.first_turn(session.family, user, self.system, len(images), len(videos))
+            parts = prompts.first_turn(session.family, user, self.system, *counts)
 
         def answer() -> tuple[list[Generation], Watcher]:
-            turn = _Turn(session._prepare(request), parts)
-            before = self.cache.snapshot()
-            start = int(self.cache.next_position) if self.cache.next_position is not None else 0
-            options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
-            try:
+            with session._exclusive():
+                turn = _Turn(session._prepare(request, fresh=trace), parts)
+                start = int(self.cache.next_position) if self.cache.next_position is not None else 0
+                options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
                 return session._answer([turn], self.cache, [start], pending=self._pending, **options)
-            except BaseException:
-                self.cache.restore(before)
-                raise
 
-        with session._lock:
+        before = self.cache.snapshot()
+        try:
             generations, watcher = _in_thread(answer, cancel) if on_text or cancel else answer()
+        except BaseException:
+            self.cache.restore(before)
+            raise
         # the last token was chosen but never fed back: it opens the next turn
         self._pending = watcher.tokens[0][-1:]
         sources = [[m.source for m in generations[0].media if m.kind == kind] for kind in ("image", "video")]
@@ -598,6 +663,7 @@ def _in_thread(work: Callable[[], Any], cancel: threading.Event | None) -> Any:
             continue
         except KeyboardInterrupt:
             if cancel is None or cancel.is_set():
+                thread.join()  # what it does to the cache is undone when it is done
                 raise
             cancel.set()
     thread.join()
@@ -622,7 +688,12 @@ def _peak_bytes(device: torch.device) -> int:
     """The most memory in use: the GPU's since the question began, else the process's so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 __all__ = ["Chat", "Request", "Session", "load"]

@@ -60,8 +60,10 @@ class RowText:
 class Watcher(StoppingCriteria):
     """Called by `generate` after each token of a batch; rows stop one by one."""
 
-    def __init__(self, rows: list[RowText], end_ids: set[int], cancel: threading.Event | None):
-        self.rows, self.end_ids, self.cancel = rows, end_ids, cancel
+    def __init__(
+        self, rows: list[RowText], limits: list[int], end_ids: set[int], cancel: threading.Event | None
+    ):
+        self.rows, self.limits, self.end_ids, self.cancel = rows, limits, end_ids, cancel
         self.tokens: list[list[int]] = [[] for _ in rows]
         self.done = [False] * len(rows)
         self.first_token_at: float | None = None
@@ -77,6 +79,7 @@ class Watcher(StoppingCriteria):
             self.tokens[index].append(token)
             if token not in self.end_ids:
                 row.put(token)
-            self.done[index] = row.stopped or token in self.end_ids
+            full = len(self.tokens[index]) >= self.limits[index]
+            self.done[index] = row.stopped or full or token in self.end_ids
         self.cancelled = self.cancel is not None and self.cancel.is_set()
         return torch.tensor([self.cancelled or done for done in self.done], device=input_ids.device)

@@ -13,7 +13,7 @@ from torch import nn
 
 
 def stock_forward(module: nn.Module) -> Callable:
-    """The forward that `bind` would replace; under accelerate.s hook if there is one."""
+    """The forward that `bind` would replace; under accelerate's hook if there is one."""
     return module._old_forward if hasattr(module, "_hf_hook") else module.forward
 
 

@@ -81,6 +81,7 @@ class MergeCache(DynamicCache):
         self.depths: dict[int, Depth] = {0: Depth()}
         self.next_position: Tensor | None = None  # (B, 1)
         self.kinds: Tensor | None = None  # (B, L) of the last prefill's tokens behind its last merge
+        self.leading_kind: str | None = None  # of the conversation's first media: fixes the schedule
         self._prefill: Prefill | None = None
 
     def expect(self, prefill: Prefill) -> None:
@@ -96,11 +97,11 @@ class MergeCache(DynamicCache):
         """What `restore` needs to forget everything that comes after."""
         lengths = [layer.get_seq_length() for layer in self.layers]
         depths = {first: depth.copy() for first, depth in self.depths.items()}
-        return lengths, depths, self.next_position, self.kinds
+        return lengths, depths, self.next_position, self.kinds, self.leading_kind
 
     def restore(self, snapshot: tuple) -> None:
         """Back to a snapshot, after a pass that failed midway."""
-        lengths, self.depths, self.next_position, self.kinds = snapshot
+        lengths, self.depths, self.next_position, self.kinds, self.leading_kind = snapshot
         self._prefill = None
         for index, layer in enumerate(self.layers):
             length = lengths[index] if index < len(lengths) else 0
@@ -135,13 +136,3 @@ class MergeCache(DynamicCache):
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
         self._map_rows(lambda x: x[indices.to(x.device)])
-
-    def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last tokens, given as a negative number; they must be generated ones."""
-        super().crop(tokens_to_remove)
-        removed = abs(tokens_to_remove)
-        for depth in self.depths.values():
-            depth.length -= removed
-            if depth.valid is not None:
-                depth.valid = depth.valid[:, : depth.length]
-        self.next_position = self.next_position - removed

@@ -65,8 +65,8 @@ class Survivors:
     scores: Tensor | None  # (B, M) attention received at the last merge layer
     merges: dict[int, Merge] = field(default_factory=dict)
 
-    def rows(self, start: int, stop: int) -> Survivors:
-        """The segments from `start` to `stop`."""
+    def rows(self, start: int, stop: int | None) -> Survivors:
+        """The segments from `start` to `stop`; None: to the end."""
         cut = slice(start, stop)
         merges = {k: Merge(m.slot[cut], m.weight[cut], m.anchor[cut]) for k, m in self.merges.items()}
         padding = None if self.padding is None else self.padding[cut]

@@ -7,6 +7,7 @@ the tiles' grid ends with a newline embedding. Frames of a video are pooled 2x2.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class LlavaOnevision(Family):
             )
         if config.vision_config.model_type != "siglip_vision_model":
             raise ModelError(f"a {config.vision_config.model_type} tower is not supported here, only SigLIP")
+        if not re.fullmatch(r"anyres_max_\d+", config.vision_aspect_ratio):
+            raise ModelError(f"vision_aspect_ratio {config.vision_aspect_ratio!r} is not supported")
         self.tile = config.vision_config.image_size
         self.side = self.tile // config.vision_config.patch_size
         self.max_tiles = int(config.vision_aspect_ratio.removeprefix("anyres_max_"))

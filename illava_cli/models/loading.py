@@ -57,7 +57,10 @@ def pick_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise UsageError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"there is no device {name[:20]}: use cuda or cpu") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ModelError(
@@ -114,7 +117,8 @@ def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, att
         model = model_class._from_config(model_config, dtype=dtype)
     _fill(model)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
-    return _assemble(family_type, model.eval(), tokenizer, folder, options)
+    image_processor = family_type.image_processor_class.from_pretrained(folder)
+    return _assemble(family_type, model.eval(), tokenizer, image_processor, folder, options)
 
 
 def _fill(model: torch.nn.Module) -> None:
@@ -161,14 +165,10 @@ def _pretrained(
     try:
         tokenizer = _tokenizer(folder)
         config = AutoConfig.from_pretrained(folder)
+        image_processor = family_type.image_processor_class.from_pretrained(folder)
         model, info = model_class.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True, **settings
         )
-        _refuse_partial(info, options.id)
-        _sane_generation(model, tokenizer)
-        if "device_map" not in settings:
-            model = model.to(device)
-        return _assemble(family_type, model.eval(), tokenizer, folder, options)
     except IllavaError:
         raise
     except torch.OutOfMemoryError:
@@ -178,6 +178,11 @@ def _pretrained(
     except _BROKEN_FILES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(f"cannot load {options.id}: {reason}") from error
+    _refuse_partial(info, options.id)
+    _sane_generation(model, tokenizer)
+    if "device_map" not in settings:
+        model = model.to(device)
+    return _assemble(family_type, model.eval(), tokenizer, image_processor, folder, options)
 
 
 # what `transformers`, `tokenizers` and `safetensors` raise on files that are damaged or missing
@@ -208,14 +213,13 @@ def _sane_generation(model, tokenizer) -> None:
     model.generation_config = GenerationConfig(eos_token_id=end, bos_token_id=own.bos_token_id)
 
 
-def _assemble(family_type, model, tokenizer, folder: Path, options: ModelOptions) -> Family:
+def _assemble(family_type, model, tokenizer, image_processor, folder: Path, options: ModelOptions) -> Family:
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _chat_template(folder)
     model.requires_grad_(False)
     layer_types = getattr(model.config.text_config, "layer_types", None) or []
     if "sliding_attention" in layer_types:
         raise ModelError(f"{options.id} has sliding-window layers, for which merging is not defined here")
-    image_processor = family_type.image_processor_class.from_pretrained(folder)
     return family_type(
         model,
         tokenizer,

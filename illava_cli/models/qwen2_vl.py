@@ -117,6 +117,8 @@ class Qwen2VL(Family):
         return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
+        if len({frame.shape for frame in frames}) > 1:
+            raise MediaError("the frames of a video differ in size: resize them to one size first")
         frames = [*frames, *[frames[-1]] * (-len(frames) % self.temporal)]
         height, width = (extent // self.patch for extent in frames[0].shape[:2])
 

@@ -23,7 +23,6 @@ def nearest(scores: Tensor, rows: Tensor, columns: Tensor, m: int) -> Assignment
         m: survivors that remain, 1 <= m <= N.
     """
     batch, tokens = scores.shape
-    index = torch.arange(tokens, device=scores.device).expand(batch, tokens)
     kept = scores.argsort(dim=1, descending=True, stable=True)[:, :m].sort(dim=1).values  # (B, m)
     step = max(1, CHUNK_CELLS // (batch * m))
     closest = []
@@ -37,5 +36,4 @@ def nearest(scores: Tensor, rows: Tensor, columns: Tensor, m: int) -> Assignment
     # two survivors never share a place, so that a kept one is its own nearest
     size = torch.zeros(batch, tokens, device=scores.device, dtype=accumulation_dtype(scores.dtype))
     size.scatter_add_(1, target, torch.ones_like(size))
-    assert target.shape == index.shape
     return Assignment(target, 1 / size.gather(1, target))

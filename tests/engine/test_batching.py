@@ -1,9 +1,13 @@
 """A row of a batch is answered as it is alone, merging on."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
 
 from illava_cli.engine.session import Request
+from illava_cli.errors import UsageError
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
@@ -92,3 +96,43 @@ def _copy(cache):
     import copy
 
     return copy.deepcopy(cache)
+
+
+def test_threads_do_not_disturb_one_another(open_session):
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings)
+    images = [picture(90, 60, seed) for seed in range(6)]
+    expected = [session.ask("What?", [image], logits=True).logits for image in images]
+    session.features.clear()
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [
+            pool.submit(session.ask_batch, [{"prompt": "What?", "images": [i]}], logits=True) for i in images
+        ]
+        for job, logits in zip(jobs, expected, strict=True):
+            torch.testing.assert_close(job.result()[0].logits, logits, atol=1e-5, rtol=0)
+
+
+def test_a_question_within_on_text_is_refused(open_session):
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings)
+    with pytest.raises(UsageError, match="within on_text"):
+        session.ask("What?", on_text=lambda text: session.ask("And?"))
+
+
+def test_each_row_has_its_own_room(open_session):
+    """A prompt that nearly fills the context does not shorten its neighbour's answer."""
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings, "generation.max_tokens=30", "generation.temperature=1.0")
+    long = "a" * (session.context_length - 40)
+    tight, free = session.ask_batch([{"prompt": long}, {"prompt": "Hello?"}])
+    assert tight.usage.prompt_tokens + tight.usage.completion_tokens <= session.context_length
+    assert free.usage.completion_tokens == 30 or free.finish_reason == "stop"
+
+
+def test_one_medium_needs_no_list(open_session):
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings)
+    image = picture(90, 60)
+    listed = session.ask("What?", [image], logits=True).logits
+    for alone in (image, np.asarray(image), (i for i in [image])):
+        assert torch.equal(session.ask("What?", alone, logits=True).logits, listed)

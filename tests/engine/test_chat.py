@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from illava_cli.errors import MediaError
+from illava_cli.engine import prompt as prompts
+from illava_cli.errors import ContextError, MediaError
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
@@ -59,3 +60,70 @@ def test_clear_forgets(open_session):
     chat.clear()
     assert (chat.cached_tokens, chat.messages) == (0, [])
     assert torch.equal(chat.ask("What?", [picture(150, 150, 2)], logits=True).logits, fresh)
+
+
+@pytest.mark.parametrize("after", ["a word", "the prompt"])
+def test_a_turn_that_breaks_midway_is_rolled_back(after, open_session):
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings, "generation.temperature=1.0", fresh=True)
+    chats = [session.chat(), session.chat()]
+    for chat in chats:
+        chat.ask("What?", [picture(150, 150, 2)])
+
+    def fail(text):
+        raise BrokenPipeError
+
+    if after == "a word":
+        with pytest.raises(BrokenPipeError):
+            chats[0].ask("And this?", [picture(90, 60, 3)], on_text=fail)
+    else:
+        with pytest.raises(ContextError):
+            chats[0].ask("word " * session.context_length)
+    assert chats[0].cached_tokens == chats[1].cached_tokens
+    answers = [chat.ask("Sure?", logits=True) for chat in chats]
+    assert torch.equal(answers[0].logits, answers[1].logits)
+    assert answers[0].token_ids == answers[1].token_ids
+
+
+def test_an_end_token_is_not_repeated_in_the_next_turn(open_session, monkeypatch):
+    """An answer that ended by itself has its end token; the template's own is then left out."""
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings, fresh=True)
+    first = session.ask("What?").token_ids[0]
+    end = session.family.tokenizer.eos_token_id
+    lengths = []
+    for ids in ([end], [end, first]):  # in the second case the first answer stops at once
+        session.model.generation_config.eos_token_id = ids
+        chat = session.chat()
+        answer = chat.ask("What?")
+        pending = chat._pending[-1]
+        lengths.append(chat.ask("More?").usage.prompt_tokens)
+    assert answer.token_ids == (first,)
+    assert pending == first
+    later = session.family.tokenizer("<|im_end|>\n<|im_start|>user\nMore?", add_special_tokens=False)
+    parts = prompts.later_turn(session.family, prompts.user_message(session.family, "More?", 0, 0), end, 0, 0)
+    assert parts[0][: len(later["input_ids"]) - 1] == later["input_ids"][1:]
+
+
+def test_conversations_keep_their_own_decoder_schedule(open_session):
+    settings = (
+        "preset=off",
+        "generation.max_tokens=2",
+        "llm={image: {layers: [2], keep: 0.5}, video: {layers: [3], keep: 0.2}}",
+    )
+    session = open_session("qwen2_vl", *settings, fresh=True)
+    frames = clip(4, 64, 64, 3)
+    alone = session.ask("What?", videos=[frames]).usage.visual
+    session.ask("What?", [picture(90, 90)])
+    assert session.ask("What?", videos=[frames]).usage.visual == alone
+    together = session.ask_batch(
+        [{"prompt": "What?", "images": [picture(90, 90)]}, {"prompt": "What?", "videos": [frames]}]
+    )
+    assert together[1].usage.visual == alone
+
+
+def test_merging_off_is_noted(open_session):
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings, fresh=True)
+    session.merging = False
+    assert session.ask("What?", [picture(90, 90)]).notes == ("merging was off",)

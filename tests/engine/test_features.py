@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from illava_cli.engine.features import FeatureCache, content_key
+from illava_cli.models.family import Features
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
@@ -56,18 +57,20 @@ def test_what_changes_the_features_changes_the_key(counted):
     assert passes == [1, 1, 2, 1]
 
 
-def test_the_least_recently_used_leave():
-    class Entry:
-        def __init__(self, size):
-            self.embeds = torch.zeros(size, dtype=torch.uint8)
+def entry(size: int) -> Features:
+    tokens = torch.zeros(1000, dtype=torch.uint8)[:size]  # a view of something larger
+    return Features(tokens, tokens[:0], tokens[:0], 0, tokens[:0], 0, 0, 0, 0, 0)
 
+
+def test_the_least_recently_used_leave():
     cache = FeatureCache(100)
-    one, two, three = Entry(40), Entry(40), Entry(40)
-    cache.put("one", one), cache.put("two", two)
-    assert cache.get("one") is one
-    cache.put("three", three)
-    assert (cache.get("one"), cache.get("two"), cache.get("three")) == (one, None, three)
-    cache.put("huge", Entry(101))
+    one = entry(40)
+    cache.put("one", one), cache.put("two", entry(40))
+    assert torch.equal(cache.get("one").embeds, one.embeds)
+    assert cache.get("one").embeds.untyped_storage().nbytes() == 40
+    cache.put("three", entry(40))
+    assert [cache.get(key) is not None for key in ("one", "two", "three")] == [True, False, True]
+    cache.put("huge", entry(101))
     assert cache.get("huge") is None
     assert cache.bytes == 80
 

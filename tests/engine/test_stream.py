@@ -60,7 +60,6 @@ def test_cancelling_ends_the_answer(open_session):
 
 
 def test_finish_reason_length(open_session):
-    assert open_session(FAMILY, *LONG).ask("Tell me.").finish_reason in ("length", "stop")
     answer = open_session(FAMILY, *SETTINGS, "generation.max_tokens=1").ask("Tell me.")
     assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 1)
 
@@ -107,3 +106,11 @@ def test_an_answer_that_would_leave_the_context_is_shortened_and_says_so(open_se
     answer = session.ask(prompt)
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= session.context_length
     assert "leaves room for" in answer.notes[0]
+
+
+def test_text_that_is_no_text(open_session):
+    session = open_session(FAMILY, *SETTINGS)
+    with pytest.raises(UsageError, match="not valid UTF-8"):
+        session.ask("bad \udcff")
+    with pytest.raises(UsageError, match="system prompt is not valid"):
+        session.ask("good", system="bad \udcff")

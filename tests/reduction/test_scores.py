@@ -86,3 +86,14 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     for budget in (1, 7 * 3 * 100 * 8, 1 << 30):
         monkeypatch.setattr(scores_module, "CHUNK_BYTES", {"cpu": budget})
         torch.testing.assert_close(received_attention(query, key, scaling=0.3), whole, atol=1e-13, rtol=0)
+
+
+def test_large_logits_do_not_overflow_in_float16():
+    """Raw products beyond float16's range: scaled in the product, they stay finite."""
+    torch.manual_seed(0)
+    query, key = (torch.randn(1, 2, 9, 64, dtype=torch.float64) * 90 for _ in range(2))
+    assert (query @ key.transpose(-1, -2)).abs().max() > 65504
+    exact = received_attention(query.half().double(), key.half().double(), scaling=0.125)
+    half = received_attention(query.half(), key.half(), scaling=0.125)
+    assert half.isfinite().all()
+    torch.testing.assert_close(half.double(), exact, atol=1e-2, rtol=0)
