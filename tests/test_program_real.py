@@ -239,10 +239,11 @@ def test_chat_through_a_pipe(start, folder, model):
     assert said[0] == "attached to the next question: turned.jpg"
     counts = "{patches} patches -> {vision_kept} after the tower -> {llm_in} into the LLM -> {llm_kept} kept"
     assert said[1] == "visual tokens  " + counts.format(**merged)
-    assert said[-4:] == [
+    assert said[-5:] == [
         "merging is off for new media",
         "attached to the next question: wide.png",
         "set generation.max_tokens=5",
+        "illava: merging was off",
         "saved chat.json",
     ]
 

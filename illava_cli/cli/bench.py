@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,12 +20,12 @@ from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, write_file
 from illava_cli.cli.render import table
-from illava_cli.errors import UsageError
+from illava_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from illava_cli.bench.compare import Lab
+    from illava_cli.bench.lab import Lab
     from illava_cli.bench.media import Medium
-    from illava_cli.config import Config
+    from illava_cli.config import Config, MediaOptions
     from illava_cli.models.family import Family
 
 SMALL, LARGE = "random:llava-onevision-0.5b", "random:llava-onevision-7b"  # the defaults on CPU and CUDA
@@ -82,19 +83,19 @@ def bench(
     """
     started = time.perf_counter()
     as_json = check_format(format) == "json"
-    if profile + tower + rivals > 1:
-        raise UsageError("--profile, --tower and --rivals are measurements of their own: give one of them")
-    for name, values in (("--tiles", tiles), ("--frames", frames), ("--batch-size", batch_size)):
-        if any(value < 1 for value in values or []):
-            raise UsageError(f"{name}: must be 1 or more")
-    if batch_size and (profile or tower or rivals):
-        raise UsageError("--batch-size is for whole requests: leave it out with --profile, --tower, --rivals")
-    if (image or video) and (tiles or frames):
-        raise UsageError("--image and --video are real media, --tiles and --frames synthetic: give one kind")
-    if (image or video) and batch_size and max(batch_size) > 1:
-        raise UsageError("--batch-size needs synthetic media: of a picture's copies only one is encoded")
-    if rivals and (image or video or tiles or frames or preset):
-        raise UsageError("--rivals measures single layers: it takes no media and no preset")
+    _refuse_numbers_below_one({"--tiles": tiles, "--frames": frames, "--batch-size": batch_size})
+    _refuse_contradictions(
+        modes=profile + tower + rivals,
+        rivals=rivals,
+        real=bool(image or video),
+        synthetic=bool(tiles or frames),
+        presets=bool(preset),
+        batches=batch_size or [],
+    )
+    if "-" in [*(image or []), *(video or [])]:
+        raise UsageError(
+            "- (stdin) can be read once, a benchmark reads its media again and again: name a file"
+        )
     if plot is not None and not tower:
         raise UsageError("--plot draws what --tower measures: give both")
     for path in (save, plot):
@@ -108,15 +109,14 @@ def bench(
     if threads is not None:
         torch.set_num_threads(threads)
     files = expand_sources(image or []), expand_sources(video or [])
-    configs = _configs(flags, preset)
-    config = next(iter(configs.values()))
+    flags = _with_model(flags)
     progress = _progress(messages)
     report: dict[str, Any] = {"settings": {"new_tokens": new_tokens, "repeats": repeats or ROUNDS}}
     if rivals:
         report["settings"] = {"repeats": repeats or RIVAL_ROUNDS}
-        report |= _rivals(config, repeats or RIVAL_ROUNDS, progress)
+        report |= _rivals(flags.config(), repeats or RIVAL_ROUNDS, progress)
     else:
-        from illava_cli.bench.compare import Plan
+        from illava_cli.bench.lab import Plan
 
         if plot is not None:
             from illava_cli.bench.plot import check_plot
@@ -124,42 +124,72 @@ def bench(
             check_plot()
         deadline = started + SECONDS if repeats is None else None
         plan = Plan(new_tokens, repeats or ROUNDS, deadline)
-        lab = _lab(configs, messages)
-        media = _media(lab.family, config, files, (tiles, frames))
+        lab = _lab(flags, preset or [], messages)
+        media = _media(lab.family, flags.config().media, files, (tiles, frames))
         report["model"] = lab.describe()
-        report |= _measure(lab, media, batch_size or [1], plan, progress, profile=profile, tower=tower)
+        try:
+            report |= _measure(lab, media, batch_size or [1], plan, progress, profile=profile, tower=tower)
+        except torch.OutOfMemoryError:
+            raise ModelError("out of memory: use smaller batches, fewer frames or --dtype bfloat16") from None
     _finish(report, messages, as_json=as_json, save=save, plot=plot)
 
 
-def _configs(flags: ModelFlags, presets: list[str] | None) -> dict[str, Config]:
-    """A configuration for each preset, by its name; all of one model."""
-    from illava_cli.models import schedule_key
+def _refuse_numbers_below_one(options: dict[str, list[int] | None]) -> None:
+    for name, values in options.items():
+        if any(value < 1 for value in values or []):
+            raise UsageError(f"{name}: must be 1 or more")
+
+
+def _refuse_contradictions(
+    *, modes: int, rivals: bool, real: bool, synthetic: bool, presets: bool, batches: list[int]
+) -> None:
+    """Refuse flags that do not go together, before anything is loaded."""
+    if modes > 1:
+        raise UsageError("--profile, --tower and --rivals are measurements of their own: give one of them")
+    if modes and batches:
+        raise UsageError("--batch-size is for whole requests: leave it out with --profile, --tower, --rivals")
+    if real and synthetic:
+        raise UsageError("--image and --video are real media, --tiles and --frames synthetic: give one kind")
+    if real and batches and max(batches) > 1:
+        raise UsageError("--batch-size needs synthetic media: of a picture's copies only one is encoded")
+    if rivals and (real or synthetic or presets):
+        raise UsageError("--rivals measures single layers: it takes no media and no preset")
+
+
+def _with_model(flags: ModelFlags) -> ModelFlags:
+    """The flags with a model: the one named, else the default of the device."""
     from illava_cli.models.loading import pick_device
 
-    named = flags.model or os.environ.get("ILLAVA_MODEL") or None
-    if named is None:
-        device = replace(flags, model=SMALL).config().model.device
-        named = LARGE if pick_device(device).type == "cuda" else SMALL
-    flags = replace(flags, model=named)
-    if not presets:
-        config = flags.config()
-        presets = [PRESETS.get(schedule_key(config), "auto"), "off"]
-    # a preset file is reported by its name, not by where it lies
-    return {Path(name).stem: replace(flags, preset=name).config() for name in presets}
+    named = flags.model or os.environ.get("ILLAVA_MODEL")
+    if not named:
+        device = pick_device(replace(flags, model=SMALL).config().model.device)
+        named = LARGE if device.type == "cuda" else SMALL
+    return replace(flags, model=named)
 
 
-def _lab(configs: dict[str, Config], messages: Messages) -> Lab:
+def _lab(flags: ModelFlags, presets: list[str], messages: Messages) -> Lab:
+    """The model, loaded, with a session for each preset; the default presets depend on its family."""
+    configs = _configs(flags, presets or ["off"])
     config = next(iter(configs.values()))
     with messages.loading(config.model.id):
-        from illava_cli.bench.compare import Lab
+        from illava_cli.bench.lab import Lab
         from illava_cli.engine.session import Session
 
-        return Lab(Session(config, on_note=messages.note), configs)
+        session = Session(config, on_note=messages.note)
+        if not presets:
+            key = session.family.schedule_key(session.family.text_config.hidden_size)
+            configs = _configs(flags, [PRESETS.get(key, "auto"), "off"])
+        return Lab(session, configs)
+
+
+def _configs(flags: ModelFlags, presets: list[str]) -> dict[str, Config]:
+    """A configuration for each preset; a preset file is reported by its name, not by where it lies."""
+    return {Path(name).stem: replace(flags, preset=name).config() for name in presets}
 
 
 def _media(
     family: Family,
-    config: Config,
+    options: MediaOptions,
     files: tuple[list[str], list[str]],
     synthetic: tuple[list[int] | None, list[int] | None],
 ) -> list[Medium]:
@@ -167,7 +197,7 @@ def _media(
     from illava_cli.bench.media import real, synthetic_image, synthetic_video
 
     if any(files):
-        return [real(*files, config.media)]
+        return [real(*files, options)]
     tiles, frames = synthetic
     if not tiles and not frames:
         tiles = [1]
@@ -200,7 +230,7 @@ def _measure(
 
 
 def _rivals(config: Config, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    from illava_cli.bench.compare import reported_name
+    from illava_cli.bench.lab import reported_name
     from illava_cli.bench.rivals import measure_rivals
     from illava_cli.models import family_class
     from illava_cli.models.catalog import model_config
@@ -225,8 +255,6 @@ def _rivals(config: Config, rounds: int, progress: Callable[[str], None]) -> dic
 
 def _progress(messages: Messages) -> Callable[[str], None]:
     """A line for each step, for a person who waits: on a terminal only."""
-    import sys
-
     if messages.quiet or sys.stderr is None or not sys.stderr.isatty():
         return lambda text: None
     return messages.say
@@ -249,6 +277,10 @@ def _finish(
         plot_tower(report["tower"], headline(report), plot)
     if as_json:
         emit(text)
+    for result in report.get("results", []):
+        if result["left_out"]:
+            names = ", ".join(result["left_out"])
+            messages.note(f"no time for {names} within {SECONDS:g} s: give --repeats to measure all")
     show = messages.say if as_json else messages.show
     show(headline(report))
     for header, rows in tables(report):

@@ -115,6 +115,7 @@ def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, att
     model_config._attn_implementation = attn
     with no_init_weights(), torch.device(device):
         model = model_class._from_config(model_config, dtype=dtype)
+    model.tie_weights()  # part of the initialisation that was left out
     _fill(model)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
     image_processor = family_type.image_processor_class.from_pretrained(folder)

@@ -11,7 +11,6 @@ def test_list(illava):
     done = illava("models", "list")
     assert done.returncode == 0
     assert "llava-hf/llava-onevision-qwen2-7b-ov-hf" in done.stdout
-    assert "\ntiny " in done.stdout
     assert "random:qwen2-vl-2b" in done.stdout
 
 
@@ -20,7 +19,7 @@ def test_list_json(main):
     entries = {entry["name"]: entry for entry in json.loads(out)}
     assert code == 0
     assert entries["qwen2-vl-2b"]["id"] == "Qwen/Qwen2-VL-2B-Instruct"
-    assert entries["tiny"]["in_cache"] is None
+    assert entries["random:qwen2-vl-toy"]["in_cache"] is None
 
 
 def test_show(main, monkeypatch):

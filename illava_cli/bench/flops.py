@@ -1,0 +1,140 @@
+"""Floating-point operations of a request, counted from token counts: no model is run.
+
+A product of (m, k) and (k, n) matrices is 2 m n k. Full attention over N tokens of width C is 4 N^2 C;
+in the decoder a query sees the tokens up to its own, which is half of that. Norms, activations, rotary
+embeddings, softmax and whatever a reduction costs are left out, so that the ratio of two counts bounds
+the speed-up that fewer tokens can give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """A vision tower: `patch_values` are the numbers in one patch of pixels."""
+
+    width: int
+    inner: int
+    layers: int
+    patch_values: int
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """A decoder with grouped queries and a gated MLP; `vocabulary` is the width of the output head."""
+
+    width: int
+    query_width: int
+    key_width: int
+    inner: int
+    layers: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Widths of a model's matrices; `projector` lists (inputs, outputs) per token that leaves the tower."""
+
+    tower: TowerShape
+    projector: tuple[tuple[int, int], ...]
+    patches_per_token: int
+    decoder: DecoderShape
+
+
+@dataclass(frozen=True)
+class TowerPass:
+    """A medium's way through the tower: per layer, patches of a segment in its attention and its MLP."""
+
+    segments: int
+    layers: tuple[tuple[int, int], ...]
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Patches of a segment that enter and that leave."""
+        return self.layers[0][0], self.layers[-1][1]
+
+
+@dataclass(frozen=True)
+class RequestCounts:
+    """Tokens of one request: its media in the tower, its prompt in each decoder layer, its answer."""
+
+    media: tuple[TowerPass, ...]
+    decoder: tuple[int, ...]
+    new_tokens: int
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations by part; `tower` and `decoder` (the prefill) by layer."""
+
+    patches: int
+    tower: tuple[int, ...]
+    projector: int
+    decoder: tuple[int, ...]
+    head: int
+    decoding: int
+
+    @property
+    def vision(self) -> int:
+        return self.patches + sum(self.tower) + self.projector
+
+    @property
+    def prefill(self) -> int:
+        return sum(self.decoder) + self.head
+
+    @property
+    def ttft(self) -> int:
+        """Up to the first token."""
+        return self.vision + self.prefill
+
+    @property
+    def total(self) -> int:
+        return self.ttft + self.decoding
+
+
+def linear(tokens: int, *shapes: tuple[int, int]) -> int:
+    """`tokens` vectors through matrices of these (inputs, outputs)."""
+    return 2 * tokens * sum(inputs * outputs for inputs, outputs in shapes)
+
+
+def tower_layer(shape: TowerShape, attended: int, kept: int) -> int:
+    """A block on one segment: attention on `attended` patches, the MLP on the `kept` ones."""
+    width, inner = shape.width, shape.inner
+    attention = linear(attended, *[(width, width)] * 4) + 4 * attended**2 * width
+    return attention + linear(kept, (width, inner), (inner, width))
+
+
+def decoder_layer(shape: DecoderShape, tokens: int, past: int = 0) -> int:
+    """A layer on `tokens` new tokens behind `past` cached ones."""
+    width, query, key, inner = shape.width, shape.query_width, shape.key_width, shape.inner
+    seen = tokens * past + tokens * (tokens + 1) // 2
+    matrices = [(width, query), (width, key), (width, key), (query, width)]
+    matrices += [(width, inner), (width, inner), (inner, width)]
+    return linear(tokens, *matrices) + 4 * seen * query
+
+
+def count(shape: ModelShape, counts: RequestCounts) -> Flops:
+    """The operations of one request."""
+    tower, decoder = shape.tower, shape.decoder
+    patches = projector = 0
+    by_layer = [0] * max((len(medium.layers) for medium in counts.media), default=0)
+    for medium in counts.media:
+        entering, leaving = medium.patches
+        patches += medium.segments * linear(entering, (tower.patch_values, tower.width))
+        projector += medium.segments * linear(leaving // shape.patches_per_token, *shape.projector)
+        for layer, (attended, kept) in enumerate(medium.layers):
+            by_layer[layer] += medium.segments * tower_layer(tower, attended, kept)
+    head = linear(1, (decoder.width, decoder.vocabulary))
+    decoding = 0
+    for step in range(counts.new_tokens - 1):
+        decoding += head + sum(decoder_layer(decoder, 1, past + step) for past in counts.decoder)
+    return Flops(
+        patches=patches,
+        tower=tuple(by_layer),
+        projector=projector,
+        decoder=tuple(decoder_layer(decoder, tokens) for tokens in counts.decoder),
+        head=head,
+        decoding=decoding,
+    )

@@ -1,0 +1,102 @@
+"""The machine behind a number, and the versions and the command: no names of hosts, no paths."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+import transformers
+
+from illava_cli import __version__
+
+
+def describe(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Everything that a reader needs to judge a number; memory in bytes.
+
+    Args:
+        arguments: the command line without the program; default: this process's.
+    """
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": memory_bytes(),
+        "gpus": gpus(),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "transformers": transformers.__version__,
+        "illava": __version__,
+        "commit": commit(),
+        "command": command(sys.argv[1:] if arguments is None else arguments),
+    }
+
+
+def cpu_name() -> str:
+    """The processor as it calls itself."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """Main memory of the machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Name and memory of each CUDA device."""
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found.append({"name": properties.name, "memory_bytes": properties.total_memory})
+    return found
+
+
+def commit() -> str | None:
+    """The commit that is checked out, with `+changes` where files differ from it; None outside of git."""
+    folder = Path(__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "--short=12", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}+changes" if changed else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line; of a path only its last part."""
+    return " ".join(["illava", *map(_without_folders, arguments)])
+
+
+def _without_folders(argument: str) -> str:
+    name, equals, value = argument.rpartition("=")
+    is_path = os.sep in value and (value.startswith((os.sep, ".", "~")) or Path(value).exists())
+    return name + equals + (PurePath(value).name if is_path else value)
+
+
+def slug(description: dict[str, Any] | None = None) -> str:
+    """A short name of the machine for files: `nvidia-h200`, `amd-epyc-2-cores`."""
+    machine = description or describe([])
+    name = machine["gpus"][0]["name"] if machine["gpus"] else f"{machine['cpu']} {machine['cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", name.lower())).strip("-")

@@ -1,0 +1,73 @@
+"""Saved reports as one Markdown page: `python -m illava_cli.bench.markdown FILE...`, the page on stdout.
+
+A file that is not there is listed as not measured: numbers are measured, or there are none.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from illava_cli.bench.text import Table, headline, tables
+
+
+def page(reports: dict[str, dict[str, Any] | None]) -> str:
+    """A page with a section for each report; None stands for one that was not measured."""
+    lines = ["# Benchmarks", ""]
+    known = [report for report in reports.values() if report is not None]
+    if known:
+        lines += [*_machine(known[0]["machine"]), ""]
+    lines += [
+        "Times are medians with the least and the greatest in brackets, speed-ups medians over interleaved",
+        "rounds. `1.62x of 1.83x: 88 %` is the measured speed-up over the unmodified `transformers` model,",
+        "the bound (the ratio of floating-point operations) and the share of it that was reached.",
+        "",
+    ]
+    for name, report in reports.items():
+        lines += [f"## {name}", ""]
+        if report is None:
+            lines += ["Not measured.", ""]
+            continue
+        lines += [headline(report), "", f"    {report['machine']['command']}", ""]
+        for table in tables(report):
+            lines += [*_table(table), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _machine(machine: dict[str, Any]) -> list[str]:
+    graphics = ", ".join(f"{gpu['name']} ({_gigabytes(gpu['memory_bytes'])})" for gpu in machine["gpus"])
+    memory = _gigabytes(machine["memory_bytes"]) if machine["memory_bytes"] else "unknown memory"
+    versions = f"Python {machine['python']}, torch {machine['torch']}"
+    versions += f", transformers {machine['transformers']}, illava {machine['illava']}"
+    return [
+        f"- CPU: {machine['cpu']}, {machine['cores']} cores ({machine['threads']} threads used), {memory}",
+        f"- GPU: {graphics or 'none'}",
+        f"- {machine['os']}, {versions}, commit {machine['commit'] or 'unknown'}",
+    ]
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.0f} GB"
+
+
+def _table(table: Table) -> list[str]:
+    header, rows = table
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def main(paths: Sequence[str]) -> int:
+    """Write the page of these saved reports to stdout."""
+    reports: dict[str, dict[str, Any] | None] = {}
+    for path in map(Path, paths):
+        name = path.stem.partition(".")[2] or path.stem  # MACHINE.NAME.json
+        reports[name] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    sys.stdout.write(page(reports))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""What a measured request asks about: synthetic pictures and clips, or files.
+
+No two synthetic requests hold the same pixels, so that no cache of features can answer one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from illava_cli.config import MediaOptions
+from illava_cli.errors import UsageError
+from illava_cli.media import read_image, read_video
+from illava_cli.models.family import Family, Pixels
+
+EDGE = 384  # pixels of a synthetic tile or frame where the model has no tiles of its own
+
+
+@dataclass(frozen=True)
+class Description:
+    """A medium in the report; sizes in pixels, 0 and empty where a file says it only when it is read."""
+
+    label: str
+    kind: str
+    synthetic: bool
+    tiles: int | None = None
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """For JSON, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Medium:
+    """The images and videos of one request; `options` says how they are read."""
+
+    description: Description
+    images: tuple[Any, ...]
+    videos: tuple[Any, ...]
+    options: MediaOptions
+
+    def fresh(self, number: int) -> tuple[list[Any], list[Any]]:
+        """Images and videos of request `number`: synthetic ones with pixels of their own."""
+        if not self.description.synthetic:
+            return list(self.images), list(self.videos)
+        shift = np.uint8(number % 256)
+        return [x + shift for x in self.images], [x + shift for x in self.videos]
+
+    def read(self, family: Family, images: Sequence[Any], videos: Sequence[Any]) -> list[Pixels]:
+        """Decode and preprocess as a session does, for the unmodified model."""
+        options = self.options
+        alone = len(images) == 1
+        pixels = [family.prepare_image(read_image(source).image, options, alone) for source in images]
+        for source in videos:
+            video = read_video(
+                source,
+                num_frames=options.num_frames if options.num_frames or options.fps else 32,
+                fps=options.fps,
+                start=options.start,
+                end=options.end,
+                backend=options.video_backend,
+                transform=family.resize_frame,
+            )
+            pixels.append(family.prepare_video(video.frames))
+        return pixels
+
+
+def blobs(width: int, height: int, seed: int) -> np.ndarray:
+    """A smooth random picture (height, width, 3) uint8."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def synthetic_image(tiles: int, family: Family) -> Medium:
+    """A picture that a model with tiles cuts into `tiles`, the overview included; 1 is a padded square.
+
+    Raises:
+        UsageError: no grid of tiles has that many.
+    """
+    edge = getattr(family, "tile", EDGE)
+    rows, columns = (1, 1) if tiles == 1 else _grid(tiles - 1, family, edge)
+    image = blobs(columns * edge, rows * edge, seed=0)
+    label = "1 tile" if tiles == 1 else f"{tiles} tiles"
+    whole = tiles == 1 and hasattr(family, "tile")
+    return Medium(
+        Description(label, "image", True, tiles=tiles, width=columns * edge, height=rows * edge),
+        (image,),
+        (),
+        MediaOptions(max_tiles=1 if whole else None),
+    )
+
+
+def _grid(cells: int, family: Family, edge: int) -> tuple[int, int]:
+    """Rows and columns of `cells` tiles, as square as the model allows."""
+    pinpoints = getattr(family.model.config, "image_grid_pinpoints", None)
+    if pinpoints is None:
+        grids = [(n, cells // n) for n in range(1, math.isqrt(cells) + 1) if cells % n == 0]
+    else:
+        grids = [(height // edge, width // edge) for height, width in pinpoints]
+    fitting = [grid for grid in grids if grid[0] * grid[1] == cells]
+    if not fitting:
+        known = sorted({1, *(rows * columns + 1 for rows, columns in grids)})
+        raise UsageError(f"--tiles {cells + 1}: this model makes {', '.join(map(str, known))} tiles")
+    return min(fitting, key=lambda grid: abs(grid[0] - grid[1]))
+
+
+def synthetic_video(frames: int) -> Medium:
+    """A clip of `frames` different pictures, all of which are used."""
+    clip = np.stack([blobs(EDGE, EDGE, seed) for seed in range(frames)])
+    label = "1 frame" if frames == 1 else f"{frames} frames"
+    return Medium(
+        Description(label, "video", True, frames=frames, width=EDGE, height=EDGE),
+        (),
+        (clip,),
+        MediaOptions(num_frames=frames),
+    )
+
+
+def real(images: Sequence[str], videos: Sequence[str], options: MediaOptions) -> Medium:
+    """Files, all in one request; only their names are reported, not where they lie."""
+    label = ", ".join(PurePath(source).name for source in [*images, *videos])
+    kind = "image and video" if images and videos else "video" if videos else "image"
+    return Medium(Description(label, kind, False), tuple(images), tuple(videos), options)

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# The standard suite on this machine: a JSON report for each case and one Markdown page of them all.
+#
+#   scripts/bench_suite.sh              everything (CPU: about half an hour on two cores)
+#   scripts/bench_suite.sh 'llava-7b*'  the cases of that name; what others measured before stays
+#
+# Files are docs/benchmarks/MACHINE.CASE.json and MACHINE.md; each report holds its machine, versions
+# and command. The GPU's cases run where there is CUDA, the CPU's elsewhere; what did not run, or failed,
+# stands on the page as not measured. PYTHON names the interpreter, BENCH_OUT another folder.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+venv=.venv/bin/python
+PYTHON=${PYTHON:-$([ -x $venv ] && echo $venv || echo python3)}
+OUT=${BENCH_OUT:-docs/benchmarks}
+WANTED=${1:-*}
+
+machine=$("$PYTHON" -c 'from illava_cli.bench.machine import slug; print(slug())') || exit 1
+device=$("$PYTHON" -c 'import torch; print("gpu" if torch.cuda.is_available() else "cpu")') || exit 1
+drawing=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("matplotlib") is not None)')
+mkdir -p "$OUT"
+
+files=() failed=()
+
+# measure DEVICE CASE ARGUMENTS...
+measure() {
+    local on=$1 name=$2
+    local file="$OUT/$machine.$name.json"
+    shift 2
+    files+=("$file")
+    # shellcheck disable=SC2053  # WANTED is a pattern
+    [[ $on == "$device" && $name == $WANTED ]] || return 0
+    echo "== $name" >&2
+    rm -f "$file"
+    "$PYTHON" -m illava_cli.cli.app bench "$@" --save "$file" || failed+=("$name")
+}
+
+draw=()
+[[ $drawing == True ]] && draw=(--plot "$OUT/$machine.tower-frames.png")
+growing=(--frames 8 --frames 16 --frames 32 --frames 64)
+both=(--batch-size 1 --batch-size 8)
+
+small="random:llava-onevision-0.5b" qwen="random:qwen2-vl-2b" large="random:llava-onevision-7b"
+toy="random:llava-onevision-toy"
+
+measure cpu llava-0.5b-1-tile -m $small --tiles 1 --repeats 5
+measure cpu llava-0.5b-5-tiles -m $small --tiles 5 --repeats 3
+measure cpu llava-0.5b-video -m $small --frames 4 --frames 8 --repeats 3
+measure cpu llava-0.5b-batch -m $small --preset paper --tiles 1 "${both[@]}" --repeats 3
+measure cpu llava-0.5b-profile -m $small --profile --tiles 1 --frames 4 --repeats 3
+measure cpu llava-0.5b-rivals -m $small --rivals --repeats 30
+measure cpu qwen2-vl-2b-1-tile -m $qwen --tiles 1 --repeats 3
+measure cpu qwen2-vl-2b-5-tiles -m $qwen --tiles 5 --repeats 3
+measure cpu qwen2-vl-2b-video -m $qwen --frames 4 --frames 8 --repeats 3
+measure cpu tower-frames -m $toy --tower "${growing[@]}" --set model.vision_chunk_mb=16 --repeats 5 "${draw[@]}"
+
+gpu=(--device cuda --new-tokens 32 --repeats 5)
+measure gpu llava-0.5b-images -m $small --tiles 1 --tiles 5 --tiles 10 "${both[@]}" "${gpu[@]}"
+measure gpu llava-0.5b-video -m $small --frames 32 "${both[@]}" "${gpu[@]}"
+measure gpu llava-7b-images -m $large --tiles 1 --tiles 5 --tiles 10 "${both[@]}" "${gpu[@]}"
+measure gpu llava-7b-video -m $large --frames 32 "${both[@]}" "${gpu[@]}"
+# beyond 167 frames only the merged prompt fits the model's context, so that `off` stays away
+measure gpu llava-7b-context -m $large --preset video "${growing[@]}" --frames 128 --frames 256 "${gpu[@]}"
+measure gpu llava-7b-profile -m $large --profile --tiles 1 --tiles 10 --frames 32 "${gpu[@]}"
+measure gpu llava-7b-tower -m $large --tower "${growing[@]}" --frames 128 --device cuda --repeats 5
+measure gpu llava-7b-rivals -m $large --rivals --device cuda --repeats 100
+
+"$PYTHON" -m illava_cli.bench.markdown "${files[@]}" >"$OUT/$machine.md" || exit 1
+echo "wrote $OUT/$machine.md" >&2
+if ((${#failed[@]})); then
+    echo "failed: ${failed[*]}" >&2
+    exit 1
+fi

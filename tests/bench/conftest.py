@@ -1,0 +1,63 @@
+"""Small checkpoints with a merging and an unmerged session each, beside their unmodified twins."""
+
+import pytest
+import torch
+import yaml
+
+from illava_cli.bench.lab import Lab
+from illava_cli.config import resolve
+from illava_cli.engine.session import Session
+
+# schedules that fit 36 tokens a tile and a handful of layers
+SCHEDULES = {
+    "llava_onevision": {
+        "layout": "grid",
+        "vision": {"layers": [1, 3], "r": [11, 9]},
+        "llm": {"layers": [2], "keep": 0.7, "queries": "visual-literal"},
+    },
+    "qwen2_vl": {
+        "layout": "faithful",
+        "vision": {"layers": [1, 3], "drop": 0.2},
+        "llm": {"layers": [2], "keep": 0.7, "queries": "last"},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Toys are as fast on one, also where tests run side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def schedule(tmp_path_factory):
+    """A preset file for a family's small checkpoint."""
+
+    def write(family: str) -> str:
+        path = tmp_path_factory.mktemp("presets") / "merging.yaml"
+        path.write_text(yaml.safe_dump(SCHEDULES[family]))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def lab(checkpoints, schedule):
+    labs = {}
+
+    def get(family: str) -> Lab:
+        if family not in labs:
+            presets = {"merging": schedule(family), "off": "off"}
+            configs = {
+                name: resolve(
+                    checkpoints(family), settings=[f"preset={preset}", "model.device=cpu"], environ={}
+                )
+                for name, preset in presets.items()
+            }
+            labs[family] = Lab(Session(configs["merging"]), configs)
+        return labs[family]
+
+    return get

@@ -1,0 +1,103 @@
+"""The analytic counts equal what torch's counter sees, layer by layer."""
+
+import re
+from collections import defaultdict
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from illava_cli.bench.flops import DecoderShape, TowerShape, count, decoder_layer, linear, tower_layer
+from illava_cli.bench.geometry import merged_counts, model_shape
+from illava_cli.models import decoder, vision
+from tests.conftest import clip, picture
+from tests.schedules import SCHEDULES
+
+MEDIA = {
+    "tiles": ([picture(200, 150, 1)], []),
+    "two images": ([picture(120, 90, 2), picture(64, 140, 3)], []),
+    "video": ([], [clip(4, 64, 96)]),
+}
+CHOSEN = ["llava grid, paper", "llava grid, authors", "llava faithful, original", "qwen, authors"]
+
+
+def test_by_hand():
+    assert linear(3, (2, 5), (5, 7)) == 2 * 3 * (10 + 35)
+    tower = TowerShape(width=4, inner=8, layers=1, patch_values=12)
+    assert tower_layer(tower, 5, 3) == 2 * 5 * 4 * 16 + 4 * 25 * 4 + 2 * 3 * 2 * 32
+    text = DecoderShape(width=4, query_width=4, key_width=2, inner=8, layers=1, vocabulary=10)
+    matrices = 16 + 8 + 8 + 16 + 3 * 32
+    assert decoder_layer(text, 3) == 2 * 3 * matrices + 4 * 4 * (1 + 2 + 3)
+    assert decoder_layer(text, 1, past=6) == 2 * matrices + 4 * 4 * 7
+
+
+@pytest.fixture
+def free_scores(monkeypatch):
+    """Scores that cost nothing: the bound does not count them."""
+
+    def scores(query, key, **options):
+        return torch.rand(query.shape[0], key.shape[2], generator=torch.Generator().manual_seed(0))
+
+    monkeypatch.setattr(vision, "received_attention", scores)
+    monkeypatch.setattr(decoder, "received_attention", scores)
+
+
+def counted(session, media, new_tokens):
+    """torch's count of a request: by tower layer, by decoder layer, and of everything."""
+    session.update([f"generation.max_tokens={new_tokens}"])
+    session.features.clear()
+    with FlopCounterMode(display=False) as counter:
+        answer = session.ask("What is it?", *media, trace=True)
+    layers = defaultdict(int)
+    for name, operations in counter.get_flop_counts().items():
+        found = re.search(r"(language_model\.)?(?:layers|blocks)\.(\d+)$", name)
+        if found:
+            layers[bool(found[1]), int(found[2])] += sum(operations.values())
+    by_depth = [[layers[part, i] for i in range(len(layers)) if (part, i) in layers] for part in (0, 1)]
+    return answer, *by_depth, counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("media", MEDIA)
+def test_equals_the_counter(name, media, open_session, free_scores):
+    family_name, settings = SCHEDULES[name]
+    # the counter sees no SDPA on a CPU, and eager attention whole, without the causal half
+    session = open_session(family_name, *settings, "model.attn=eager", fresh=True)
+    session.model.generation_config.eos_token_id = None
+    family, shape = session.family, model_shape(session.family)
+    answer, tower, prefill, total = counted(session, MEDIA[media], 1)
+    images, videos = MEDIA[media]
+    options = session.config.media
+    pixels = [family.prepare_image(x, options, len(images) == 1) for x in images]
+    pixels += [family.prepare_video([family.resize_frame(f) for f in x]) for x in videos]
+    counts = merged_counts(family, pixels, answer, 1)
+    flops = count(shape, counts)
+    assert list(flops.tower) == tower
+    full = [
+        layer + 4 * (tokens**2 - tokens * (tokens + 1) // 2) * shape.decoder.query_width
+        for layer, tokens in zip(flops.decoder, counts.decoder, strict=True)
+    ]
+    assert full == prefill
+    whole = flops.ttft + sum(full) - sum(flops.decoder)
+    assert whole == pytest.approx(total, rel=0.02)  # rotary embeddings are not counted
+    assert counts.media[0].patches[1] < counts.media[0].patches[0]
+    assert counts.decoder[-1] < counts.decoder[0]
+
+    *_, longer = counted(session, MEDIA[media], 4)
+    decoding = count(shape, merged_counts(family, pixels, answer, 4)).decoding
+    assert decoding == pytest.approx(longer - total, rel=0.02)
+
+
+def test_unmodified_model(lab):
+    """Without a merge every layer counts alike."""
+    from illava_cli.bench.compare import STOCK, _our_tokens, _stock_tokens
+    from illava_cli.bench.media import synthetic_image
+
+    for family in ("llava_onevision", "qwen2_vl"):
+        small = lab(family)
+        variants = small.variants(synthetic_image(5, small.family), 1)
+        theirs, tokens = _stock_tokens(small, variants[STOCK], 3)
+        ours, our_tokens = _our_tokens(small, variants["off"], 3)
+        assert theirs == ours
+        assert tokens == our_tokens
+        assert len(set(count(small.shape, theirs).tower)) == 1

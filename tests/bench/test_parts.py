@@ -1,0 +1,130 @@
+"""The small parts of a report: spreads, speed-ups, memory, the machine, tables and the page."""
+
+import json
+
+import pytest
+import torch
+
+from illava_cli.bench import machine
+from illava_cli.bench.compare import batching
+from illava_cli.bench.lab import Plan
+from illava_cli.bench.markdown import main, page
+from illava_cli.bench.memory import PeakMeter
+from illava_cli.bench.rivals import bipartite, keep_highest
+from illava_cli.bench.samples import Sample, speedups, spread, summary
+
+
+def sample(factor=1.0, new_tokens=5):
+    return Sample(0.5 * factor, 2 * factor, 1 * factor, 4 * factor, 8 * factor, new_tokens, 100)
+
+
+def test_spread():
+    assert spread([3, 1, 2]) == {"median": 2, "min": 1, "max": 3}
+    assert spread([None, None]) is None
+
+
+def test_summary():
+    record = summary([sample(), sample(3), sample(2)], batch=4)
+    assert record["seconds"]["ttft"]["median"] == 7.0
+    assert record["seconds"]["per_token"]["min"] == 1.0
+    assert record["requests_per_s"] == {"median": 0.25, "min": 4 / 24, "max": 0.5}
+    assert record["tokens_per_s"]["median"] == 4 * 5 / 16
+    assert summary([sample(new_tokens=1)], 1)["seconds"]["per_token"] is None
+
+
+def test_speedups_are_taken_pair_by_pair():
+    faster = speedups([sample(), sample(10)], [sample(0.5), sample(2.5)])
+    assert faster["vision"] == {"median": 3.0, "min": 2.0, "max": 4.0}
+
+
+def test_a_deadline_stops_rounds_but_the_first():
+    assert list(Plan(1, 3).each_round()) == [0, 1, 2]
+    assert list(Plan(1, 3, deadline=0.0).each_round()) == [0]
+
+
+def test_batching_compares_with_single_requests():
+    def result(batch, seconds):
+        return {
+            "medium": {"kind": "image", "label": "1 tile"},
+            "batch_size": batch,
+            "variants": {"paper": {"seconds": {"request": {"median": seconds}}}},
+        }
+
+    gains = batching([result(1, 2.0), result(8, 4.0)])
+    assert [(g["batch_size"], g["single_requests_s"], g["speedup"]) for g in gains] == [(8, 16.0, 4.0)]
+    assert batching([result(8, 4.0)]) == []
+
+
+def test_peak_memory_sees_what_was_freed():
+    with PeakMeter(torch.device("cpu")) as meter:
+        torch.ones(50_000_000).sum()
+    assert meter.peak_bytes is None or 150e6 < meter.peak_bytes < 400e6
+
+
+def test_machine_names_no_host_and_no_folder(tmp_path, monkeypatch):
+    import platform
+
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"")
+    described = machine.describe(["bench", "--image", str(file), f"--save={file}", "-m", "random:x", "a/b"])
+    assert described["command"] == "illava bench --image photo.jpg --save=photo.jpg -m random:x a/b"
+    text = json.dumps(described)
+    assert str(tmp_path) not in text
+    assert f'"{platform.node()}"' not in text
+    assert {"cpu", "cores", "threads", "memory_bytes", "gpus", "os", "torch", "commit"} <= described.keys()
+
+
+def test_slug():
+    cpu = {"cpu": "AMD EPYC(TM) 9B45", "cores": 2, "gpus": []}
+    assert machine.slug(cpu) == "amd-epyc-9b45-2-cores"
+    assert machine.slug(cpu | {"gpus": [{"name": "NVIDIA H200"}]}) == "nvidia-h200"
+
+
+def test_what_is_missing_was_not_measured(tmp_path, capsys):
+    assert main([str(tmp_path / "gpu.7b.json")]) == 0
+    text = capsys.readouterr().out
+    assert "## 7b\n\nNot measured." in text
+    assert "Not measured." in page({"a": None})
+
+
+def test_bipartite_keeps_the_mass():
+    """ToMe's averages weighted by size: every token still counts once."""
+    x = torch.randn(1, 9, 4)
+    ones = torch.ones_like(x)
+    out = bipartite(x, torch.randn(1, 9, 3), 3)
+    assert out.shape == (1, 6, 4)
+    torch.testing.assert_close(bipartite(ones, torch.randn(1, 9, 3), 3), ones[:, :6])
+    same = torch.eye(4)[[0, 0, 1, 1]][None]  # tokens 0, 1 and 2, 3 point the same way
+    merged = bipartite(torch.arange(4.0).view(1, 4, 1), same, 2)
+    assert merged.flatten().tolist() == [0.5, 2.5]
+
+
+def test_keep_highest_keeps_the_order():
+    x = torch.arange(5.0).view(1, 5, 1)
+    scores = torch.tensor([[0.3, 0.1, 0.5, 0.2, 0.4]])
+    assert keep_highest(x, scores, 2).flatten().tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("memory", [None, 8e9])
+def test_page_says_what_is_known(memory):
+    report = {
+        "model": {"id": "random:x", "dtype": "float32", "attn": "sdpa", "device": "cpu"},
+        "machine": {
+            "cpu": "CPU",
+            "cores": 2,
+            "threads": 2,
+            "memory_bytes": memory,
+            "gpus": [],
+            "os": "Linux",
+            "python": "3",
+            "torch": "2",
+            "transformers": "5",
+            "illava": "0",
+            "commit": None,
+            "command": "illava bench",
+        },
+    }
+    text = page({"a": report, "b": None})
+    assert "- GPU: none" in text
+    assert "    illava bench" in text
+    assert ("8 GB" in text) == (memory is not None)
