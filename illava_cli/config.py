@@ -155,6 +155,9 @@ class Preset(Strict):
     """A preset file: one reduction, or one for each family (`auto`)."""
 
     description: str = ""
+    min_visual_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="media of fewer tower tokens are not merged: it would not pay"
+    )
     reduction: Reduction | None = None
     by_family: dict[str, Reduction] | None = None
 

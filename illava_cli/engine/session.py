@@ -23,6 +23,7 @@ from illava_cli.config import (
     MediaOptions,
     Reduction,
     deep_merge,
+    load_preset,
     over,
     parse_setting,
     resolve,
@@ -156,6 +157,8 @@ class Session:
         self.family: Family = load_family(config, on_note)
         self.model = self.family.model
         self.reduction = self._reduction()
+        toy = str(config.model.id).startswith("random:") and str(config.model.id).endswith("-toy")
+        self.min_visual_tokens = 0 if toy else load_preset(config.preset).min_visual_tokens
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
         self._lock = threading.Lock()
@@ -351,12 +354,21 @@ class Session:
         reduction = self.reduction if self.merging else OFF
         return reduction.model_dump_json(include={"variant", "layout", "vision"})
 
-    def _encode(self, turns: list[_Turn], reduction: Reduction) -> dict[str, Features]:
+    def _encode(self, turns: list[_Turn], reduction: Reduction, notes: list[str]) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
         new = {key: item for key, item in items.items() if isinstance(item, Pixels)}
-        encoded = self.family.encode(list(new.values()), reduction) if new else []
-        items |= zip(new, encoded, strict=True)
+        few = {key for key, item in new.items() if item.segments * item.tokens < self.min_visual_tokens}
+        for keys, schedule in ((new.keys() - few, reduction), (few, OFF)):
+            ordered = [key for key in new if key in keys]
+            if ordered:
+                items |= zip(ordered, self.family.encode([new[k] for k in ordered], schedule), strict=True)
+        if few and reduction is not OFF:
+            notes.append(f"media of fewer than {self.min_visual_tokens} visual tokens were not merged")
+            for key in few:
+                # nor does the decoder rank them
+                whole = items[key]
+                items[key] = replace(whole, rankable=torch.zeros_like(whole.rankable), candidates=0)
         for key, features in items.items():
             self.features.put(key, features)
         return items
@@ -400,7 +412,7 @@ class Session:
             torch.cuda.reset_peak_memory_stats()
         reduction, stage, merge_points = self._schedule(turns, cache, notes)
 
-        encoded = self._encode(turns, reduction)
+        encoded = self._encode(turns, reduction, notes)
         rows = []
         for turn, start in zip(turns, starts, strict=True):
             by_slot = {slot: encoded[key] for slot, (key, _) in turn.prepared.slots.items()}

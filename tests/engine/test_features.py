@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from illava_cli.config import load_preset, resolve
 from illava_cli.engine.features import FeatureCache, content_key
+from illava_cli.engine.session import Session
 from illava_cli.models.family import Features
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
@@ -85,3 +87,29 @@ def test_keys_tell_pixels_shapes_and_settings_apart():
     }
     assert len(keys) == 4
     assert content_key([image.copy()]) in keys
+
+
+def test_media_of_few_tokens_are_not_merged_and_it_is_said(open_session):
+    """What `auto` does below a measured number of tokens; each medium counts for itself."""
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings, fresh=True)
+    small, large = picture(60, 60, 1), picture(160, 160, 2)
+    merged = session.ask("What?", [large]).usage.visual
+    session.features.clear()
+    session.min_visual_tokens = 10
+    answer = session.ask("What?", [small, large])
+    assert answer.notes == ("media of fewer than 10 visual tokens were not merged",)
+    tokens = answer.usage.visual.patches - merged.patches
+    assert answer.usage.visual.vision_kept == merged.vision_kept + tokens
+    assert answer.usage.visual.llm_kept == merged.llm_kept + tokens // 4
+    whole = session.ask("What?", [small], logits=True)
+    session.merging = False
+    session.features.clear()
+    off = session.ask("What?", [small], logits=True)
+    torch.testing.assert_close(whole.logits, off.logits, atol=1e-5, rtol=0)
+
+
+def test_auto_has_a_threshold_and_toys_have_none(open_session):
+    assert load_preset("auto").min_visual_tokens > 0
+    toy = Session(resolve("random:qwen2-vl-toy", settings=["model.device=cpu"], environ={}))
+    assert toy.min_visual_tokens == 0
