@@ -38,7 +38,7 @@ OPTIONAL = {
     "accelerate": ("accelerate", "--device-map", "'illava[multi-gpu]'"),
     "bitsandbytes": ("bitsandbytes", "--quantization", "'illava[quantization]'"),
     "flash-attn": ("flash_attn", "--attn flash_attention_2", "'illava[flash-attn]'"),
-    "triton": ("triton", "faster scores on CUDA", "triton"),
+    "triton": ("triton", "scores on CUDA", "triton"),
     "prompt_toolkit": ("prompt_toolkit", "line editing in chat", "'illava[chat]'"),
 }
 DECODERS = {"decord": "decord", "av": "pyav"}  # either will do

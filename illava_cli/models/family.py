@@ -63,6 +63,7 @@ class Survivors:
     place: Tensor  # (B, M) place in the segment
     padding: Tensor | None  # (B, M)
     scores: Tensor | None  # (B, M) attention received at the last merge layer
+    left: int  # tokens of a segment that left the tower: M, or more where a family has pooled them
     merges: dict[int, Merge] = field(default_factory=dict)
 
     def rows(self, start: int, stop: int | None) -> Survivors:
@@ -71,7 +72,7 @@ class Survivors:
         merges = {k: Merge(m.slot[cut], m.weight[cut], m.anchor[cut]) for k, m in self.merges.items()}
         padding = None if self.padding is None else self.padding[cut]
         scores = None if self.scores is None else self.scores[cut]
-        return Survivors(self.features[cut], self.place[cut], padding, scores, merges)
+        return Survivors(self.features[cut], self.place[cut], padding, scores, self.left, merges)
 
     @staticmethod
     def cat(parts: Sequence[Survivors]) -> Survivors:
@@ -92,7 +93,8 @@ class Survivors:
             )
             for layer in parts[0].merges
         }
-        return Survivors(joined("features"), joined("place"), joined("padding"), joined("scores"), merges)
+        features, place, padding, scores = map(joined, ("features", "place", "padding", "scores"))
+        return Survivors(features, place, padding, scores, parts[0].left, merges)
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,10 @@ class Family(ABC):
     def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
         """(segments, tokens) image padding that leaves first; None where none does."""
         return None
+
+    def condense(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Survivors:
+        """What is done to each segment alone, chunk by chunk: no more is kept than the decoder takes."""
+        return survivors
 
     @classmethod
     def schedule_key(cls, hidden_size: int) -> str:
@@ -321,7 +327,10 @@ class Family(ABC):
                 padding=None if padding is None else to_device(padding[start:stop], self.device),
             )
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
-            parts.append(Survivors(hidden_states, state.place, state.padding, state.scores, state.merges))
+            survivors = Survivors(
+                hidden_states, state.place, state.padding, state.scores, state.tokens, state.merges
+            )
+            parts.append(self.condense(first, survivors, reduction))
         return Survivors.cat(parts)
 
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -40,7 +40,7 @@ from illava_cli.models.family import (
     per_layer,
 )
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
-from illava_cli.reduction import Merge
+from illava_cli.reduction import Merge, gather_tokens
 from illava_cli.reduction.nearest import nearest
 
 SIGLIP_BLOCK = BlockParts("layer_norm1", "self_attn", "layer_norm2", "mlp")
@@ -143,7 +143,7 @@ class LlavaOnevision(Family):
             return normalised(values, self.video_settings, channel=1)
 
         geometry = Geometry("frames", frames[0].shape[:2])
-        shape = ("tile", 3, self.tile, self.tile)
+        shape = ("frame", 3, self.tile, self.tile)
         return Pixels("video", len(frames), self.side**2, shape, pixel_values, geometry)
 
     # --- tower --------------------------------------------------------------------------------
@@ -190,6 +190,30 @@ class LlavaOnevision(Family):
         hidden_states = self.model.model.vision_tower(pixel_values, state=state)
         return self.model.model.multi_modal_projector(hidden_states)
 
+    def _regrids(self, kept: int, reduction: Reduction) -> bool:
+        """Whether the tokens of a tile are taken as a square grid: all of them, or in layout `grid`."""
+        return kept == self.side**2 or reduction.layout == "grid"
+
+    def condense(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Survivors:
+        """Frames are pooled at once: by the model's own rule, or the most attended survivors remain."""
+        if pixels.geometry.form != "frames":
+            return survivors
+        if self._regrids(survivors.left, reduction):
+            side = math.isqrt(survivors.left)
+            cells = survivors.features.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (F, C, side, side)
+            pooled = interpolate(cells, size=[math.ceil(side / 2)] * 2, mode="bilinear")
+            features = pooled.flatten(2).transpose(1, 2)
+            place = torch.arange(features.shape[1], device=features.device).expand(len(features), -1)
+        else:
+            pooled = math.ceil(self.side / 2)
+            m = max(1, round(pooled**2 * survivors.left / self.side**2))
+            row, column = survivors.place // self.side, survivors.place % self.side
+            merge = Merge.from_assignment(nearest(survivors.scores, row, column, m), m)
+            row, column = (_rescaled(merge.keep(x), self.side, pooled) for x in (row, column))
+            place, order = (row * pooled + column).sort(dim=1, stable=True)
+            features = gather_tokens(merge.apply(survivors.features), order)  # (F, m, C)
+        return replace(survivors, features=features, place=place, scores=None, padding=None)
+
     # --- layout -------------------------------------------------------------------------------
 
     def _grid(self, geometry: Geometry, side: int) -> TileGrid:
@@ -206,8 +230,8 @@ class LlavaOnevision(Family):
 
     def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
         geometry: Geometry = pixels.geometry
-        kept = survivors.features.shape[1]
-        if kept == pixels.tokens or reduction.layout == "grid":
+        kept = survivors.left
+        if self._regrids(kept, reduction):
             parts = _FORMS_GRID[geometry.form](self, geometry, survivors.features, math.isqrt(kept))
         else:
             parts = _FORMS_FAITHFUL[geometry.form](self, geometry, survivors)
@@ -256,10 +280,7 @@ class LlavaOnevision(Family):
         return self._with_final_newline(features[0])
 
     def _frames_grid(self, geometry: Geometry, features: Tensor, side: int):
-        cells = features.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (F, C, side, side)
-        pooled = math.ceil(side / 2)
-        cells = interpolate(cells, size=[pooled, pooled], mode="bilinear")
-        return self._with_final_newline(cells.flatten(2).transpose(1, 2).flatten(0, 1))
+        return self._with_final_newline(features.flatten(0, 1))
 
     def _with_final_newline(self, tokens: Tensor, place: Tensor | None = None, length: int | None = None):
         embeds = torch.cat([tokens, self._newline(tokens)[None]])
@@ -314,19 +335,10 @@ class LlavaOnevision(Family):
         return self._with_final_newline(survivors.features[0], survivors.place[0], self.side**2 + 1)
 
     def _frames_faithful(self, geometry: Geometry, survivors: Survivors):
-        frames, kept = survivors.place.shape
-        pooled = math.ceil(self.side / 2)
-        m = max(1, round(pooled**2 * kept / self.side**2))
-        row, column = survivors.place // self.side, survivors.place % self.side
-        merge = Merge.from_assignment(nearest(survivors.scores, row, column, m), m)
-        features = merge.apply(survivors.features)  # (F, m, C)
-        row, column = (_rescaled(merge.keep(x), self.side, pooled) for x in (row, column))
-        place = row * pooled + column
-        order = place.argsort(dim=1, stable=True)
-        frame = torch.arange(frames, device=place.device)[:, None]
-        place = place.gather(1, order) + frame * pooled**2
-        features = features[frame, order]
-        return self._with_final_newline(features.flatten(0, 1), place.flatten(), frames * pooled**2 + 1)
+        frames, cells = len(survivors.place), math.ceil(self.side / 2) ** 2
+        start = torch.arange(frames, device=survivors.place.device)[:, None] * cells
+        place = (survivors.place + start).flatten()
+        return self._with_final_newline(survivors.features.flatten(0, 1), place, frames * cells + 1)
 
 
 def _rescaled(place: Tensor, cells: int, out: int) -> Tensor:

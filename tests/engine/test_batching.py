@@ -8,6 +8,7 @@ import torch
 
 from illava_cli.engine.session import Request
 from illava_cli.errors import UsageError
+from illava_cli.models.family import Survivors
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
@@ -41,6 +42,28 @@ def test_the_tower_in_chunks_of_one_tile_changes_nothing(open_session):
     torch.testing.assert_close(
         session.ask("What?", [picture(500, 480, 4)], logits=True).logits, whole.logits, atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize("name", ["llava grid, paper", "llava faithful, original"])
+def test_frames_are_pooled_chunk_by_chunk(name, open_session, monkeypatch):
+    """What is kept of a video grows by what the decoder takes, not by what leaves the tower."""
+    family, settings = SCHEDULES[name]
+    session = open_session(family, *settings, fresh=True)
+    whole = session.ask("What?", videos=[clip(5, 96, 64, 1)], logits=True)
+    session.features.clear()
+    session.family.chunk_bytes = 1
+    chunks = []
+    join = Survivors.cat
+
+    def cat(parts):
+        chunks.extend(part.features.shape[:2] for part in parts)
+        return join(parts)
+
+    monkeypatch.setattr(Survivors, "cat", staticmethod(cat))
+    answer = session.ask("What?", videos=[clip(5, 96, 64, 1)], logits=True)
+    torch.testing.assert_close(answer.logits, whole.logits, atol=1e-5, rtol=0)
+    assert [frames for frames, _ in chunks] == [1] * 5
+    assert 5 * chunks[0][1] == answer.usage.visual.llm_in < answer.usage.visual.vision_kept
 
 
 def test_sampling_follows_the_seed(open_session):
