@@ -1,0 +1,1 @@
+"""Accuracy, measured: the built-in visual question world and what runs it."""
