@@ -239,14 +239,18 @@ class Config(Strict):
     media: MediaOptions = MediaOptions()
     generation: GenerationOptions = GenerationOptions()
 
-    def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of all settings and of the preset's content."""
+    def identity(self) -> dict[str, Any]:
+        """All settings and the preset's content: two runs with the same answer the same."""
         groups = {"model", "preset", "media", "generation"}
         data = self.model_dump(mode="json", include=groups)
         # only what was set overrides a preset; `vision: null` switches off, an absent `vision` does not
         data["overrides"] = self.model_dump(mode="json", exclude=groups, exclude_unset=True)
         data["schedule"] = load_preset(self.preset).model_dump(mode="json")
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+        return data
+
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of `identity()`."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
 
     def reduction_for(self, family: str) -> Reduction:
         """The preset's reduction for `family` (a key such as `qwen2_vl`) with this file's overrides."""

@@ -11,7 +11,7 @@ from typing import Any
 from illava_cli.bench import stock
 from illava_cli.bench.geometry import model_shape
 from illava_cli.bench.media import Medium
-from illava_cli.bench.variants import Ours, Stock, never_end, with_preset
+from illava_cli.bench.variants import Ours, Stock, never_end
 from illava_cli.config import Config
 from illava_cli.engine.session import Session
 
@@ -60,7 +60,7 @@ class Lab:
         never_end(session.model)
         self.session, self.family = session, session.family
         self.shape = model_shape(self.family)
-        self.sessions = {name: with_preset(session, config) for name, config in configs.items()}
+        self.sessions = {name: session.under(config) for name, config in configs.items()}
         self.stock = stock.stock_model(self.family)
         self.numbers = 0
 
@@ -69,7 +69,7 @@ class Lab:
         ours = {}
         for name, session in self.sessions.items():
             config = session.config.model_copy(update={"media": medium.options})
-            ours[name] = Ours(with_preset(session, config), medium, batch)
+            ours[name] = Ours(session.under(config), medium, batch)
         return {STOCK: Stock(self.family, self.stock, medium, batch)} | ours
 
     def next_number(self, batch: int) -> int:

@@ -11,9 +11,9 @@ import torch
 from illava_cli.bench import stock
 from illava_cli.bench.lab import Lab, Plan
 from illava_cli.bench.media import Medium
-from illava_cli.bench.memory import PeakMeter
 from illava_cli.bench.samples import spread
 from illava_cli.bench.variants import Ours, Stock, synchronize
+from illava_cli.engine.memory import PeakMeter
 
 
 def measure_tower(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,9 @@ from transformers import GenerationConfig, StoppingCriteria
 
 from illava_cli.bench import stock
 from illava_cli.bench.media import Medium
-from illava_cli.bench.memory import PeakMeter
 from illava_cli.bench.samples import Sample
-from illava_cli.config import Config, GenerationOptions
-from illava_cli.engine.features import FeatureCache
+from illava_cli.config import GenerationOptions
+from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request, Session
 from illava_cli.models.family import Family, Pixels
@@ -45,21 +43,6 @@ def measure(variant: Ours | Stock, number: int, new_tokens: int) -> Sample:
 def never_end(model: nn.Module) -> None:
     """Let every answer have exactly as many tokens as were asked for."""
     model.generation_config = GenerationConfig(pad_token_id=0)
-
-
-def with_preset(session: Session, config: Config) -> Session:
-    """A session on the same loaded model under another configuration of preset, media and generation.
-
-    It keeps no encoded media: a file that is asked about again goes through the tower again.
-
-    Raises:
-        UsageError: a schedule that the model cannot run.
-    """
-    other = copy.copy(session)
-    other.config = config
-    other.reduction = other._reduction()
-    other.features = FeatureCache(0)
-    return other
 
 
 class Ours:

@@ -119,9 +119,9 @@ def bench(
         from illava_cli.bench.lab import Plan
 
         if plot is not None:
-            from illava_cli.bench.plot import check_plot
+            from illava_cli.drawing import check_plot
 
-            check_plot()
+            check_plot(plot)
         deadline = started + SECONDS if repeats is None else None
         plan = Plan(new_tokens, repeats or ROUNDS, deadline)
         lab = _lab(flags, preset or [], messages)

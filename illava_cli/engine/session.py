@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import sys
 import threading
@@ -37,7 +38,7 @@ from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, Vi
 from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import ContextError, ModelError, UsageError
 from illava_cli.media import read_image, read_video
-from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache
+from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
 from illava_cli.models.family import Family, Features, Pixels
 from illava_cli.models.loading import load_family
 
@@ -157,8 +158,7 @@ class Session:
         self.family: Family = load_family(config, on_note)
         self.model = self.family.model
         self.reduction = self._reduction()
-        toy = str(config.model.id).startswith("random:") and str(config.model.id).endswith("-toy")
-        self.min_visual_tokens = 0 if toy else load_preset(config.preset).min_visual_tokens
+        self.min_visual_tokens = self._min_visual_tokens()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
         self._lock = threading.Lock()
@@ -181,6 +181,26 @@ class Session:
             self.on_note(f"merging is off: preset auto does not fit this model ({error})")
             return OFF
         return reduction
+
+    def _min_visual_tokens(self) -> int:
+        name = str(self.config.model.id)
+        toy = name.startswith("random:") and name.endswith("-toy")
+        return 0 if toy else load_preset(self.config.preset).min_visual_tokens
+
+    def under(self, config: Config) -> Session:
+        """A session on the same loaded model under another configuration of preset, media and generation.
+
+        It keeps no encoded media: a file that is asked about again goes through the tower again.
+
+        Raises:
+            UsageError: a schedule that the model cannot run.
+        """
+        other = copy.copy(self)
+        other.config = config
+        other.reduction = other._reduction()
+        other.min_visual_tokens = other._min_visual_tokens()
+        other.features = FeatureCache(0)
+        return other
 
     def update(self, settings: Sequence[str]) -> None:
         """Change `generation.*` or `media.*` settings (`name=value`) of a running session.
@@ -458,7 +478,7 @@ class Session:
         )
         kept = _kept_counts(cache.kinds, len(turns))
         generations = [
-            self._generation(turn, index, watcher, timings, kept[index], notes, traced)
+            self._generation(turn, index, watcher, timings, kept[index], notes, _trace(turn, prefill, traced))
             for index, turn in enumerate(turns)
         ]
         if logits:
@@ -542,7 +562,7 @@ class Session:
         timings: Timings,
         kept: tuple[int, int],
         notes: list[str],
-        decoder_trace: list | None,
+        trace: dict[str, Any] | None,
     ) -> Generation:
         tokens = watcher.tokens[index]
         row = watcher.rows[index]
@@ -560,9 +580,6 @@ class Session:
             newlines_in=sum(f.newlines for f in features),
             newlines_kept=kept[1],
         )
-        trace = None
-        if decoder_trace is not None:
-            trace = {"vision": [f.merges for f in features], "llm": decoder_trace}
         return Generation(
             text=text,
             finish_reason=finish_reason,
@@ -687,6 +704,18 @@ def _in_thread(work: Callable[[], Any], cancel: threading.Event | None) -> Any:
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _trace(turn: _Turn, prefill: Prefill, decoder: list | None) -> dict[str, Any] | None:
+    """The merges of tower and decoder, and what they began with: kinds of the prompt's tokens, segments."""
+    if decoder is None:
+        return None
+    return {
+        "vision": [features.merges for features in turn.features],
+        "segments": [pixels.segments for _, pixels in turn.prepared.slots.values()],
+        "kinds": prefill.kinds,  # (1, T)
+        "llm": decoder,
+    }
 
 
 def _kept_counts(kinds: Tensor | None, rows: int) -> list[tuple[int, int]]:

@@ -9,9 +9,9 @@ from illava_cli.bench import machine
 from illava_cli.bench.compare import batching
 from illava_cli.bench.lab import Plan
 from illava_cli.bench.markdown import main, page
-from illava_cli.bench.memory import PeakMeter
 from illava_cli.bench.rivals import bipartite, keep_highest
 from illava_cli.bench.samples import Sample, speedups, spread, summary
+from illava_cli.engine.memory import PeakMeter
 
 
 def sample(factor=1.0, new_tokens=5):
