@@ -1,0 +1,169 @@
+"""The file of answers: JSON lines, only ever appended to, so that a run that was cut off goes on.
+
+A line is either the declaration of a variant (its name and whole configuration) or one answer, found again
+by the sample's id, a hash of what was asked, and the variant's configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from illava_cli.engine.features import content_key
+from illava_cli.engine.prompt import MARKER
+from illava_cli.errors import OutputError, UsageError
+from illava_cli.evals.sample import EvalSample
+from illava_cli.evals.variants import Variant
+
+Key = tuple[str, str, str]
+DECLARATION = b'{"variant": '
+SHOWN = 3  # differences that an error names
+
+
+def asked(sample: EvalSample) -> str:
+    """Hash of everything that is asked: prompt, answers and media (pictures by content, files by name)."""
+    words = (sample.prompt, sample.answer, sample.choices)
+    media = []
+    for medium in (*sample.images, *sample.videos):
+        if isinstance(medium, str | Path):
+            media.append(Path(medium).name)
+        else:
+            media.append(content_key(medium if isinstance(medium, tuple | np.ndarray) else [medium]))
+    text = json.dumps([words, len(sample.images), media], ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def without_media(sample: EvalSample) -> EvalSample:
+    """The same question asked blind: its media and their places in the prompt are gone."""
+    return replace(sample, prompt=MARKER.sub("", sample.prompt).strip(), images=(), videos=())
+
+
+class Results:
+    """Answers by key, in memory and, with a path, in a file."""
+
+    def __init__(self, path: Path | None, variants: Sequence[Variant]):
+        """
+        Raises:
+            UsageError: the file is none of ours, or holds answers of a different configuration.
+            OutputError: it cannot be read or written.
+        """
+        self.path = path
+        self._found: dict[Key, dict[str, Any]] = {}
+        self._file: int | None = None
+        declared = {} if path is None else self._read(path)
+        for variant in variants:
+            if variant.name in declared:
+                self._refuse_another(declared[variant.name], variant)
+        if path is not None:
+            try:
+                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            self._write(_declaration(variant) for variant in variants if variant.name not in declared)
+
+    def get(self, key: Key) -> dict[str, Any] | None:
+        """The record of an answer, if there is one."""
+        return self._found.get(key)
+
+    def is_answered(self, key: Key) -> bool:
+        """Whether there is an answer; one that failed is asked again."""
+        record = self._found.get(key)
+        return record is not None and record["status"] == "ok"
+
+    def add(self, records: Iterable[tuple[Key, dict[str, Any]]]) -> None:
+        """Keep these answers.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        records = list(records)
+        self._found |= records
+        self._write({"key": list(key), **record} for key, record in records)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _write(self, lines: Iterable[dict[str, Any]]) -> None:
+        if self._file is None:
+            return
+        data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        rest = memoryview(data.encode("utf-8", errors="backslashreplace"))
+        try:
+            # one call for whole lines: Ctrl-C comes before it or after it
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _read(self, path: Path) -> dict[str, dict[str, Any]]:
+        """Take in what is there; the configuration of each variant that it declares."""
+        if not path.exists():
+            return {}
+        if not path.is_file():
+            raise OutputError(f"cannot write {path}: answers go to a regular file, from which a run goes on")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror}") from error
+        foreign = f"{path} is there and holds no answers of illava eval: name another file"
+        if data and not data.startswith(DECLARATION[: len(data)]):
+            raise UsageError(foreign)
+        whole = data.rfind(b"\n") + 1
+        declared: dict[str, dict[str, Any]] = {}
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                record = json.loads(line)
+                if "config" in record:
+                    declared[record["variant"]] = record["config"]
+                else:
+                    key = tuple(record.pop("key"))
+                    self._found[key] = record | {"status": str(record["status"])}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise UsageError(f"{path}, line {number}: damaged; delete this line to go on") from None
+        if whole < len(data):  # a write that was cut off
+            try:
+                os.truncate(path, whole)
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        return declared
+
+    def _refuse_another(self, there: dict[str, Any], variant: Variant) -> None:
+        before, now = _flat(there), _flat(_declaration(variant)["config"])
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if not names:
+            return
+        shown = [f"{n} {_shown(before.get(n))} there, {_shown(now.get(n))} here" for n in names[:SHOWN]]
+        more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        raise UsageError(
+            f"{self.path} holds answers of a different {variant.name!r}: {'; '.join(shown)}{more}: "
+            "name another file, or the variant differently"
+        )
+
+
+def _declaration(variant: Variant) -> dict[str, Any]:
+    config = variant.config.identity() | {"blind": variant.blind}
+    return {"variant": variant.name, "config_hash": variant.config.hash(), "config": config}
+
+
+def _flat(settings: Any, name: str = "") -> dict[str, Any]:
+    """`a.b` -> value for nested mappings."""
+    if not isinstance(settings, dict):
+        return {name: settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{name}.{key}" if name else key)
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,86 @@
+"""What is compared: the unmerged reference, and named configurations of the same loaded model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from illava_cli.config import Config, parse_setting, validate
+from illava_cli.errors import UsageError
+
+OFF, BLIND = "off", "blind"
+FIXED = "model"  # one model is loaded for all
+REDUCTION = ("variant", "layout", "positions", "vision", "llm")
+NAMED = re.compile(r"([^=:]*[^=:\s])\s*:\s*(.*)", re.DOTALL)
+BETWEEN = re.compile(r"\s+(?=[\w.]+=)")  # a value may hold spaces: vision.layers=[2, 3]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A configuration under a name; `blind` asks without the media."""
+
+    name: str
+    config: Config
+    blind: bool = False
+
+
+def variants(
+    resolve: Callable[[list[str]], Config], presets: Sequence[str], named: Sequence[str], blind: bool = False
+) -> list[Variant]:
+    """The reference, which merges nothing, and the variants that were asked for.
+
+    Args:
+        resolve: the configuration of a run with these settings (`a.b=c`) on top of all others.
+        presets: names or files; each becomes a variant.
+        named: `NAME: key=value key=value`, see `parse`. Without presets and these: the run's own preset.
+        blind: add the reference without its media, which shows what can be guessed.
+
+    Raises:
+        UsageError: a bad setting, a name given twice, a temperature, a setting of the model.
+    """
+    plain = resolve([])
+    found = [Variant(OFF, unmerged(plain))]
+    if blind:
+        found.append(Variant(BLIND, unmerged(plain), blind=True))
+    for preset in presets if presets or named else [plain.preset]:
+        name = Path(preset).stem
+        if name != OFF:  # it is there already
+            found.append(Variant(name, resolve([f"preset={preset}"])))
+    for text in named:
+        name, settings = parse(text)
+        found.append(Variant(name, resolve(settings)))
+    names = [variant.name for variant in found]
+    for name in names:
+        if names.count(name) > 1:
+            reserved = f" ({OFF} and {BLIND} are always the reference)" if name in (OFF, BLIND) else ""
+            raise UsageError(f"two variants are called {name!r}: give each its own name{reserved}")
+    for variant in found:
+        if variant.config.generation.temperature > 0:
+            raise UsageError("illava eval compares greedy answers: leave generation.temperature at 0")
+    return found
+
+
+def parse(text: str) -> tuple[str, list[str]]:
+    """`half: preset=paper llm.keep=0.5` as its name and settings; without a name it is its own.
+
+    Raises:
+        UsageError: no settings, or one that cannot differ between variants.
+    """
+    match = NAMED.fullmatch(text.strip())
+    name, rest = (match[1].strip(), match[2]) if match else (text.strip(), text)
+    settings = [part for part in BETWEEN.split(rest.strip()) if part]
+    source = f"--variant {text!r}"
+    if not settings:
+        raise UsageError(f"{source}: expected NAME: key=value, for example 'half: preset=paper llm.keep=0.5'")
+    for setting in settings:
+        if next(iter(parse_setting(setting, source))) == FIXED:
+            raise UsageError(f"{source}: one model is loaded for all variants: use --set {setting}")
+    return name, settings
+
+
+def unmerged(config: Config) -> Config:
+    """The same configuration with merging off."""
+    data = config.model_dump(exclude_unset=True, exclude=set(REDUCTION))
+    return validate(Config, data | {"preset": OFF}, "settings")

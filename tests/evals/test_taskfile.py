@@ -1,0 +1,125 @@
+"""Questions from files and from the world; what is wrong with a file, by line."""
+
+import json
+
+import pytest
+
+from illava_cli.errors import UsageError
+from illava_cli.evals.taskfile import questions, read_file
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*lines, name="mine.jsonl"):
+        path = tmp_path / name
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        path.write_text("\n".join(texts), encoding="utf-8")
+        return path
+
+    return write
+
+
+def samples(*sources, count=6):
+    return [question() for question in questions([str(s) for s in sources], count)]
+
+
+def test_a_file(write):
+    path = write(
+        {"image": "a.jpg", "prompt": "What?", "answer": "cat"},
+        "",
+        {"id": 7, "task": "clips", "videos": ["b.mp4", "http://x/c.mp4"], "prompt": "How many?", "answer": 2},
+        {"images": ["a.jpg", "/b.jpg"], "prompt": "Which?", "answer": "B", "choices": ["left", "right"]},
+        {"image": "a.jpg", "prompt": "Describe."},
+    )
+    first, second, third, fourth = samples(path)
+    folder = str(path.parent)
+    assert (first.id, first.task, first.answer, first.choices) == ("mine:1", "mine", "cat", None)
+    assert (first.images, first.videos) == ((f"{folder}/a.jpg",), ())
+    assert (second.id, second.task, second.answer) == ("7", "clips", "2")
+    assert second.videos == (f"{folder}/b.mp4", "http://x/c.mp4")
+    assert (third.answer, third.choices) == ("right", ("left", "right"))
+    assert third.images == (f"{folder}/a.jpg", "/b.jpg")
+    assert fourth.answer is None
+
+
+GOOD = {"image": "a.jpg", "prompt": "What?", "answer": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[1]", "expected an object"),
+        (GOOD | {"anwser": "x"}, "unknown key 'anwser'; did you mean 'answer'?"),
+        ({"image": "a.jpg"}, "the prompt is missing"),
+        (GOOD | {"prompt": " "}, "the prompt is missing"),
+        (GOOD | {"prompt": ["x"]}, "prompt must be a text"),
+        ({"prompt": "?"}, "names no image and no video"),
+        (GOOD | {"images": ["b.jpg"]}, "give image or images, not both"),
+        (GOOD | {"image": 3}, "image must be a path or URL"),
+        (GOOD | {"image": [""]}, "image must be a path or URL"),
+        (GOOD | {"answer": True}, "answer must be a text, not true"),
+        (GOOD | {"choices": ["cat"]}, "two or more"),
+        (GOOD | {"choices": "cat"}, "two or more"),
+        (GOOD | {"choices": ["cat", "cat"]}, "choices must differ"),
+        (GOOD | {"choices": ["cat", ""]}, "none may be empty"),
+        (GOOD | {"choices": ["dog", "cow"]}, "'cat' is none of the choices"),
+        ({"image": "a.jpg", "prompt": "?", "choices": ["dog", "cow"]}, "choices need the answer"),
+        (GOOD | {"id": "mine:1"}, "the id 'mine:1' is taken by"),
+    ],
+)
+def test_a_broken_line_is_named(line, said, write):
+    path = write(GOOD, line)
+    with pytest.raises(UsageError, match=r"mine\.jsonl, line 2: ") as error:
+        samples(path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"prompt": "\xff"}\n')
+    with pytest.raises(UsageError, match="line 1: not UTF-8"):
+        samples(path)
+
+
+def test_windows_lines_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\r\n" + json.dumps(GOOD).encode() + b"\r\n"
+    )
+    assert [sample.id for _, sample in read_file(path)] == ["x:1", "x:2"]
+
+
+def test_an_empty_file(write):
+    with pytest.raises(UsageError, match="holds no questions"):
+        samples(write("", " "))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nowhere.jsonl", "cannot read the task file nowhere.jsonl: No such file"),
+        ("wrld", "did you mean 'world'?"),
+        ("world:color", "unknown task 'color'; did you mean 'colour'?"),
+    ],
+)
+def test_sources_that_are_not_there(source, said):
+    with pytest.raises(UsageError) as error:
+        samples(source)
+    assert said in str(error.value)
+
+
+def test_the_world_is_dealt_out_over_its_tasks():
+    from illava_cli.evals.world import questions as world
+
+    found = samples("world:colour,shape", count=5)
+    assert [s.task for s in found] == ["colour", "shape", "colour", "shape", "colour"]
+    assert [s.id for s in found] == [s.id for s in world(["colour", "shape"], 5)]
+    assert all(s.id.split("/")[1] == "heldout" for s in found)
+
+
+def test_sources_add_up(write):
+    found = samples(write(GOOD), "world:colour", "world:colour,shape", count=4)
+    assert [s.task for s in found] == ["mine", "colour", "shape", "colour", "shape"]
