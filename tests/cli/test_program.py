@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import FAKE, ILLAVA, MODEL, ROOT
 
-COMMANDS = ["run", "chat", "doctor", "models", "config"]
+COMMANDS = ["run", "chat", "eval", "doctor", "models", "config"]
 PAGES = [
     [],
     *([command] for command in COMMANDS),

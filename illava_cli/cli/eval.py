@@ -1,0 +1,352 @@
+"""`illava eval`: what merging costs in accuracy, on the built-in questions or on your own.
+
+The table goes to stderr; `--format json` writes the report to stdout, `--save` and `--markdown` to files.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from illava_cli.cli.messages import Messages
+from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
+from illava_cli.cli.output import check_target, emit, write_file
+from illava_cli.cli.render import table
+from illava_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from illava_cli.config import Config
+    from illava_cli.engine.session import Session
+    from illava_cli.evals.runner import Lane
+    from illava_cli.evals.sweep import Grid, Point
+    from illava_cli.evals.taskfile import Question
+    from illava_cli.evals.variants import Variant
+
+FAILED = 3  # some questions have no answer
+MAX_TOKENS = 32  # answers are short; where the user sets none
+SHOWN = 5  # failures that are told on stderr; the report has all
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where results go beside stdout; None: nowhere."""
+
+    output: Path | None
+    save: Path | None
+    markdown: Path | None
+    plot: Path | None
+
+
+@with_model_flags(without=("preset", "temperature", "top_p"))
+def evaluate(
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tasks",
+            metavar="SOURCE",
+            help="JSONL file, world or world:TASK,TASK; repeats (default: world).",
+        ),
+    ] = None,
+    questions: Annotated[
+        int, typer.Option("--questions", metavar="N", min=1, help="Questions of the world, over its tasks.")
+    ] = 500,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help="Ask N of all questions, drawn by --seed."),
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="Merging schedule to compare with off; repeats."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="'NAME: K=V K=V'",
+            help="Settings to compare under a name, e.g. 'half: preset=paper llm.keep=0.5'; repeats.",
+        ),
+    ] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Ask without the media too: what is guessed.")
+    ] = False,
+    survivors: Annotated[
+        bool,
+        typer.Option("--survivors", help="Also where the LLM's survivors lie; one question at a time."),
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", min=1, help="Questions in one pass.")
+    ] = 16,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Walk over shares kept and layers instead of variants.")
+    ] = False,
+    vision_keep: Annotated[
+        list[str] | None,
+        typer.Option("--vision-keep", metavar="X", help="Share that the tower keeps (sweep); repeats."),
+    ] = None,
+    vision_layers: Annotated[
+        list[str] | None,
+        typer.Option("--vision-layers", metavar="L,L", help="Tower layers, 2,3,4 or 2-4 (sweep); repeats."),
+    ] = None,
+    llm_keep: Annotated[
+        list[str] | None,
+        typer.Option("--llm-keep", metavar="X", help="Share that the LLM keeps (sweep); repeats."),
+    ] = None,
+    llm_layers: Annotated[
+        list[str] | None,
+        typer.Option("--llm-layers", metavar="L,L", help="LLM layers that merge (sweep); repeats."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Append each answer (JSONL); a rerun goes on."),
+    ] = None,
+    format: Format = "text",
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write the JSON report to FILE.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="With --sweep: draw what it costs.")
+    ] = None,
+    *,
+    flags: ModelFlags,
+) -> None:
+    """Measure what merging costs, on built-in or your own questions.
+
+    A task file has one JSON object a line: image or video (a path, or a list of
+    them), prompt, and answer, with choices if there are some. Every variant is
+    compared with off, question by question. Answers end after 32 tokens unless
+    --max-tokens says otherwise; exit 3 where questions failed.
+    """
+    as_json = check_format(format) == "json"
+    targets = Targets(output, save, markdown, plot)
+    grid_flags = (vision_keep, vision_layers, llm_keep, llm_layers)
+    _refuse_contradictions(
+        sweep=sweep, grid=any(grid_flags), variants=bool(variant), presets=len(preset or []), plot=bool(plot)
+    )
+    _check_targets(targets)
+    messages = Messages(flags.quiet)
+    from illava_cli.evals.taskfile import WORLD
+    from illava_cli.evals.taskfile import questions as read_questions
+    from illava_cli.evals.variants import variants
+
+    if sweep:  # it walks on from one preset
+        flags = replace(flags, preset=preset[0] if preset else None)
+        preset = ["off"]
+    grid = _grid(*grid_flags)
+    plain = _resolve(flags)([])
+    seed = plain.generation.seed
+    chosen = _limited(read_questions(tasks or [WORLD], questions), limit, seed)
+    compared = variants(_resolve(flags), preset or [], variant or [], blind)
+    session = _load(compared[0].config, messages)
+    walked: dict[str, Point] = {}
+    skipped: dict[str, str] = {}
+    lanes = _lanes(session, compared)
+    if sweep:
+        lanes += _walk(session, grid, flags, walked, skipped)
+        for name, why in skipped.items():
+            messages.note(f"left out: {name} ({why})")
+    settings = {
+        "tasks": [Path(source).name for source in tasks or [WORLD]],
+        "limit": limit,
+        "seed": seed,
+        "batch_size": 1 if survivors else batch_size,
+        "max_tokens": plain.generation.max_tokens,
+    }
+    report = {"settings": settings, "model": _model(session)}
+    report |= _run(lanes, chosen, targets, batch_size, survivors, messages)
+    if sweep:
+        from illava_cli.evals.sweep import frontier
+
+        report["sweep"] = frontier(report, walked, skipped)
+    _finish(report, targets, messages, as_json=as_json)
+
+
+def _refuse_contradictions(*, sweep: bool, grid: bool, variants: bool, presets: int, plot: bool) -> None:
+    """Refuse flags that do not go together, before anything is loaded."""
+    if grid and not sweep:
+        raise UsageError(
+            "--vision-keep, --vision-layers, --llm-keep and --llm-layers are for --sweep: add it"
+        )
+    if sweep and (variants or presets > 1):
+        raise UsageError("--sweep makes its own variants: leave out --variant, and give one --preset at most")
+    if plot and not sweep:
+        raise UsageError("--plot draws what --sweep measures: give both")
+
+
+def _check_targets(targets: Targets) -> None:
+    given = [path for path in vars(targets).values() if path is not None]
+    for path in given:
+        check_target(path)
+        if given.count(path) > 1:
+            raise UsageError(f"{path} is given for two results: name a file for each")
+    if targets.plot is not None:
+        from illava_cli.drawing import check_plot
+
+        check_plot(targets.plot)
+
+
+def _grid(vision_keep, vision_layers, llm_keep, llm_layers) -> Grid:
+    from illava_cli.evals.sweep import Grid, read_layers, read_share
+
+    return Grid(
+        vision_keep=[read_share(text, "--vision-keep") for text in vision_keep or []],
+        vision_layers=[read_layers(text, "--vision-layers") for text in vision_layers or []],
+        llm_keep=[read_share(text, "--llm-keep") for text in llm_keep or []],
+        llm_layers=[read_layers(text, "--llm-layers") for text in llm_layers or []],
+    )
+
+
+def _resolve(flags: ModelFlags) -> Callable[[list[str]], Config]:
+    """Configurations under the flags and further settings, with short answers where nobody says how long."""
+
+    def resolve(settings: list[str]) -> Config:
+        config = replace(flags, settings=[*(flags.settings or []), *settings]).config()
+        if "max_tokens" in config.generation.model_fields_set:
+            return config
+        generation = config.generation.model_copy(update={"max_tokens": MAX_TOKENS})
+        return config.model_copy(update={"generation": generation})
+
+    return resolve
+
+
+def _limited(questions: list[Question], limit: int | None, seed: int) -> list[Question]:
+    if limit is None or limit >= len(questions):
+        return questions
+    return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
+
+
+def _load(config: Config, messages: Messages) -> Session:
+    with messages.loading(str(config.model.id)):
+        from illava_cli.engine.session import Session
+
+        return Session(config, on_note=messages.note)
+
+
+def _lanes(session: Session, compared: list[Variant]) -> list[Lane]:
+    from illava_cli.evals.runner import Lane
+
+    lanes = []
+    for variant in compared:
+        try:
+            lanes.append(Lane(variant, session.under(variant.config)))
+        except UsageError as error:
+            raise UsageError(f"variant {variant.name!r}: {error}") from None
+    return lanes
+
+
+def _walk(
+    session: Session, grid: Grid, flags: ModelFlags, walked: dict[str, Point], skipped: dict[str, str]
+) -> list[Lane]:
+    """The schedules of a grid that this model can run; fills in which they are, and why others are not."""
+    from illava_cli.evals.runner import Lane
+    from illava_cli.evals.sweep import points
+    from illava_cli.evals.variants import Variant
+
+    resolve, family = _resolve(flags), session.family
+    key = family.schedule_key(family.text_config.hidden_size)
+    layout = resolve([]).reduction_for(key).layout
+    lanes = []
+    for point in points(grid, family):
+        config = resolve(point.settings(family, layout))
+        try:
+            lanes.append(Lane(Variant(point.name, config), session.under(config)))
+            walked[point.name] = point
+        except UsageError as error:
+            skipped[point.name] = str(error)
+    if not lanes:
+        raise UsageError(f"the model refuses all schedules of the sweep: {next(iter(skipped.values()), '')}")
+    return lanes
+
+
+def _model(session: Session) -> dict[str, Any]:
+    from illava_cli.bench.lab import reported_name
+
+    text = session.describe()
+    named = {name: text[name] for name in ("family", "device", "dtype", "attn")}
+    return {"id": reported_name(text["model"]), **named}
+
+
+def _run(
+    lanes: list[Lane],
+    questions: list[Question],
+    targets: Targets,
+    batch_size: int,
+    survivors: bool,
+    messages: Messages,
+) -> dict[str, Any]:
+    """Ask all questions; the figures of the report."""
+    from illava_cli.evals.report import summary
+    from illava_cli.evals.results import Results
+    from illava_cli.evals.runner import Runner
+
+    results = Results(targets.output, [lane.variant for lane in lanes])
+    try:
+        with _progress(len(questions), messages) as advance:
+            asked = Runner(lanes, results, batch_size, trace=survivors).run(questions, advance)
+    except KeyboardInterrupt:
+        if targets.output is not None:
+            messages.say(f"illava: stopped; the answers so far are in {targets.output}: run again to go on")
+        raise
+    finally:
+        results.close()
+    return summary(lanes, asked, results)
+
+
+@contextmanager
+def _progress(total: int, messages: Messages) -> Iterator[Callable[[int], None]]:
+    """A bar for a person who waits: on a terminal only."""
+    if messages.quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), "questions", TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("questions", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _finish(report: dict[str, Any], targets: Targets, messages: Messages, *, as_json: bool) -> None:
+    """The report to where it was asked for.
+
+    Raises:
+        typer.Exit: questions failed.
+    """
+    from illava_cli.bench.machine import describe
+    from illava_cli.bench.text import headline
+    from illava_cli.evals import report as words
+
+    report["machine"] = describe()
+    text = json.dumps(report, ensure_ascii=False) + "\n"
+    if targets.save is not None:
+        write_file(targets.save, text)
+    if targets.markdown is not None:
+        write_file(targets.markdown, words.markdown(report, headline(report)))
+    if targets.plot is not None:
+        from illava_cli.evals.plot import plot_frontier
+
+        plot_frontier(report, targets.plot)
+    if as_json:
+        emit(text)
+    show = messages.say if as_json else messages.show
+    show(headline(report))
+    for header, rows in words.tables(report):
+        show("\n" + table(header, rows))
+    show("\n" + words.notes(report))
+    failed = report["failed"]
+    for failure in failed[:SHOWN]:
+        messages.show(f"illava: {failure['id']}: {failure['error']['message']}")
+    if failed:
+        messages.show(f"illava: {len(failed)} of {report['all']['questions']} questions failed")
+        raise typer.Exit(FAILED)

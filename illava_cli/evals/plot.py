@@ -1,0 +1,61 @@
+"""Accuracy over visual tokens and over time, as a picture: what a schedule costs and what it saves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from illava_cli.drawing import save, side_by_side
+from illava_cli.evals.variants import OFF
+
+AXES = (("visual_tokens", "visual tokens kept", 1.0), ("seconds", "time a question (ms)", 1e3))
+
+
+def plot_frontier(report: dict[str, Any], path: Path) -> None:
+    """Draw the section `sweep` of a report to `path`.
+
+    Every schedule is a point; its bar is the 95 % interval of its change against `off` on the same
+    questions. A line joins the points that no cheaper one equals.
+    """
+    from matplotlib import colormaps
+
+    colours = colormaps["tab20"].colors
+    sweep = report["sweep"]
+    points = [point for point in sweep["points"] if point["quality"] is not None]
+    title = f"{report['model']['id']}, {report['all']['questions']} questions; bars: change against off, 95 %"
+    figure, plots = side_by_side(len(AXES), title)
+    for axes, (cost, label, scale) in zip(plots, AXES, strict=True):
+        for number, point in enumerate(points):
+            is_reference = point["variant"] == OFF
+            axes.errorbar(
+                point[cost] * scale,
+                100 * point["quality"],
+                yerr=_bar(report, point),
+                fmt="s" if is_reference else "o",
+                color="black" if is_reference else colours[number % len(colours)],
+                capsize=2,
+                label=point["variant"],
+            )
+        best = _best(points, cost)
+        axes.plot([p[cost] * scale for p in best], [100 * p["quality"] for p in best], color="grey", lw=1)
+        axes.set(xlabel=label, ylabel=f"{sweep['quality']} (%)", xlim=(0, None))
+    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+    save(figure, path)
+
+
+def _bar(report: dict[str, Any], point: dict[str, Any]) -> list[list[float]] | None:
+    """Points below and above; the reference has none, being compared with itself."""
+    measure = "difference" if report["sweep"]["quality"] == "accuracy" else "agreement"
+    found = report["all"]["variants"][point["variant"]].get(measure)
+    if not found:
+        return None
+    return [[100 * (found["value"] - found["low"])], [100 * (found["high"] - found["value"])]]
+
+
+def _best(points: list[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
+    """The points that no cheaper one equals, from the cheapest on."""
+    best: list[dict[str, Any]] = []
+    for point in sorted(points, key=lambda p: (p[cost], -p["quality"])):
+        if not best or point["quality"] > best[-1]["quality"]:
+            best.append(point)
+    return best

@@ -1,0 +1,183 @@
+"""Asks every question under every variant, on one loaded model, and keeps the answers.
+
+The variants take turns at each batch, so that a machine that slows down slows all of them; first the
+reference, whose first-token distribution the others are held against.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from illava_cli.engine.memory import PeakMeter
+from illava_cli.engine.record import Generation, error_record
+from illava_cli.engine.session import Request, Session
+from illava_cli.evals.matching import is_right
+from illava_cli.evals.results import Key, Results, asked, without_media
+from illava_cli.evals.sample import EvalSample
+from illava_cli.evals.statistics import divergence
+from illava_cli.evals.survivors import survivors
+from illava_cli.evals.taskfile import Question
+from illava_cli.evals.variants import Variant
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A variant and the session that answers for it."""
+
+    variant: Variant
+    session: Session
+
+    def sample(self, sample: EvalSample) -> EvalSample:
+        """What this variant is asked."""
+        return without_media(sample) if self.variant.blind else sample
+
+    def key(self, sample: EvalSample) -> Key:
+        """Where its answer is kept."""
+        return sample.id, asked(self.sample(sample)), self.variant.config.hash()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the report has to know of a question: its task, and the key of each variant's answer."""
+
+    task: str
+    keys: dict[str, Key]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer, or why there is none; seconds are this question's part of its batch's."""
+
+    generation: Generation | None
+    error: Exception | None
+    seconds: float
+    batch_size: int
+    peak_bytes: int | None
+
+    @property
+    def logits(self) -> Tensor | None:
+        return None if self.generation is None else self.generation.logits
+
+
+class Runner:
+    """Runs questions in batches under several variants; `results` decides what is still to be asked."""
+
+    def __init__(self, lanes: Sequence[Lane], results: Results, batch_size: int, trace: bool = False):
+        """
+        Args:
+            lanes: the reference first.
+            batch_size: questions of one task and as many media that share a pass.
+            trace: note which tokens survive in the decoder; questions are then asked one at a time.
+        """
+        self.lanes, self.results = lanes, results
+        self.batch_size, self.trace = (1 if trace else batch_size), trace
+        self._warm = False
+
+    def run(self, questions: Sequence[Question], advance: Callable[[int], None]) -> list[Asked]:
+        """Ask what has no answer yet.
+
+        Args:
+            advance: told how many questions are done.
+        """
+        done: list[Asked] = []
+        for batch in alike(questions, self.batch_size):
+            keys = [{lane.variant.name: lane.key(sample) for lane in self.lanes} for sample in batch]
+            self._ask_all(batch, keys)
+            done += [Asked(sample.task, own) for sample, own in zip(batch, keys, strict=True)]
+            advance(len(batch))
+        return done
+
+    def _ask_all(self, batch: list[EvalSample], keys: list[dict[str, Key]]) -> None:
+        """A batch under all variants that lack an answer to it."""
+        answered = self.results.is_answered
+        missing = {name: [i for i in range(len(batch)) if not answered(keys[i][name])] for name in keys[0]}
+        wanted = sorted(set().union(*missing.values()))
+        if not wanted:
+            return
+        self._warm_up(batch[wanted[0]])
+        # asked again where its answer is there: its logits are not
+        first = self.lanes[0]
+        reference = dict(zip(wanted, self._ask(first, [batch[i] for i in wanted]), strict=True))
+        for lane in self.lanes:
+            indices = missing[lane.variant.name]
+            if lane is first:
+                answers = [reference[i] for i in indices]
+            else:
+                answers = self._ask(lane, [batch[i] for i in indices])
+            self.results.add(
+                (keys[i][lane.variant.name], self._record(lane, batch[i], answer, reference[i]))
+                for i, answer in zip(indices, answers, strict=True)
+            )
+
+    def _warm_up(self, sample: EvalSample) -> None:
+        """The first pass of each variant costs more than the others: nobody's time counts it."""
+        if not self._warm:
+            for lane in self.lanes:
+                self._ask(lane, [sample])
+            self._warm = True
+
+    def _ask(self, lane: Lane, samples: list[EvalSample]) -> list[_Answer]:
+        """The answers to a batch; where it fails, each question is asked alone."""
+        if not samples:
+            return []
+        requests = [Request(s.prompt, s.images, s.videos, id=s.id) for s in map(lane.sample, samples)]
+        error = None
+        with PeakMeter(lane.session.family.device) as meter:
+            started = time.perf_counter()
+            try:
+                generations: Sequence[Generation | None] = self._generations(lane.session, requests)
+            except Exception as caught:
+                error, generations = caught, [None] * len(samples)
+            seconds = (time.perf_counter() - started) / len(samples)
+        if error is not None and len(samples) > 1:
+            return [self._ask(lane, [sample])[0] for sample in samples]
+        return [_Answer(g, error, seconds, len(samples), meter.peak_bytes) for g in generations]
+
+    def _generations(self, session: Session, requests: list[Request]) -> list[Generation]:
+        if not self.trace:
+            return session.ask_batch(requests, logits=True)
+        (request,) = requests
+        media = request.images, request.videos
+        return [session.ask(request.prompt, *media, id=request.id, trace=True, logits=True)]
+
+    def _record(self, lane: Lane, sample: EvalSample, answer: _Answer, reference: _Answer) -> dict[str, Any]:
+        """An answer's record as `illava run` writes it, and what an evaluation adds."""
+        generation, name = answer.generation, lane.variant.name
+        about = {"task": sample.task, "variant": name}
+        if generation is None:
+            config = lane.variant.config
+            model = str(config.model.id)
+            return about | error_record(answer.error, id=sample.id, model=model, preset=config.preset)
+        kl = None
+        if lane is not self.lanes[0] and reference.logits is not None:
+            kl = divergence(reference.logits, answer.logits)
+        record = about | generation.record()
+        record |= {
+            "answer": sample.answer,
+            "correct": is_right(generation.text, sample.answer, sample.choices),
+            "kl": kl if kl is not None and math.isfinite(kl) else None,  # logits may overflow in float16
+            "seconds": round(answer.seconds, 6),
+            "batch_size": answer.batch_size,
+            "peak_bytes_beyond_weights": answer.peak_bytes,
+        }
+        if self.trace:
+            record["survivors"] = survivors(generation)
+        return record
+
+
+def alike(questions: Sequence[Question], size: int) -> Iterator[list[EvalSample]]:
+    """Batches of at most `size` samples of one task and as many media each, in the order they fill up."""
+    waiting: dict[tuple, list[EvalSample]] = {}
+    for question in questions:
+        sample = question()
+        kind = (sample.task, len(sample.images), len(sample.videos))
+        waiting.setdefault(kind, []).append(sample)
+        if len(waiting[kind]) == size:
+            yield waiting.pop(kind)
+    yield from waiting.values()

@@ -1,0 +1,65 @@
+"""Where the tokens that the decoder keeps lie: by quarter of the visual sequence, and by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from illava_cli.engine.record import Generation
+from illava_cli.models.cache import VISUAL
+
+QUARTERS = 4
+
+
+def survivors(answer: Generation) -> dict[str, list[int]] | None:
+    """Counts of visual tokens that are left behind the decoder's last merge.
+
+    Args:
+        answer: with its trace.
+
+    Returns:
+        `quarters`, by place among the visual tokens that entered the decoder, and for one video `frames`
+        (Qwen2-VL's pairs of them), each of which brings as many tokens; None for a question without media.
+    """
+    trace = answer.trace
+    kinds = trace["kinds"][0].cpu()  # (T,)
+    visual = (kinds == VISUAL).nonzero().squeeze(1)
+    if not len(visual):
+        return None
+    left = torch.arange(len(kinds))
+    for _, merge in trace["llm"]:
+        left = left[merge.anchor[0].cpu()]
+    rank = torch.isin(visual, left).nonzero().squeeze(1)  # among the visual tokens
+    parts = {"quarters": QUARTERS}
+    if [medium.kind for medium in answer.media] == ["video"]:
+        parts["frames"] = trace["segments"][0]
+    return {
+        name: torch.bincount(rank * count // len(visual), minlength=count).tolist()
+        for name, count in parts.items()
+    }
+
+
+def shares(records: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The share of the survivors that lies in each part, over all answers that noted them; sums to 1.
+
+    `frames` by number of frames, since videos of different length have no frames in common.
+    """
+    noted = [record["survivors"] for record in records if record.get("survivors")]
+    if not noted:
+        return None
+    lengths = sorted({len(found["frames"]) for found in noted if "frames" in found})
+    by_length = {
+        length: [found["frames"] for found in noted if len(found.get("frames", ())) == length]
+        for length in lengths
+    }
+    return {
+        "quarters": _share([found["quarters"] for found in noted]),
+        "frames": {str(length): _share(counts) for length, counts in by_length.items()},
+    }
+
+
+def _share(counts: list[list[int]]) -> list[float]:
+    sums = [sum(column) for column in zip(*counts, strict=True)]
+    return [value / sum(sums) for value in sums]

@@ -1,0 +1,198 @@
+"""A walk over how much is kept, and where, in the tower and in the decoder of the model at hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from illava_cli.errors import UsageError
+from illava_cli.evals.variants import OFF
+
+if TYPE_CHECKING:
+    from illava_cli.models.family import Family
+
+# without a grid of the user's: shares kept, 1 for a stage that is left alone
+VISION_KEEP, LLM_KEEP = (1.0, 0.7, 0.5, 1 / 3), (1.0, 0.7, 0.5)
+# the published layers, as shares of the depth: 5-8 of LLaVA-OneVision's 26, 8 of Qwen2-7B's 28
+VISION_START, VISION_COUNT, LLM_AT = 5 / 26, 4, 8 / 28
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is walked; an empty sequence stands for the default."""
+
+    vision_keep: Sequence[float] = ()
+    vision_layers: Sequence[Sequence[int]] = ()
+    llm_keep: Sequence[float] = ()
+    llm_layers: Sequence[Sequence[int]] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One schedule of a walk: shares kept, and the layers that merge; 1 and no layers where nothing does."""
+
+    vision_keep: float
+    vision_layers: tuple[int, ...]
+    llm_keep: float
+    llm_layers: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """`tower 0.33 at 1-4, LLM 0.7 at 2`."""
+        parts = []
+        for stage, keep, layers in (
+            ("tower", self.vision_keep, self.vision_layers),
+            ("LLM", self.llm_keep, self.llm_layers),
+        ):
+            if layers:
+                parts.append(f"{stage} {keep:.2g} at {_layers(layers)}")
+        return ", ".join(parts)
+
+    def settings(self, family: Family, layout: str) -> list[str]:
+        """What makes this schedule of any preset (`a.b=c`)."""
+        tower = "vision=null"
+        if self.vision_layers:
+            tower = _tower(family, self.vision_keep, self.vision_layers, layout)
+        decoder = "llm=null"
+        if self.llm_layers:
+            keep = self.llm_keep ** (1 / len(self.llm_layers))  # at each layer, of what is left
+            decoder = f"llm={{layers: {list(self.llm_layers)}, keep: {keep!r}}}"
+        return [tower, decoder]
+
+
+def points(grid: Grid, family: Family) -> list[Point]:
+    """The schedules of a grid: every tower setting with every decoder setting.
+
+    A grid for one stage only leaves the other unmerged.
+    """
+    vision_given, llm_given = (
+        any((grid.vision_keep, grid.vision_layers)),
+        any((grid.llm_keep, grid.llm_layers)),
+    )
+    vision_keep = VISION_KEEP if vision_given or not llm_given else (1.0,)
+    llm_keep = LLM_KEEP if llm_given or not vision_given else (1.0,)
+    depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
+    start = max(1, round(depth * VISION_START))
+    vision_layers = [range(start, min(start + VISION_COUNT, depth))]
+    llm_layers = [[max(1, round(text_depth * LLM_AT))]]
+    tower = _stage(grid.vision_keep or vision_keep, grid.vision_layers or vision_layers)
+    decoder = _stage(grid.llm_keep or llm_keep, grid.llm_layers or llm_layers)
+    found = [Point(*vision, *llm) for vision, llm in itertools.product(tower, decoder)]
+    return [point for point in dict.fromkeys(found) if point.vision_layers or point.llm_layers]
+
+
+def _stage(keeps: Sequence[float], layers: Sequence[Sequence[int]]) -> list[tuple[float, tuple[int, ...]]]:
+    """Each share at each choice of layers; where all is kept, layers make no difference."""
+    return [
+        (keep, tuple(sorted(where)) if keep < 1 else ()) for keep, where in itertools.product(keeps, layers)
+    ]
+
+
+def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:
+    """The tower's setting that leaves the share `keep` behind all of `layers`."""
+    side = getattr(family, "side", None)
+    if side is None:  # no tiles: a share of the groups leaves at each layer
+        drop = 1 - keep ** (1 / len(layers))
+        return f"vision={{layers: {list(layers)}, drop: {drop!r}, r: null}}"
+    tokens = side**2
+    kept = max(1, round(keep * tokens))
+    if layout == "grid":  # survivors form a square
+        kept = max(1, round(math.sqrt(kept))) ** 2
+    each, rest = divmod(tokens - kept, len(layers))
+    r = [each + (i < rest) for i in range(len(layers))]
+    return f"vision={{layers: {list(layers)}, r: {r}, drop: null}}"
+
+
+def read_share(text: str, flag: str) -> float:
+    """A share kept: `0.7` or `253/361`.
+
+    Raises:
+        UsageError: it is no number, or none from above 0 to 1.
+    """
+    try:
+        value = float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not 0 < value <= 1:
+        raise UsageError(f"{flag} {text}: expected a share above 0 and up to 1, such as 0.5 or 253/361")
+    return value
+
+
+def read_layers(text: str, flag: str) -> tuple[int, ...]:
+    """Layers counted from 0: `2,3,4,5` or `2-5`.
+
+    Raises:
+        UsageError: they are no layers.
+    """
+    layers: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            layers += range(int(first), int(last) + 1) if dash else [int(first)]
+    except ValueError:
+        layers = []
+    if not layers or len(set(layers)) < len(layers):
+        raise UsageError(f"{flag} {text}: expected layers such as 2,3,4,5 or 2-5, each once")
+    return tuple(layers)
+
+
+def _layers(layers: Sequence[int]) -> str:
+    """`2-5` for neighbours, else `2,4`."""
+    if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]}-{layers[-1]}"
+    return ",".join(map(str, layers))
+
+
+def frontier(report: dict[str, Any], walked: dict[str, Point], skipped: dict[str, str]) -> dict[str, Any]:
+    """The section `sweep` of a report: each schedule with its place in the trade, and those left out.
+
+    Args:
+        walked: schedules by the names of their variants.
+        skipped: why the model refused others.
+    """
+    rows = []
+    for name, figures in report["all"]["variants"].items():
+        if name in walked or name == OFF:
+            point = walked.get(name)
+            row = {"variant": name, "quality": quality(figures), **_schedule(point)}
+            row["visual_tokens"] = figures["visual_tokens"]["llm_kept"] if figures["answered"] else None
+            rows.append(row | {"seconds": figures["seconds"]})
+    for row in rows:
+        row["best"] = row["quality"] is not None and not any(_beats(other, row) for other in rows)
+    measure = "accuracy" if report["all"]["variants"][OFF]["accuracy"] else "agreement"
+    return {
+        "quality": measure,
+        "points": rows,
+        "skipped": [{"variant": name, "why": why} for name, why in skipped.items()],
+    }
+
+
+def quality(figures: dict[str, Any]) -> float | None:
+    """Accuracy; where nothing says what is right, agreement with the reference, which is 1 for itself."""
+    if not figures["answered"]:
+        return None
+    if figures["accuracy"]:
+        return figures["accuracy"]["value"]
+    if "agreement" not in figures:
+        return 1.0
+    return figures["agreement"]["value"] if figures["agreement"] else None
+
+
+def _schedule(point: Point | None) -> dict[str, Any]:
+    vision, llm = (None, None) if point is None else (point.vision_layers, point.llm_layers)
+    return {
+        "vision": {"keep": point.vision_keep, "layers": list(vision)} if vision else None,
+        "llm": {"keep": point.llm_keep, "layers": list(llm)} if llm else None,
+    }
+
+
+def _beats(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """No worse on fewer tokens, or better on no more of them."""
+    if one["quality"] is None:
+        return False
+    better, fewer = one["quality"] - other["quality"], other["visual_tokens"] - one["visual_tokens"]
+    return better >= 0 and fewer >= 0 and (better > 0 or fewer > 0)
