@@ -161,7 +161,8 @@ FAMILIES = {
 }
 
 
-def train(special_tokens: list[str]) -> Tokenizer:
+def train(special_tokens: list[str], text: str = TEXT, merges: int = MERGES) -> Tokenizer:
+    """A tokenizer of `merges` merges learned from the lines of `text`."""
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -173,15 +174,15 @@ def train(special_tokens: list[str]) -> Tokenizer:
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=256 + MERGES,
+        vocab_size=256 + merges,
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(TEXT.splitlines(), trainer)
-    merges = tokenizer.get_vocab_size() - 256
-    if merges != MERGES:
-        raise SystemExit(f"The text gives {merges} merges, not {MERGES}: write more of it.")
+    tokenizer.train_from_iterator(text.splitlines(), trainer)
+    learned = tokenizer.get_vocab_size() - 256
+    if learned != merges:
+        raise SystemExit(f"The text gives {learned} merges, not {merges}: write more of it.")
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in special_tokens]
     )
@@ -192,6 +193,28 @@ def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, family: dict) -> None:
+    """tokenizer.json, tokenizer_config.json and chat_template.jinja of a family's settings."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "Qwen2Tokenizer",
+            "add_prefix_space": False,
+            "bos_token": None,
+            "clean_up_tokenization_spaces": False,
+            "eos_token": "<|im_end|>",
+            "errors": "replace",
+            "extra_special_tokens": family["special_tokens"][1:],
+            "model_max_length": 32768,
+            "pad_token": "<|endoftext|>",
+            "split_special_tokens": False,
+            "unk_token": None,
+        },
+    )
+    (folder / "chat_template.jinja").write_text(family["chat_template"].lstrip("\n"), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
@@ -200,24 +223,7 @@ def main() -> None:
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = train(family["special_tokens"])
-        tokenizer.save(str(folder / "tokenizer.json"))
-        write_json(
-            folder / "tokenizer_config.json",
-            {
-                "tokenizer_class": "Qwen2Tokenizer",
-                "add_prefix_space": False,
-                "bos_token": None,
-                "clean_up_tokenization_spaces": False,
-                "eos_token": "<|im_end|>",
-                "errors": "replace",
-                "extra_special_tokens": family["special_tokens"][1:],
-                "model_max_length": 32768,
-                "pad_token": "<|endoftext|>",
-                "split_special_tokens": False,
-                "unk_token": None,
-            },
-        )
-        (folder / "chat_template.jinja").write_text(family["chat_template"].lstrip("\n"), encoding="utf-8")
+        write_tokenizer(folder, tokenizer, family)
         write_json(folder / "preprocessor_config.json", family["preprocessor"])
         print(f"{folder}: {tokenizer.get_vocab_size()} tokens")
 

@@ -1,0 +1,200 @@
+"""From stages of the world to one forward pass of the model: pixels, token layout, turns and masks.
+
+A sequence is the media, then several turns about them. `apart` turns see the media and themselves only, and each
+begins at the position behind the media: every turn is then exactly a first turn, and none learns from another's answer.
+Otherwise the turns are one chat, as the chat template lays it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import LlavaOnevisionForConditionalGeneration
+
+from illava_cli.evals.world.render import draw
+from illava_cli.evals.world.scene import Scene
+from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still
+from tiny.checkpoint import TILE
+
+NO_LOSS = -100
+
+
+@dataclass(frozen=True)
+class Output:
+    """Of one pass: at the A places that predict a token of an answer.
+
+    Args:
+        logits: (A, V).
+        target: (A,) the tokens.
+        numbers: (A,) which answer each belongs to, counted over the batch.
+        scenes: those seen as one tile each, with `tower` and `projected` features (S, N, C) of them.
+    """
+
+    logits: Tensor
+    target: Tensor
+    numbers: Tensor
+    scenes: list[Scene]
+    tower: Tensor
+    projected: Tensor
+
+
+@dataclass(frozen=True)
+class Example:
+    """A stage with its questions. `square`: the image is seen as in an album, without tiles."""
+
+    stage: Stage
+    turns: list[Question]
+    square: bool = False
+    tasks: tuple[str, ...] = ()
+
+
+def pixel_values(scenes: list[Scene]) -> Tensor:
+    """(B, 3, TILE, TILE) as the processor makes them: each scene fills one tile."""
+    pixels = np.stack(
+        [np.asarray(draw(scene, TILE) if scene.width == scene.height else squash(scene)) for scene in scenes]
+    )
+    return normalised(pixels)
+
+
+def squash(scene: Scene):
+    """The whole picture in one tile; the processor resizes without regard to aspect."""
+    return draw(scene).resize((TILE, TILE), 3)
+
+
+def normalised(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def tiles(scene: Scene) -> Tensor:
+    """(1 + tiles, 3, TILE, TILE): the whole picture, then its tiles row by row, as the processor makes them."""
+    image = draw(scene)
+    whole = image if image.size == (TILE, TILE) else image.resize((TILE, TILE), 3)
+    pixels = np.asarray(image).reshape(scene.height // TILE, TILE, scene.width // TILE, TILE, 3)
+    pixels = pixels.transpose(0, 2, 1, 3, 4).reshape(-1, TILE, TILE, 3)
+    return normalised(np.concatenate([np.asarray(whole)[None], pixels]))
+
+
+def _tiles_of(stage: Stage) -> tuple[Scene, ...]:
+    """The scenes that are one tile each; none for a large picture."""
+    match stage:
+        case Clip(frames):
+            return frames
+        case Album(scenes):
+            return scenes
+        case Still(scene):
+            return (scene,) if scene.width == scene.height == TILE else ()
+
+
+class Builder:
+    """Makes forward passes of a model whose tower and tokenizer it knows."""
+
+    def __init__(self, model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = model.device
+        self._ids: dict[str, list[int]] = {}
+
+    def ids(self, text: str) -> list[int]:
+        if text not in self._ids:
+            self._ids[text] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self._ids[text]
+
+    # --- media ------------------------------------------------------------------------------
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, N, C) of the tower's last layer, as the model selects them."""
+        tower = self.model.model.vision_tower
+        return tower.encoder(inputs_embeds=tower.embeddings(pixels.to(self.device))).last_hidden_state
+
+    def media(self, examples: list[Example], frozen: bool) -> tuple[str, list[Tensor], dict]:
+        """The placeholder's kind, for each example the embeddings (T, C) of its media by the model's own packing, and
+        what `Output` says of the scenes.
+        """
+        stage, inner = examples[0].stage, self.model.model
+        newline = inner.image_newline
+        scenes = [scene for example in examples for scene in _tiles_of(example.stage)]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            pixels = pixel_values(scenes) if scenes else torch.cat([tiles(e.stage.scene) for e in examples])
+            tower = self.features(pixels)
+        features = inner.multi_modal_projector(tower)
+        seen = {"scenes": scenes, "tower": tower, "projected": features}
+        if isinstance(stage, Clip):
+            pooled = inner.apply_pooling(features).reshape(len(examples), -1, features.shape[-1])
+            return "video", [torch.cat([frames, newline[None].to(frames)]) for frames in pooled], seen
+        if isinstance(stage, Album):
+            packed = self._pack([f[None] for f in features], [(TILE, TILE)] * len(features))
+            each = len(stage.scenes)
+            return "image", [torch.cat(packed[i : i + each]) for i in range(0, len(packed), each)], seen
+        if scenes:  # the tile is the whole picture: seen once, laid out twice
+            features = features[:, None] if examples[0].square else features[:, None].expand(-1, 2, -1, -1)
+        else:
+            features = features.unflatten(0, (len(examples), -1))
+        size = (stage.scene.height, stage.scene.width)
+        return "image", self._pack(list(features), [size] * len(examples)), seen
+
+    def _pack(self, features: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
+        return self.model.model.pack_image_features(
+            features, sizes, image_newline=self.model.model.image_newline, vision_aspect_ratio="anyres_max_9"
+        )[0]
+
+    # --- text -------------------------------------------------------------------------------
+
+    def sequence(
+        self, example: Example, kind: str, counts: list[int], apart: bool
+    ) -> tuple[list, list, list, list]:
+        """Token ids, labels, positions and turn numbers (-1 for the media) of one example."""
+        place = self.ids(f"<{kind}>")[0]
+        ids = self.ids("<|im_start|>user ") + [place] * sum(counts)
+        labels, turns, positions = [NO_LOSS] * len(ids), [-1] * len(ids), list(range(len(ids)))
+        start = len(ids)
+        for number, (prompt, answer) in enumerate(example.turns):
+            lead = "" if apart or number == 0 else "<|im_start|>user "
+            asked = self.ids(f"{lead}\n{prompt}<|im_end|><|im_start|>assistant\n")
+            said = self.ids(f"{answer}<|im_end|>")
+            first = start if apart else len(ids)
+            positions += range(first, first + len(asked) + len(said))
+            ids = ids + asked + said
+            labels += [NO_LOSS] * len(asked) + said
+            turns += [number if apart else -1] * (len(asked) + len(said))
+        return ids, labels, positions, turns
+
+    def forward(self, examples: list[Example], *, apart: bool = True, frozen: bool = False) -> Output:
+        """One pass over examples whose media have the same shape.
+
+        Args:
+            apart: no turn sees another one.
+            frozen: the tower is not trained.
+        """
+        kind, media, seen = self.media(examples, frozen)
+        rows = [self.sequence(e, kind, [len(m)], apart) for e, m in zip(examples, media, strict=True)]
+        length = max(len(row[0]) for row in rows)
+
+        def padded(index: int, value: int) -> Tensor:
+            return torch.tensor(
+                [row[index] + [value] * (length - len(row[index])) for row in rows], device=self.device
+            )
+
+        ids, labels, positions, turns = padded(0, 0), padded(1, NO_LOSS), padded(2, 0), padded(3, -2)
+        steps = torch.arange(length, device=self.device)
+        visible = (turns[:, None, :] == -1) | (turns[:, None, :] == turns[:, :, None])
+        mask = (visible & (steps[None, :] <= steps[:, None]))[:, None]  # (B, 1, T, T)
+        hidden = self.model.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            mm_encoder_outputs={
+                kind: SimpleNamespace(pooler_output=media if kind == "image" else torch.stack(media))
+            },
+            use_cache=False,
+        ).last_hidden_state
+        target = F.pad(labels[:, 1:], (0, 1), value=NO_LOSS)  # the token that each place predicts
+        answered = target != NO_LOSS
+        begins = answered & ~F.pad(answered, (1, 0))[:, :-1]
+        numbers = begins.flatten().cumsum(0).view_as(begins)[answered] - 1
+        return Output(self.model.lm_head(hidden[answered]), target[answered], numbers, **seen)

@@ -1,0 +1,133 @@
+"""The embedded model's files: its architecture, tokenizer and processor settings, in the hub's layout."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import torch
+from make_toy_tokenizer import FAMILIES, TEXT, train, write_json, write_tokenizer
+from tokenizers import Tokenizer
+from transformers import GenerationConfig, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+from illava_cli.evals.world import TASKS, stream
+from illava_cli.evals.world.scene import COLOURS, SHAPES, WORDS
+
+TILE, PATCH = 96, 8
+PINPOINTS = [[TILE * rows, TILE * columns] for rows in (1, 2) for columns in (1, 2)]
+FAMILY = FAMILIES["llava-onevision"]
+MERGES = 360
+
+
+def world_text() -> str:
+    """What is said in the world, for the tokenizer to learn: every word of it becomes one token."""
+    lines = [word for word in (*COLOURS, *SHAPES, *WORDS) for _ in range(20)]
+    for name, task in TASKS.items():
+        for seed in range(120):
+            rng = stream(f"text/{name}", seed, "train")
+            if question := task.ask(task.draw(rng), rng):
+                lines += question
+    return "\n".join([TEXT, *lines])
+
+
+def build_tokenizer() -> Tokenizer:
+    return train(FAMILY["special_tokens"], world_text(), MERGES)
+
+
+def build_model(
+    tokenizer: Tokenizer, seed: int, tower: dict, text: dict
+) -> LlavaOnevisionForConditionalGeneration:
+    """The architecture with fresh weights.
+
+    Args:
+        tower, text: values that replace those of the tower's and the decoder's configuration.
+    """
+    ids = {name: tokenizer.token_to_id(name) for name in FAMILY["special_tokens"]}
+    config = LlavaOnevisionConfig(
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "image_size": TILE,
+            "patch_size": PATCH,
+            "vision_use_head": False,
+            **tower,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "hidden_size": 192,
+            "intermediate_size": 448,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": 64 * -(-tokenizer.get_vocab_size() // 64),
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-6,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "tie_word_embeddings": True,
+            "initializer_range": 0.04,
+            "bos_token_id": None,
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+            **text,
+        },
+        image_token_id=ids["<image>"],
+        video_token_id=ids["<video>"],
+        image_grid_pinpoints=PINPOINTS,
+        vision_aspect_ratio="anyres_max_9",
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+    config._attn_implementation = "sdpa"
+    torch.manual_seed(seed)
+    model = LlavaOnevisionForConditionalGeneration(config)
+    _start_local(model.model.vision_tower)
+    ends = [ids["<|im_end|>"], ids["<|endoftext|>"]]
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ids["<|endoftext|>"])
+    return model
+
+
+@torch.no_grad()
+def _start_local(tower) -> None:
+    """Let the tower's attention begin among neighbours, which it would else take long to find.
+
+    Positions begin as sines and cosines of row and column, and keys like queries: what is near is then alike.
+    """
+    weight = tower.embeddings.position_embedding.weight  # (N, C)
+    side, quarter = math.isqrt(weight.shape[0]), weight.shape[1] // 4
+    angles = (
+        torch.arange(side)[:, None] * 10 ** (-2.0 * torch.arange(quarter) / quarter) * 1.5
+    )  # (side, C / 4)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, C / 2)
+    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
+    weight.copy_(torch.cat([rows, columns], dim=-1).flatten(0, 1) * 0.5)
+    for layer in tower.encoder.layers:
+        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+
+
+def export(model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write the checkpoint as the hub's repositories hold it, weights in bfloat16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    write_tokenizer(folder, tokenizer, FAMILY)
+    size = {"size": {"height": TILE, "width": TILE}}
+    images = FAMILY["preprocessor"] | {"image_grid_pinpoints": PINPOINTS} | size
+    write_json(folder / "preprocessor_config.json", images)
+    video = {
+        k: v for k, v in images.items() if k not in ("image_grid_pinpoints", "do_pad", "image_processor_type")
+    }
+    video["video_processor_type"] = "LlavaOnevisionVideoProcessor"
+    write_json(folder / "video_preprocessor_config.json", video)
+    processor = {
+        "processor_class": "LlavaOnevisionProcessor",
+        "image_token": "<image>",
+        "video_token": "<video>",
+        "num_image_tokens": (TILE // PATCH) ** 2,
+        "vision_aspect_ratio": "anyres_max_9",
+        "vision_feature_select_strategy": "full",
+    }
+    write_json(folder / "processor_config.json", processor)

@@ -1,0 +1,114 @@
+"""What lies under each patch of a tile: dense labels that teach the tower within minutes.
+
+The linear heads that read them are thrown away after training.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from illava_cli.evals.world.glyphs import GLYPHS
+from illava_cli.evals.world.render import coverage
+from illava_cli.evals.world.scene import COLOURS, SHAPES, SIZES, WORDS, Scene, Sign
+
+IGNORED = -100
+LEAST = 0.12  # share of a patch that must be covered
+CHARACTERS = "".join(GLYPHS)
+CLASSES = {
+    "colour": len(COLOURS) + 1,
+    "shape": len(SHAPES) + 1,
+    "size": len(SIZES) + 1,
+    "character": len(CHARACTERS) + 1,
+    "word": len(WORDS) + 1,
+    "tens": 11,
+    "ones": 11,
+    "count": 6,
+}
+QUIET = 0.3  # weight of a patch with nothing under it
+
+
+def dense_labels(scene: Scene, cell: int) -> dict[str, np.ndarray]:
+    """For each patch of `cell` pixels: classes (rows, columns) by head, 0 for nothing, and `centre` (rows, columns, 2)."""
+    shape = (scene.height // cell, scene.width // cell)
+    labels = {name: np.zeros(shape, dtype=np.int64) for name in CLASSES}
+    labels["count"][:] = len(scene.things) if len(scene.things) < CLASSES["count"] else IGNORED
+    labels["centre"] = np.full((*shape, 2), np.nan, dtype=np.float32)
+    if scene.things:
+        shares = coverage(scene, cell)
+        best, covered = shares.argmax(0), shares.max(0) >= LEAST
+        for index, thing in enumerate(scene.things):
+            under = covered & (best == index)
+            labels["colour"][under] = 1 + list(COLOURS).index(thing.colour)
+            labels["shape"][under] = 1 + SHAPES.index(thing.shape)
+            labels["size"][under] = 1 + list(SIZES).index(thing.size)
+            labels["centre"][under] = (thing.x / scene.width, thing.y / scene.height)
+    for sign in scene.signs:
+        _label_sign(labels, sign, cell)
+    return labels
+
+
+def _label_sign(labels: dict[str, np.ndarray], sign: Sign, cell: int) -> None:
+    shape = labels["word"].shape
+    plate = _overlap(sign.x, sign.y, sign.width, sign.height, shape, cell) >= 0.3 * cell**2
+    if sign.text.isdigit():
+        labels["tens"][plate], labels["ones"][plate] = 1 + int(sign.text[0]), 1 + int(sign.text[1])
+    else:
+        labels["word"][plate] = 1 + WORDS.index(sign.text)
+    boxes = [
+        _overlap(
+            sign.x + (2 + 6 * i) * sign.dot, sign.y + 2 * sign.dot, 5 * sign.dot, 7 * sign.dot, shape, cell
+        )
+        for i in range(len(sign.text))
+    ]
+    best, area = np.argmax(boxes, 0), np.max(boxes, 0)
+    inked = area >= 0.25 * cell**2
+    numbers = np.array([1 + CHARACTERS.index(c) for c in sign.text])
+    labels["character"][inked] = numbers[best][inked]
+
+
+def _overlap(
+    x: float, y: float, width: float, height: float, shape: tuple[int, int], cell: int
+) -> np.ndarray:
+    """(rows, columns) pixels of each patch inside a box."""
+    rows, columns = (np.arange(n) * cell for n in shape)
+    down = np.clip(np.minimum(rows + cell, y + height) - np.maximum(rows, y), 0, None)
+    right = np.clip(np.minimum(columns + cell, x + width) - np.maximum(columns, x), 0, None)
+    return down[:, None] * right[None]
+
+
+def crop(labels: dict[str, np.ndarray], row: int, column: int, side: int) -> dict[str, np.ndarray]:
+    """The labels of one tile of `side` x `side` patches; what needs the whole picture is left out."""
+    part = np.s_[row : row + side, column : column + side]
+    cut = {name: values[part].copy() for name, values in labels.items()}
+    cut["count"][:] = IGNORED
+    cut["centre"][:] = np.nan
+    return cut
+
+
+class Heads(nn.Module):
+    """Linear readers of the tower's features."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.classes = nn.ModuleDict({name: nn.Linear(width, count) for name, count in CLASSES.items()})
+        self.centre = nn.Linear(width, 2)
+
+    def forward(self, features: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """The loss of (B, N, C) features, and the share of right answers where something is to be seen."""
+        loss, right = features.new_zeros((), dtype=torch.float32), {}
+        for name, head in self.classes.items():
+            logits, target = head(features).flatten(0, 1).float(), labels[name].flatten()
+            weight = torch.where(target == 0, QUIET, 1.0) * (target != IGNORED)
+            each = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
+            loss = loss + (each * weight).sum() / weight.sum().clamp(min=1)
+            seen = target > 0
+            right[name] = (logits[seen].argmax(-1) == target[seen]).float().mean().item()
+        known = ~labels["centre"][..., 0].isnan()
+        if known.any():
+            miss = (self.centre(features)[known].float() - labels["centre"][known]).abs()
+            loss = loss + 4 * miss.mean()
+            right["centre"] = (miss.amax(-1) < 0.06).float().mean().item()
+        return loss, right

@@ -1,0 +1,78 @@
+"""Patches that name what is under them: a projected patch is close to the words' own embeddings.
+
+The decoder then finds in the picture the very vectors that a question and an answer are made of.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from illava_cli.evals.world.scene import COLOURS, COLUMNS, ROWS, SHAPES, WORDS, Scene
+from tiny.labels import dense_labels
+
+
+class Naming:
+    """The loss of projected patches against the words for what they show.
+
+    Args:
+        cell: a patch's edge in pixels.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, cell: int):
+        self.cell = cell
+        # a word within a sentence and at the start of an answer are two tokens
+        self.pairs = {
+            word: [tokenizer.encode(text, add_special_tokens=False).ids[0] for text in (word, f" {word}")]
+            for word in (*COLOURS, *SHAPES, *ROWS, *COLUMNS)
+        }
+        self.single = {
+            word: tokenizer.encode(word, add_special_tokens=False).ids[:1] for word in (*WORDS, *"0123456789")
+        }
+
+    def labels(self, scenes: list[Scene]) -> dict[str, np.ndarray]:
+        """Dense labels (B, N) of scenes of one tile each."""
+        made = [dense_labels(scene, self.cell) for scene in scenes]
+        return {
+            name: np.stack([one[name] for one in made]).reshape(len(made), -1, *made[0][name].shape[2:])
+            for name in made[0]
+        }
+
+    def targets(self, labels: dict[str, np.ndarray], vocabulary: int) -> tuple[Tensor, Tensor]:
+        """Flat indices of the patches that show something, and for each the distribution (P, V) of its words."""
+        place, words = [], []
+        flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in labels.items()}
+        for index in np.flatnonzero(flat["colour"] > 0):
+            across, down = flat["centre"][index]
+            names = (
+                list(COLOURS)[flat["colour"][index] - 1],
+                SHAPES[flat["shape"][index] - 1],
+                ROWS[int(down > 0.5)],
+                COLUMNS[int(across > 0.5)],
+            )
+            place.append(index)
+            words.append([token for name in names for token in self.pairs[name]])
+        for index in np.flatnonzero((flat["word"] > 0) | (flat["tens"] > 0)):
+            word = flat["word"][index]
+            digits = (flat["tens"][index] - 1, flat["ones"][index] - 1)
+            place.append(index)
+            words.append(
+                self.single[WORDS[word - 1]] if word else [t for d in digits for t in self.single[str(d)]]
+            )
+        target = torch.zeros(len(place), vocabulary)
+        for row, tokens in enumerate(words):
+            for token in tokens:
+                target[row, token] += 1 / len(tokens)
+        return torch.tensor(place, dtype=torch.long), target
+
+    def loss(self, model, projected: Tensor, labels: dict[str, np.ndarray]) -> Tensor:
+        """Cross-entropy of the (B, N, C) projected patches, as the decoder's last layer would read them."""
+        head = model.lm_head.weight
+        place, target = self.targets(labels, head.shape[0])
+        if not len(place):
+            return projected.new_zeros((), dtype=torch.float32)
+        seen = model.model.language_model.norm(projected.flatten(0, 1)[place.to(head.device)])
+        logits = (seen @ head.t().to(seen.dtype)).float()
+        return -(target.to(head.device) * logits.log_softmax(-1)).sum(-1).mean()

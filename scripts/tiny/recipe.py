@@ -1,0 +1,133 @@
+"""What the model sees while it learns: kinds of examples, the mix of each stage, and how many turns each has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from illava_cli.evals.world import TASKS, motion, several, stream, text
+from illava_cli.evals.world.scene import draw_scene, draw_text, pick
+from illava_cli.evals.world.task import Question, Stage, Still
+from tiny.batches import Example
+
+Draw = Callable[[np.random.Generator, int], Stage]  # with the most shapes that there may be
+
+STILL_TASKS = {
+    "colour": 1.0,
+    "shape": 1.0,
+    "count": 0.7,
+    "existence": 1.4,
+    "position": 1.4,
+    "relation": 2.2,
+    "what-is-at": 1.4,
+}
+CLIP_TASKS = {"video-direction": 1.0, "video-first": 1.0, "video-blinks": 1.0}
+SIGNED = 0.35  # share of pictures with a sign
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Examples of one shape of media.
+
+    Args:
+        size: examples in a batch, so that batches of all kinds cost about the same.
+        turns: questions asked about each.
+        tasks: task to weight.
+    """
+
+    draw: Callable[[np.random.Generator, int, object], Stage]
+    size: int
+    turns: int
+    tasks: dict[str, float]
+    square: bool = False
+    common: Callable[[np.random.Generator], object] = lambda rng: None  # what a whole batch shares
+
+
+def _still(rng: np.random.Generator, most: int, shared: object) -> Stage:
+    signed = rng.random() < SIGNED
+    count = int(rng.integers(1, most + 1))
+    return Still(
+        draw_scene(rng, min(count, 3) if signed else count, texts=(draw_text(rng),) if signed else ())
+    )
+
+
+def _read(rng: np.random.Generator, most: int, shared: object) -> Stage:
+    return text.draw_reading(rng)
+
+
+def _large(rng: np.random.Generator, most: int, edges: object) -> Stage:
+    signed = rng.random() < 0.75
+    count = int(rng.integers(0 if signed else 1, min(most, 3) + 1 if signed else most + 1))
+    return Still(text.draw_large(rng, count, (draw_text(rng),) if signed else (), edges))
+
+
+def _album(rng: np.random.Generator, most: int, shared: object) -> Stage:
+    return several.draw_which(rng) if rng.integers(2) else several.draw_album(rng)
+
+
+CASTS = (
+    ("moves",),
+    ("moves", "still"),
+    ("blinks",),
+    ("blinks", "still"),
+    ("appears", "appears"),
+    ("appears", "appears"),
+    ("moves", "blinks"),
+    ("moves", "moves"),
+    ("blinks", "blinks"),
+)
+
+
+def _clip(rng: np.random.Generator, most: int, frames: object) -> Stage:
+    return motion.draw_clip(rng, pick(rng, CASTS), frames)
+
+
+KINDS = {
+    "square": Kind(_still, 10, 14, STILL_TASKS | {"reading": 2.0}, square=True),
+    "tile": Kind(_still, 7, 14, STILL_TASKS | {"reading": 2.0}),
+    "read": Kind(_read, 12, 1, {"reading": 1.0}, square=True),
+    "large": Kind(_large, 3, 10, STILL_TASKS | {"tiles": 2.5}, common=lambda rng: pick(rng, text.LARGE)),
+    "album": Kind(_album, 5, 5, {"multi-image": 1.0}),
+    "clip": Kind(_clip, 6, 4, CLIP_TASKS, common=lambda rng: pick(rng, (6, 8, 8))),
+}
+STAGES = {  # kind to share of the steps
+    "decoder": {"square": 0.6, "tile": 0.12, "album": 0.1, "clip": 0.18},
+    "joint": {"square": 0.3, "tile": 0.22, "album": 0.13, "clip": 0.2, "large": 0.15},
+}
+
+
+def batch(kind_name: str, seed: int, step: int, most: int) -> list[Example]:
+    """The examples of one step: the same for the same seed and step."""
+    kind = KINDS[kind_name]
+    rng = stream(f"training/{seed}/{kind_name}", step, "train")
+    shared = kind.common(rng)
+    examples = []
+    while len(examples) < kind.size:
+        stage = kind.draw(rng, most, shared)
+        turns = ask(stage, kind, rng)
+        if turns:
+            examples.append(Example(stage, turns, kind.square))
+    return examples
+
+
+def ask(stage: Stage, kind: Kind, rng: np.random.Generator) -> list[Question]:
+    """Different questions about a stage, as many as `kind.turns` draws give."""
+    names, weights = list(kind.tasks), np.array(list(kind.tasks.values()))
+    drawn = rng.choice(names, kind.turns, p=weights / weights.sum())
+    asked = [TASKS[name].ask(stage, rng) for name in drawn]
+    return list(dict.fromkeys(question for question in asked if question is not None))
+
+
+def checks(task: str, count: int, split: str = "validation") -> list[Example]:
+    """Single questions of one task, laid out as `illava` lays them out: grouped by `shape_key`."""
+    examples = []
+    for seed in range(count):
+        rng = stream(task, seed, split)
+        question = None
+        while question is None:
+            stage = TASKS[task].draw(rng)
+            question = TASKS[task].ask(stage, rng)
+        examples.append(Example(stage, [question]))
+    return examples

@@ -1,0 +1,236 @@
+"""The three stages of training: the tower on dense labels, the decoder on the frozen tower, then all together."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import LlavaOnevisionForConditionalGeneration
+
+from illava_cli.evals.world import stream
+from illava_cli.evals.world.scene import draw_scene, draw_text, pick
+from illava_cli.evals.world.text import LARGE, draw_large
+from tiny import state
+from tiny.batches import Builder, pixel_values, tiles
+from tiny.checkpoint import PATCH, TILE
+from tiny.clock import Clock
+from tiny.labels import Heads, crop, dense_labels
+from tiny.measure import accuracy
+from tiny.naming import Naming
+from tiny.threads import Threads
+from tiny.recipe import STAGES, batch
+
+SIDE = TILE // PATCH
+TOWER_BATCH = 16
+LARGE_SHARE = 0.2  # of the tower's pictures that are a tile of a large one
+CHAT_SHARE = 0.2  # of the joint steps in which the turns are one chat
+ANNEAL = 240.0  # seconds of training left once `stop` is seen
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast.
+
+    Args:
+        seconds: of training, all stages together.
+        shares: of each stage: tower, decoder, joint.
+        rates: the highest learning rate by stage, for the tower and for the rest.
+        check: seconds between measurements, and of wall time between checkpoints.
+    """
+
+    seconds: float
+    seed: int = 0
+    shares: tuple[float, float, float] = (0.20, 0.40, 0.40)
+    rates: tuple[tuple[float, float], ...] = ((1.2e-3, 0.0), (0.0, 1.0e-3), (3e-4, 8e-4))
+    warmup: int = 150
+    check: float = 240.0
+    check_count: int = 32
+
+
+class Trainer:
+    """Trains a model in a folder that holds its checkpoint, its log, and a file `stop` to end it early."""
+
+    def __init__(
+        self, model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path, plan: Plan
+    ):
+        self.model, self.folder, self.plan = model, folder, plan
+        self.builder = Builder(model, tokenizer)
+        self.heads = Heads(model.config.vision_config.hidden_size).to(model.device)
+        tower = list(model.model.vision_tower.parameters())
+        inside = {id(p) for p in tower}
+        rest = [p for p in model.parameters() if id(p) not in inside]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": tower + list(self.heads.parameters())}, {"params": rest}],
+            lr=0.0,
+            betas=(0.9, 0.98),
+            weight_decay=0.02,
+        )
+        self.progress = state.Progress("tower")
+        self.end = plan.seconds
+        if (folder / "state.pt").exists():
+            self.progress = state.restore(folder / "state.pt", model, self.heads, self.optimizer)
+        self.clock = Clock(self.progress.seconds)
+        self.threads = Threads()
+        self.naming = Naming(tokenizer, PATCH)
+        self.recent: dict[str, list[float]] = defaultdict(list)
+
+    # --- time -------------------------------------------------------------------------------
+
+    def stage_end(self) -> float:
+        """Seconds of training at which the present stage ends."""
+        done = list(("tower", "decoder", "joint")).index(self.progress.stage) + 1
+        return self.end if done == 3 else self.plan.seconds * sum(self.plan.shares[:done])
+
+    def share_done(self) -> float:
+        """Share of the present stage, 0..1."""
+        begun = self.progress.stage_started
+        return min(1.0, (self.clock.spent - begun) / max(self.stage_end() - begun, 1e-9))
+
+    def set_rates(self, stage_step: int) -> None:
+        names = ("tower", "decoder", "joint")
+        rates = self.plan.rates[names.index(self.progress.stage)]
+        # the decoder's stage ends at a high rate, from which the joint one decays to zero
+        floor = {"tower": 0.1, "decoder": 0.6, "joint": 0.01}[self.progress.stage]
+        curve = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * self.share_done()))
+        curve *= min(1.0, (stage_step + 1) / self.plan.warmup)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * curve
+
+    # --- steps ------------------------------------------------------------------------------
+
+    def tower_loss(self, step: int) -> Tensor:
+        rng = stream(f"training/{self.plan.seed}/tower", step, "train")
+        pictures, labels = [], []
+        for _ in range(TOWER_BATCH):
+            # crowded, so that most patches teach something
+            texts = tuple(draw_text(rng) for _ in range(int(rng.integers(0, 4))))
+            count = int(rng.integers(0, 8 - 2 * len(texts)))
+            if rng.random() < LARGE_SHARE:
+                scene = draw_large(rng, count, texts * 2, pick(rng, LARGE))
+                rows, columns = scene.height // TILE, scene.width // TILE
+                number = int(rng.integers(rows * columns))
+                pictures.append(tiles(scene)[1 + number][None])
+                row, column = divmod(number, columns)
+                labels.append(crop(dense_labels(scene, PATCH), row * SIDE, column * SIDE, SIDE))
+            else:
+                scene = draw_scene(rng, count, texts=texts)
+                pictures.append(pixel_values([scene]))
+                labels.append(dense_labels(scene, PATCH))
+        target = {
+            name: torch.from_numpy(np.stack([each[name] for each in labels]))
+            .flatten(1, 2)
+            .to(self.model.device)
+            for name in labels[0]
+        }
+        with self.autocast():
+            features = self.builder.features(torch.cat(pictures))
+        loss, right = self.heads(features.float(), target)
+        for name, value in right.items():
+            if value == value:
+                self.recent[name].append(value)
+        return loss
+
+    def answer_loss(self, step: int) -> Tensor:
+        rng = stream(f"training/{self.plan.seed}/{self.progress.stage}", step, "train")
+        mix = STAGES[self.progress.stage]
+        kind = str(rng.choice(list(mix), p=list(mix.values())))
+        joint = self.progress.stage == "joint"
+        apart = not (joint and rng.random() < CHAT_SHARE)
+        examples = batch(kind, self.plan.seed, step, self.most())
+        with self.autocast():
+            out = self.builder.forward(examples, apart=apart, frozen=not joint)
+            loss = F.cross_entropy(out.logits.float(), out.target)
+            self.recent[kind].append(loss.item())
+            if not out.scenes:
+                return loss
+            labels = self.naming.labels(out.scenes)
+            named = self.naming.loss(self.model, out.projected, labels)
+        self.recent["naming"].append(named.item())
+        loss = loss + (0.1 if joint else 0.3) * named
+        if joint:
+            target = {name: torch.from_numpy(v).to(self.model.device) for name, v in labels.items()}
+            loss = loss + 0.05 * self.heads(out.tower.float(), target)[0]
+        return loss
+
+    def most(self) -> int:
+        """The most shapes in a picture: a curriculum from two to five."""
+        done = self.share_done() if self.progress.stage == "decoder" else 1.0
+        return 2 if done < 0.15 else 3 if done < 0.3 else 5
+
+    def autocast(self):
+        return torch.autocast(self.model.device.type, torch.bfloat16)
+
+    # --- the run ----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the end of the budget, or to `stop`."""
+        torch.manual_seed(self.plan.seed)
+        self.model.train()
+        checked = saved = time.monotonic()
+        begun = self.progress.step
+        bar = tqdm(total=round(self.end), unit="s", disable=not sys.stderr.isatty())
+        while self.clock.spent < self.end:
+            if (self.folder / "stop").exists():
+                self.end = min(self.end, self.clock.spent + ANNEAL)
+                (self.folder / "stop").unlink()
+            if self.clock.spent >= self.stage_end():
+                self.note(stage_done=self.progress.stage)
+                self.progress.stage = "decoder" if self.progress.stage == "tower" else "joint"
+                self.progress.stage_started, begun = self.clock.spent, self.progress.step
+            self.step(self.progress.step - begun)
+            bar.update(round(self.clock.spent) - bar.n)
+            if self.progress.step % 50 == 0:
+                self.note(**{name: round(float(np.mean(values)), 4) for name, values in self.recent.items()})
+                self.recent.clear()
+            now = time.monotonic()
+            if now - checked > self.plan.check and self.progress.stage != "tower":
+                self.note(**accuracy(self.builder, self.plan.check_count))
+                checked = time.monotonic()
+            if now - saved > self.plan.check:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+        self.note(**accuracy(self.builder, 4 * self.plan.check_count))
+
+    def step(self, stage_step: int) -> float:
+        """One update of the weights; its loss."""
+        self.clock.start()
+        self.threads.adapt()
+        self.set_rates(stage_step)
+        lose = self.tower_loss if self.progress.stage == "tower" else self.answer_loss
+        loss = lose(self.progress.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), 1.0)
+        self.optimizer.step()
+        self.progress.step += 1
+        self.clock.stop()
+        self.progress.seconds = self.clock.spent
+        return loss.item()
+
+    def save(self) -> None:
+        state.save(self.folder / "state.pt", self.progress, self.model, self.heads, self.optimizer)
+
+    def note(self, **values) -> None:
+        """One JSON line of the log."""
+        rate = self.optimizer.param_groups[1]["lr"] or self.optimizer.param_groups[0]["lr"]
+        line = {
+            "stage": self.progress.stage,
+            "step": self.progress.step,
+            "minutes": round(self.clock.spent / 60, 2),
+            "rate": round(rate, 6),
+            **{name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()},
+        }
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
