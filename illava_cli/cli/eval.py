@@ -25,6 +25,7 @@ from illava_cli.errors import UsageError
 if TYPE_CHECKING:
     from illava_cli.config import Config
     from illava_cli.engine.session import Session
+    from illava_cli.evals.results import Results
     from illava_cli.evals.runner import Lane
     from illava_cli.evals.sweep import Grid, Point
     from illava_cli.evals.taskfile import Question
@@ -147,6 +148,10 @@ def evaluate(
     seed = plain.generation.seed
     chosen = _limited(read_questions(tasks or [WORLD], questions), limit, seed)
     compared = variants(_resolve(flags), preset or [], variant or [], blind)
+    from illava_cli.evals.results import Results  # brings torch: mistakes in the flags are told before
+
+    results = Results(output)
+    results.check(compared)
     session = _load(compared[0].config, messages)
     walked: dict[str, Point] = {}
     skipped: dict[str, str] = {}
@@ -163,7 +168,7 @@ def evaluate(
         "max_tokens": plain.generation.max_tokens,
     }
     report = {"settings": settings, "model": _model(session)}
-    report |= _run(lanes, chosen, targets, batch_size, survivors, messages)
+    report |= _run(lanes, chosen, results, batch_size, survivors, messages)
     if sweep:
         from illava_cli.evals.sweep import frontier
 
@@ -279,23 +284,22 @@ def _model(session: Session) -> dict[str, Any]:
 def _run(
     lanes: list[Lane],
     questions: list[Question],
-    targets: Targets,
+    results: Results,
     batch_size: int,
     survivors: bool,
     messages: Messages,
 ) -> dict[str, Any]:
     """Ask all questions; the figures of the report."""
     from illava_cli.evals.report import summary
-    from illava_cli.evals.results import Results
     from illava_cli.evals.runner import Runner
 
-    results = Results(targets.output, [lane.variant for lane in lanes])
+    results.declare([lane.variant for lane in lanes])
     try:
         with _progress(len(questions), messages) as advance:
             asked = Runner(lanes, results, batch_size, trace=survivors).run(questions, advance)
     except KeyboardInterrupt:
-        if targets.output is not None:
-            messages.say(f"illava: stopped; the answers so far are in {targets.output}: run again to go on")
+        if results.path is not None:
+            messages.say(f"illava: stopped; the answers so far are in {results.path}: run again to go on")
         raise
     finally:
         results.close()

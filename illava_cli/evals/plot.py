@@ -39,7 +39,7 @@ def plot_frontier(report: dict[str, Any], path: Path) -> None:
         best = _best(points, cost)
         axes.plot([p[cost] * scale for p in best], [100 * p["quality"] for p in best], color="grey", lw=1)
         axes.set(xlabel=label, ylabel=f"{sweep['quality']} (%)", xlim=(0, None))
-    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     save(figure, path)
 
 

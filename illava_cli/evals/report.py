@@ -180,7 +180,7 @@ def notes(report: dict[str, Any]) -> str:
         "In brackets: 95 % intervals. change: points of accuracy against off on the same questions (paired). "
         "KL: mean divergence of the first token's distribution from off's, in nats. visual tokens: into the "
         "tower -> out of it -> into the LLM -> kept by it, means. time: seconds a question, in batches of "
-        f"{report['settings']['batch_size']}. peak: beyond the weights."
+        f"{report['settings']['batch_size']}. peak: of one question alone, beyond the weights."
     )
 
 

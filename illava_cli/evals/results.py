@@ -48,25 +48,47 @@ def without_media(sample: EvalSample) -> EvalSample:
 class Results:
     """Answers by key, in memory and, with a path, in a file."""
 
-    def __init__(self, path: Path | None, variants: Sequence[Variant]):
+    def __init__(self, path: Path | None):
         """
         Raises:
-            UsageError: the file is none of ours, or holds answers of a different configuration.
-            OutputError: it cannot be read or written.
+            UsageError: the file is none of ours, or damaged.
+            OutputError: it cannot be read.
         """
         self.path = path
         self._found: dict[Key, dict[str, Any]] = {}
+        self._declared: dict[str, dict[str, Any]] = {}
         self._file: int | None = None
-        declared = {} if path is None else self._read(path)
+        self._whole = 0 if path is None else self._read(path)
+
+    def check(self, variants: Sequence[Variant]) -> None:
+        """Refuse variants under whose names the file holds answers of another configuration.
+
+        Raises:
+            UsageError: names what differs.
+        """
+        answered = {config_hash for _, _, config_hash in self._found}
         for variant in variants:
-            if variant.name in declared:
-                self._refuse_another(declared[variant.name], variant)
-        if path is not None:
-            try:
-                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}") from error
-            self._write(_declaration(variant) for variant in variants if variant.name not in declared)
+            there = self._declared.get(variant.name)
+            if there is not None and there["config_hash"] in answered:
+                self._refuse_another(there["config"], variant)
+
+    def declare(self, variants: Sequence[Variant]) -> None:
+        """Begin to write, with the configurations of these variants.
+
+        Raises:
+            UsageError: as `check`.
+            OutputError: the file cannot be written.
+        """
+        self.check(variants)
+        if self.path is None:
+            return
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            os.ftruncate(self._file, self._whole)  # a write that was cut off
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        lines = {variant.name: _declaration(variant) for variant in variants}
+        self._write(line for name, line in lines.items() if line != self._declared.get(name))
 
     def get(self, key: Key) -> dict[str, Any] | None:
         """The record of an answer, if there is one."""
@@ -105,37 +127,30 @@ class Results:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def _read(self, path: Path) -> dict[str, dict[str, Any]]:
-        """Take in what is there; the configuration of each variant that it declares."""
+    def _read(self, path: Path) -> int:
+        """Take in what is there; the length of its whole lines in bytes."""
         if not path.exists():
-            return {}
+            return 0
         if not path.is_file():
             raise OutputError(f"cannot write {path}: answers go to a regular file, from which a run goes on")
         try:
             data = path.read_bytes()
         except OSError as error:
             raise OutputError(f"cannot read {path}: {error.strerror}") from error
-        foreign = f"{path} is there and holds no answers of illava eval: name another file"
-        if data and not data.startswith(DECLARATION[: len(data)]):
-            raise UsageError(foreign)
+        if not data.startswith(DECLARATION[: len(data)]):
+            raise UsageError(f"{path} is there and holds no answers of illava eval: name another file")
         whole = data.rfind(b"\n") + 1
-        declared: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
                 record = json.loads(line)
                 if "config" in record:
-                    declared[record["variant"]] = record["config"]
+                    self._declared[record["variant"]] = record
                 else:
-                    key = tuple(record.pop("key"))
-                    self._found[key] = record | {"status": str(record["status"])}
+                    name, what, config_hash = record.pop("key")
+                    self._found[name, what, config_hash] = record | {"status": str(record["status"])}
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise UsageError(f"{path}, line {number}: damaged; delete this line to go on") from None
-        if whole < len(data):  # a write that was cut off
-            try:
-                os.truncate(path, whole)
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        return declared
+        return whole
 
     def _refuse_another(self, there: dict[str, Any], variant: Variant) -> None:
         before, now = _flat(there), _flat(_declaration(variant)["config"])

@@ -58,7 +58,6 @@ class _Answer:
     error: Exception | None
     seconds: float
     batch_size: int
-    peak_bytes: int | None
 
     @property
     def logits(self) -> Tensor | None:
@@ -77,7 +76,7 @@ class Runner:
         """
         self.lanes, self.results = lanes, results
         self.batch_size, self.trace = (1 if trace else batch_size), trace
-        self._warm = False
+        self._warm: set[tuple] = set()
 
     def run(self, questions: Sequence[Question], advance: Callable[[int], None]) -> list[Asked]:
         """Ask what has no answer yet.
@@ -100,27 +99,39 @@ class Runner:
         wanted = sorted(set().union(*missing.values()))
         if not wanted:
             return
-        self._warm_up(batch[wanted[0]])
+        peaks = {}  # of the first question that a variant lacks
+        for lane in self.lanes:
+            if indices := missing[lane.variant.name]:
+                peaks[lane.variant.name, indices[0]] = self._warm_up(lane, batch[indices[0]])
         # asked again where its answer is there: its logits are not
         first = self.lanes[0]
         reference = dict(zip(wanted, self._ask(first, [batch[i] for i in wanted]), strict=True))
         for lane in self.lanes:
-            indices = missing[lane.variant.name]
+            name = lane.variant.name
+            indices = missing[name]
             if lane is first:
                 answers = [reference[i] for i in indices]
             else:
                 answers = self._ask(lane, [batch[i] for i in indices])
             self.results.add(
-                (keys[i][lane.variant.name], self._record(lane, batch[i], answer, reference[i]))
+                (keys[i][name], self._record(lane, batch[i], answer, reference[i], peaks.get((name, i))))
                 for i, answer in zip(indices, answers, strict=True)
             )
 
-    def _warm_up(self, sample: EvalSample) -> None:
-        """The first pass of each variant costs more than the others: nobody's time counts it."""
-        if not self._warm:
-            for lane in self.lanes:
-                self._ask(lane, [sample])
-            self._warm = True
+    def _warm_up(self, lane: Lane, sample: EvalSample) -> int | None:
+        """Ask the first question of each kind once more than it counts: the peak memory of one alone.
+
+        A first pass is slow, and so is one whose memory is watched: nobody's time counts either.
+        """
+        kind = (lane.variant.name, *_kind(sample))
+        if kind in self._warm:
+            return None
+        with PeakMeter(lane.session.family.device) as meter:
+            (answer,) = self._ask(lane, [sample])
+        if answer.error is not None:
+            return None
+        self._warm.add(kind)
+        return meter.peak_bytes
 
     def _ask(self, lane: Lane, samples: list[EvalSample]) -> list[_Answer]:
         """The answers to a batch; where it fails, each question is asked alone."""
@@ -128,16 +139,15 @@ class Runner:
             return []
         requests = [Request(s.prompt, s.images, s.videos, id=s.id) for s in map(lane.sample, samples)]
         error = None
-        with PeakMeter(lane.session.family.device) as meter:
-            started = time.perf_counter()
-            try:
-                generations: Sequence[Generation | None] = self._generations(lane.session, requests)
-            except Exception as caught:
-                error, generations = caught, [None] * len(samples)
-            seconds = (time.perf_counter() - started) / len(samples)
+        started = time.perf_counter()
+        try:
+            generations: Sequence[Generation | None] = self._generations(lane.session, requests)
+        except Exception as caught:
+            error, generations = caught, [None] * len(samples)
+        seconds = (time.perf_counter() - started) / len(samples)
         if error is not None and len(samples) > 1:
             return [self._ask(lane, [sample])[0] for sample in samples]
-        return [_Answer(g, error, seconds, len(samples), meter.peak_bytes) for g in generations]
+        return [_Answer(g, error, seconds, len(samples)) for g in generations]
 
     def _generations(self, session: Session, requests: list[Request]) -> list[Generation]:
         if not self.trace:
@@ -146,7 +156,9 @@ class Runner:
         media = request.images, request.videos
         return [session.ask(request.prompt, *media, id=request.id, trace=True, logits=True)]
 
-    def _record(self, lane: Lane, sample: EvalSample, answer: _Answer, reference: _Answer) -> dict[str, Any]:
+    def _record(
+        self, lane: Lane, sample: EvalSample, answer: _Answer, reference: _Answer, peak_bytes: int | None
+    ) -> dict[str, Any]:
         """An answer's record as `illava run` writes it, and what an evaluation adds."""
         generation, name = answer.generation, lane.variant.name
         about = {"task": sample.task, "variant": name}
@@ -164,7 +176,7 @@ class Runner:
             "kl": kl if kl is not None and math.isfinite(kl) else None,  # logits may overflow in float16
             "seconds": round(answer.seconds, 6),
             "batch_size": answer.batch_size,
-            "peak_bytes_beyond_weights": answer.peak_bytes,
+            "peak_bytes_beyond_weights": peak_bytes,
         }
         if self.trace:
             record["survivors"] = survivors(generation)
@@ -176,8 +188,13 @@ def alike(questions: Sequence[Question], size: int) -> Iterator[list[EvalSample]
     waiting: dict[tuple, list[EvalSample]] = {}
     for question in questions:
         sample = question()
-        kind = (sample.task, len(sample.images), len(sample.videos))
+        kind = _kind(sample)
         waiting.setdefault(kind, []).append(sample)
         if len(waiting[kind]) == size:
             yield waiting.pop(kind)
     yield from waiting.values()
+
+
+def _kind(sample: EvalSample) -> tuple[str, int, int]:
+    """What questions that share a pass have in common."""
+    return sample.task, len(sample.images), len(sample.videos)
