@@ -2,8 +2,9 @@
 
     python scripts/train_tiny.py --minutes 75 --work runs/tiny --export illava_cli/assets/tiny
 
-The folder `--work` holds the run: `state.pt` (from which the same command goes on), `log.jsonl` (losses, and accuracy by
-task on validation questions). A file `stop` put there ends the run early, after a short decay of the learning rate.
+The folder `--work` holds the run: `state.pt` (from which the same command goes on) and `log.jsonl` (losses,
+and accuracy by task on validation questions). A file `stop` put there ends the run early, after a short decay
+of the learning rate.
 `--export-only` writes the last checkpoint's model without training.
 """
 
@@ -11,7 +12,9 @@ import argparse
 from pathlib import Path
 
 import torch
+from tiny.batches import pixel_values
 from tiny.checkpoint import build_model, build_tokenizer, export
+from tiny.start import start_tower
 from tiny.trainer import Plan, Trainer
 
 
@@ -29,6 +32,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, args.seed, {}, {}).to(args.device)
+    start_tower(model.model.vision_tower, pixel_values)
     trainer = Trainer(model, tokenizer, args.work, Plan(60 * args.minutes, args.seed))
     if not args.export_only:
         trainer.run()

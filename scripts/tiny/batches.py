@@ -1,8 +1,8 @@
 """From stages of the world to one forward pass of the model: pixels, token layout, turns and masks.
 
-A sequence is the media, then several turns about them. `apart` turns see the media and themselves only, and each
-begins at the position behind the media: every turn is then exactly a first turn, and none learns from another's answer.
-Otherwise the turns are one chat, as the chat template lays it out.
+A sequence is the media, then several turns about them. `apart` turns see the media and themselves only, and
+each begins at the position behind the media: every turn is then exactly a first turn, and none learns from
+another's answer. Otherwise the turns are one chat, as the chat template lays it out.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def normalised(pixels: np.ndarray) -> Tensor:
 
 
 def tiles(scene: Scene) -> Tensor:
-    """(1 + tiles, 3, TILE, TILE): the whole picture, then its tiles row by row, as the processor makes them."""
+    """(1 + tiles, 3, TILE, TILE): the whole picture, then its tiles row by row, as the processor does."""
     image = draw(scene)
     whole = image if image.size == (TILE, TILE) else image.resize((TILE, TILE), 3)
     pixels = np.asarray(image).reshape(scene.height // TILE, TILE, scene.width // TILE, TILE, 3)
@@ -113,7 +113,7 @@ class Builder:
         return tower.encoder(inputs_embeds=tower.embeddings(pixels.to(self.device))).last_hidden_state
 
     def media(self, examples: list[Example], frozen: bool) -> tuple[str, list[Tensor], dict]:
-        """The placeholder's kind, for each example the embeddings (T, C) of its media by the model's own packing, and
+        """The placeholder's kind, the embeddings (T, C) of each example's media by the model's own packing, and
         what `Output` says of the scenes.
         """
         stage, inner = examples[0].stage, self.model.model

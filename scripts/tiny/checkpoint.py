@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 
 import torch
@@ -85,28 +84,9 @@ def build_model(
     config._attn_implementation = "sdpa"
     torch.manual_seed(seed)
     model = LlavaOnevisionForConditionalGeneration(config)
-    _start_local(model.model.vision_tower)
     ends = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ids["<|endoftext|>"])
     return model
-
-
-@torch.no_grad()
-def _start_local(tower) -> None:
-    """Let the tower's attention begin among neighbours, which it would else take long to find.
-
-    Positions begin as sines and cosines of row and column, and keys like queries: what is near is then alike.
-    """
-    weight = tower.embeddings.position_embedding.weight  # (N, C)
-    side, quarter = math.isqrt(weight.shape[0]), weight.shape[1] // 4
-    angles = (
-        torch.arange(side)[:, None] * 10 ** (-2.0 * torch.arange(quarter) / quarter) * 1.5
-    )  # (side, C / 4)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, C / 2)
-    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
-    weight.copy_(torch.cat([rows, columns], dim=-1).flatten(0, 1) * 0.5)
-    for layer in tower.encoder.layers:
-        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
 def export(model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:

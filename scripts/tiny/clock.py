@@ -6,7 +6,7 @@ from collections import deque
 
 
 class Clock:
-    """Sums the time of steps. A step that took ten times the median was interrupted and counts as the median."""
+    """Sums the time of steps. One that took ten times the median was interrupted and counts as the median."""
 
     def __init__(self, spent: float = 0.0):
         self.spent = spent

@@ -1,6 +1,6 @@
-"""Accuracy on validation questions, teacher-forced: an answer is right where each of its tokens is the likeliest.
+"""Accuracy on validation questions, teacher-forced.
 
-That is the same as a right greedy answer, at the price of one forward pass.
+An answer is right where each of its tokens is the likeliest: a right greedy answer, in one forward pass.
 """
 
 from __future__ import annotations

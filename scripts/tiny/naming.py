@@ -41,7 +41,7 @@ class Naming:
         }
 
     def targets(self, labels: dict[str, np.ndarray], vocabulary: int) -> tuple[Tensor, Tensor]:
-        """Flat indices of the patches that show something, and for each the distribution (P, V) of its words."""
+        """Flat indices of the patches that show something, and the distributions (P, V) of their words."""
         place, words = [], []
         flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in labels.items()}
         for index in np.flatnonzero(flat["colour"] > 0):

@@ -1,4 +1,4 @@
-"""What the model sees while it learns: kinds of examples, the mix of each stage, and how many turns each has."""
+"""What the model sees while it learns: kinds of examples, their turns, and the mix of each stage."""
 
 from __future__ import annotations
 

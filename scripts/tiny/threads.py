@@ -1,6 +1,6 @@
 """As many threads as there are idle cores.
 
-Threads of one matrix product wait for each other: where another program holds a core, one thread fewer is faster.
+Threads of one matrix product wait for each other: where another program holds a core, fewer are faster.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The three stages of training: the tower on dense labels, the decoder on the frozen tower, then all together."""
+"""Three stages of training: the tower on dense labels, the decoder on the frozen tower, all together."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tiny.clock import Clock
 from tiny.labels import Heads, crop, dense_labels
 from tiny.measure import accuracy
 from tiny.naming import Naming
-from tiny.threads import Threads
 from tiny.recipe import STAGES, batch
+from tiny.threads import Threads
 
 SIDE = TILE // PATCH
 TOWER_BATCH = 16
@@ -51,7 +51,7 @@ class Plan:
 
     seconds: float
     seed: int = 0
-    shares: tuple[float, float, float] = (0.20, 0.40, 0.40)
+    shares: tuple[float, float, float] = (0.18, 0.40, 0.42)
     rates: tuple[tuple[float, float], ...] = ((1.2e-3, 0.0), (0.0, 1.0e-3), (3e-4, 8e-4))
     warmup: int = 150
     check: float = 240.0

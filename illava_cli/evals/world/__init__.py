@@ -3,8 +3,8 @@
     sample = generate("position", 7, "heldout")
     samples = questions(["colour", "reading"], 500)
 
-A sample depends on its task, seed and split alone. The split's number is part of what the random stream is seeded
-with, so no seed of one split gives the stream of another.
+A sample depends on its task, seed and split alone. The split's number is part of what the random stream
+is seeded with, so no seed of one split gives the stream of another.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a picture of the world holds, before it is drawn: shapes, perhaps signs, and a background.
 
-Lengths are in the scene's own pixels: `EDGE` of them make one tile of the model `tiny`. A scene is drawn at any
-resolution (`render.draw`).
+Lengths are in the scene's own pixels: `EDGE` of them make one tile of the model `tiny`. A scene is drawn at
+any resolution (`render.draw`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 SIZES = {"small": 7.5, "medium": 10.5, "large": 14.5}
-WORDS = tuple(
-    "CAT DOG SUN BUS CAR HAT MAP PEN CUP BOX FISH BIRD TREE MILK BOOK SHIP MOON LAMP FROG DOOR".split()
+WORDS = (
+    *("CAT", "DOG", "SUN", "BUS", "CAR", "HAT", "MAP", "PEN", "CUP", "BOX"),
+    *("FISH", "BIRD", "TREE", "MILK", "BOOK", "SHIP", "MOON", "LAMP", "FROG", "DOOR"),
 )
 TEXTURES = ("plain", "gradient", "stripes", "checks", "clouds")
 JITTER = 14  # levels by which a shape's colour differs from its name's
@@ -172,22 +173,26 @@ def draw_scene(
     while True:
         signs = _placed(texts, lambda text: draw_sign(rng, text, edges), _overlap)
         things = _placed(
-            names,
-            lambda name: draw_thing(rng, name, edges, scale=scale),
-            _touch,
-            lambda thing: any(_covers(thing, sign) for sign in signs),
+            names, lambda name: draw_thing(rng, name, edges, scale=scale), _touch, _covers, signs
         )
         if len(signs) == len(texts) and len(things) == len(names):
             return Scene(tuple(things), draw_background(rng), tuple(signs), *edges)
 
 
-def _placed(wanted, attempt, clash, hindered=lambda item: False) -> list:
-    """One item for each wanted, none in another's way; fewer where 30 attempts do not find a place."""
+def _placed(wanted, attempt, clash, hinders=None, obstacles=()) -> list:
+    """One item for each wanted, none in another's way; fewer where 30 attempts do not find a place.
+
+    Args:
+        attempt: what is wanted to an item somewhere.
+        clash: whether two items are in each other's way.
+        hinders, obstacles: whether an item is in the way of one of these.
+    """
     items: list = []
     for what in wanted:
         for _ in range(30):
             item = attempt(what)
-            if not hindered(item) and not any(clash(item, other) for other in items):
+            blocked = any(hinders(item, other) for other in obstacles)
+            if not blocked and not any(clash(item, other) for other in items):
                 items.append(item)
                 break
     return items

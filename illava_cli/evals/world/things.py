@@ -1,4 +1,4 @@
-"""Questions about the shapes of one image: colour, shape, count, existence, position, relation, what-is-at."""
+"""Questions about the shapes of one image, from their colour to how they lie to each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from illava_cli.evals.world.scene import COLOURS, COLUMNS, EDGE, ROWS, SHAPES, Scene, draw_scene, pick
+from illava_cli.evals.world.scene import COLOURS, COLUMNS, EDGE, ROWS, SHAPES, draw_scene, pick
 from illava_cli.evals.world.task import YES_NO, Question, Still, Task
 
 APART = 14.0  # scene pixels by which two shapes must differ along the axis of a relation
