@@ -152,7 +152,7 @@ class Reduction(Strict):
 
 
 class Preset(Strict):
-    """A preset file: one reduction, or one for each family (`auto`)."""
+    """A preset file: one reduction, one for each family (`auto`), or one with exceptions for families."""
 
     description: str = ""
     min_visual_tokens: Annotated[int, Field(ge=0)] = Field(
@@ -255,11 +255,9 @@ class Config(Strict):
     def reduction_for(self, family: str) -> Reduction:
         """The preset's reduction for `family` (a key such as `qwen2_vl`) with this file's overrides."""
         preset = load_preset(self.preset)
-        base = preset.reduction
-        if preset.by_family is not None:
-            if family not in preset.by_family:
-                raise UsageError(f"preset {self.preset!r} has no schedule for {family}: name another preset")
-            base = preset.by_family[family]
+        base = (preset.by_family or {}).get(family, preset.reduction)
+        if base is None:
+            raise UsageError(f"preset {self.preset!r} has no schedule for {family}: name another preset")
         merged = base.model_dump(exclude_unset=True)
         for name in ("variant", "layout", "positions"):
             if (value := getattr(self, name)) is not None:
@@ -484,7 +482,8 @@ def resolve(
     """The configuration of a run.
 
     Args:
-        model: a name from `configs/models`, a YAML path, a checkpoint directory, a hub id or `random:NAME`.
+        model: a name from `configs/models` (`tiny` among them), a YAML path, a checkpoint directory, a hub id
+            or `random:NAME`.
         settings: `a.b=c` strings (`--set`), strongest of all.
         overrides: nested mapping of the command line's other flags.
         environ: the environment.
@@ -508,7 +507,7 @@ def resolve(
         # a bad key is the file's fault here, not the command line's
         if validate(Config, data, path.name if name in files else str(path)).model.id is None:
             raise UsageError(f"{path} names no checkpoint: set model.id to a hub id or a directory")
-    elif name.startswith("random:") or name == "tiny":
+    elif name.startswith("random:"):
         data = {"model": {"id": name}}
     elif (path := _local(name)) is not None and path.is_dir():
         data = {"model": {"id": str(path)}}
@@ -518,7 +517,7 @@ def resolve(
         data = {"model": {"id": name}}
     else:
         raise UsageError(
-            f"unknown model {name[:80]!r}{near_miss(name, [*files, *TOYS, 'tiny'])} "
+            f"unknown model {name[:80]!r}{near_miss(name, [*files, *TOYS])} "
             "(`illava models list` shows the names; a checkpoint directory or a hub id owner/name works too)"
         )
     config = validate(Config, over(data, stronger), "settings")

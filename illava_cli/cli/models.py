@@ -65,11 +65,11 @@ def show_model(
 
 def in_cache(model: str, revision: str | None = None) -> bool | None:
     """Whether a checkpoint is on this machine, every shard of it; None where nothing is downloaded."""
-    if model.startswith("random:") or Path(model).is_dir():
+    from illava_cli.models.catalog import complete, local_folder
+
+    if model.startswith("random:") or local_folder(model) is not None:
         return None
     from huggingface_hub import try_to_load_from_cache
-
-    from illava_cli.models.catalog import complete
 
     found = try_to_load_from_cache(model, "config.json", revision=revision)
     return isinstance(found, str) and complete(Path(found).parent)
@@ -94,6 +94,10 @@ def _built_in() -> list[dict[str, Any]]:
 
 
 def _where(entry: dict[str, Any]) -> str:
+    from illava_cli.models.catalog import EMBEDDED
+
     if entry["id"] is None:
         return "random"
+    if entry["id"] in EMBEDDED:
+        return "in the package"
     return {True: "here", False: "to download", None: "local folder"}[entry["in_cache"]]

@@ -1,4 +1,4 @@
-"""Finding a checkpoint: a directory, a hub id (downloaded when needed) or a random architecture."""
+"""Finding a checkpoint: embedded, a directory, a hub id (downloaded when needed) or a random architecture."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from illava_cli.config import Config, near_miss, read_yaml, shipped
+from illava_cli.config import PACKAGE, Config, near_miss, read_yaml, shipped
 from illava_cli.errors import ModelError, UsageError
 
 RANDOM = "random:"
-OFFLINE_HINT = "try -m random:llava-onevision-toy (no download, random text), or name a local checkpoint"
+EMBEDDED = {"tiny": PACKAGE / "assets" / "tiny"}  # checkpoints within the package
+OFFLINE_HINT = "try -m tiny (embedded, no download), or name a local checkpoint"
 PATTERNS = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -28,6 +29,12 @@ def architecture(name: str) -> dict:
     return read_yaml(files[name])
 
 
+def local_folder(name: str) -> Path | None:
+    """The directory of a checkpoint that is embedded or named by its path; None for a hub id."""
+    folder = EMBEDDED.get(name, Path(name))
+    return folder if folder.is_dir() else None
+
+
 def model_config(config: Config) -> dict:
     """The model's config.json (or architecture), as far as it is known without a download.
 
@@ -38,8 +45,8 @@ def model_config(config: Config) -> dict:
     if name.startswith(RANDOM):
         spec = architecture(name.removeprefix(RANDOM))
         return {"model_type": spec["family"], **spec["config"]}
-    if Path(name).is_dir():
-        return read_config(Path(name))
+    if (folder := local_folder(name)) is not None:
+        return read_config(folder)
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, "config.json", revision=config.model.revision)
@@ -84,8 +91,8 @@ def checkpoint_folder(name: str, revision: str | None, note: Callable[[str], Non
         ModelError: offline, or the download failed.
         UsageError: no such checkpoint on the hub.
     """
-    if Path(name).is_dir():
-        return Path(name)
+    if (folder := local_folder(name)) is not None:
+        return folder
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -43,6 +43,7 @@ from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run
 from illava_cli.reduction import Merge, gather_tokens
 from illava_cli.reduction.nearest import nearest
 
+TINY = 192  # hidden size of the embedded model, whose schedules are scaled to its six layers
 SIGLIP_BLOCK = BlockParts("layer_norm1", "self_attn", "layer_norm2", "mlp")
 
 
@@ -109,6 +110,10 @@ class LlavaOnevision(Family):
         config = self.model.config.vision_config
         width = 8 * config.hidden_size + 2 * config.intermediate_size
         return width * self.model.dtype.itemsize
+
+    @classmethod
+    def schedule_key(cls, hidden_size: int) -> str:
+        return f"{cls.key}_tiny" if hidden_size == TINY else cls.key
 
     # --- pixels -------------------------------------------------------------------------------
 

@@ -37,8 +37,6 @@ def load_family(config: Config, note: Callable[[str], None]) -> Family:
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     attn = pick_attention(options.attn, device, dtype)
-    if options.id == "tiny":
-        raise ModelError("the embedded model is not part of this version: use -m random:llava-onevision-toy")
     if options.id.startswith(RANDOM):
         family = _random(options, device, dtype, attn)
     else:

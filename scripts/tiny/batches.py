@@ -113,7 +113,7 @@ class Builder:
         return tower.encoder(inputs_embeds=tower.embeddings(pixels.to(self.device))).last_hidden_state
 
     def media(self, examples: list[Example], frozen: bool) -> tuple[str, list[Tensor], dict]:
-        """The placeholder's kind, the embeddings (T, C) of each example's media by the model's own packing, and
+        """The placeholder's kind, the embeddings (T, C) of each example's media by the model's packing, and
         what `Output` says of the scenes.
         """
         stage, inner = examples[0].stage, self.model.model

@@ -31,7 +31,7 @@ QUIET = 0.3  # weight of a patch with nothing under it
 
 
 def dense_labels(scene: Scene, cell: int) -> dict[str, np.ndarray]:
-    """For each patch of `cell` pixels: classes (rows, columns), 0 for nothing; `centre` (rows, columns, 2)."""
+    """For each patch of `cell` pixels: classes (rows, columns), 0 for none; `centre` (rows, columns, 2)."""
     shape = (scene.height // cell, scene.width // cell)
     labels = {name: np.zeros(shape, dtype=np.int64) for name in CLASSES}
     labels["count"][:] = len(scene.things) if len(scene.things) < CLASSES["count"] else IGNORED

@@ -165,6 +165,6 @@ def test_extras_that_are_absent_are_one_line(checkpoints):
 def test_offline_is_one_line(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="random:llava-onevision-toy") as error:
+    with pytest.raises(ModelError, match="-m tiny") as error:
         Session(resolve("nobody/nothing-at-all", settings=["model.device=cpu"], environ={}))
     assert "\n" not in str(error.value)
