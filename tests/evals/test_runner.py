@@ -135,7 +135,7 @@ def test_only_what_is_missing_is_asked(lanes, samples, monkeypatch):
     run(lanes(), samples, results=results)
     assert asked == []
     records, _ = run(lanes(MERGING), samples, results=results)
-    # each kind of question once to see its memory, after a first pass; the reference again for its logits, which are not kept
+    # a first pass, each kind once for its memory, and the reference again for its logits, which are not kept
     passes = [("off", merged, n) for merged in (False, True) for n in (3, 1, 1)]
     assert sorted(asked) == sorted(passes + [("off", True, 1)] * 4)
     assert records["a", "merging"]["kl"] > 0
