@@ -259,10 +259,10 @@ def _walk(
 
     resolve, family = _resolve(flags), session.family
     key = family.schedule_key(family.text_config.hidden_size)
-    layout = resolve([]).reduction_for(key).layout
+    base = resolve([]).reduction_for(key)
     lanes = []
-    for point in points(grid, family):
-        config = resolve(point.settings(family, layout))
+    for point in points(grid, family, base):
+        config = resolve(point.settings(family, base.layout))
         try:
             lanes.append(Lane(Variant(point.name, config), session.under(config)))
             walked[point.name] = point

@@ -13,6 +13,7 @@ from illava_cli.errors import UsageError
 from illava_cli.evals.variants import OFF
 
 if TYPE_CHECKING:
+    from illava_cli.config import LLMStage, Reduction, VisionStage
     from illava_cli.models.family import Family
 
 # without a grid of the user's: shares kept, 1 for a stage that is left alone
@@ -64,25 +65,31 @@ class Point:
         return [tower, decoder]
 
 
-def points(grid: Grid, family: Family) -> list[Point]:
+def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
     """The schedules of a grid: every tower setting with every decoder setting.
 
-    A grid for one stage only leaves the other unmerged.
+    A grid for one stage only leaves the other unmerged. Layers that it does not name are those of `base`,
+    or where the model has not as many, such as lie as deep as the published ones.
     """
-    vision_given, llm_given = (
-        any((grid.vision_keep, grid.vision_layers)),
-        any((grid.llm_keep, grid.llm_layers)),
-    )
+    vision_given = any((grid.vision_keep, grid.vision_layers))
+    llm_given = any((grid.llm_keep, grid.llm_layers))
     vision_keep = VISION_KEEP if vision_given or not llm_given else (1.0,)
     llm_keep = LLM_KEEP if llm_given or not vision_given else (1.0,)
     depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
     start = max(1, round(depth * VISION_START))
-    vision_layers = [range(start, min(start + VISION_COUNT, depth))]
-    llm_layers = [[max(1, round(text_depth * LLM_AT))]]
+    scaled = range(start, min(start + VISION_COUNT, depth)), [max(1, round(text_depth * LLM_AT))]
+    vision_layers = [_layers_of(family.vision_stage(base, "image"), depth) or scaled[0]]
+    llm_layers = [_layers_of(family.llm_stage(base, "image"), text_depth) or scaled[1]]
     tower = _stage(grid.vision_keep or vision_keep, grid.vision_layers or vision_layers)
     decoder = _stage(grid.llm_keep or llm_keep, grid.llm_layers or llm_layers)
     found = [Point(*vision, *llm) for vision, llm in itertools.product(tower, decoder)]
     return [point for point in dict.fromkeys(found) if point.vision_layers or point.llm_layers]
+
+
+def _layers_of(stage: VisionStage | LLMStage | None, depth: int) -> list[int]:
+    """Where a schedule merges; nowhere if the model is not as deep."""
+    layers = stage.layers if stage is not None else []
+    return layers if all(layer < depth for layer in layers) else []
 
 
 def _stage(keeps: Sequence[float], layers: Sequence[Sequence[int]]) -> list[tuple[float, tuple[int, ...]]]:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from illava_cli.config import resolve
+from illava_cli.config import Reduction, resolve
 from illava_cli.errors import UsageError
 from illava_cli.evals.sweep import Grid, Point, frontier, points, read_layers, read_share
 
 
 def test_the_default_walk(open_session):
     family = open_session("llava_onevision", "preset=off").family  # 7 and 6 layers
-    found = points(Grid(), family)
+    found = points(Grid(), family, Reduction())
     assert len(found) == len({p.name for p in found}) == 4 * 3 - 1
     assert {p.vision_layers for p in found} == {(), (1, 2, 3, 4)}
     assert {p.llm_layers for p in found} == {(), (2,)}
@@ -18,14 +18,27 @@ def test_the_default_walk(open_session):
 
 def test_a_grid_for_one_stage_leaves_the_other_alone(open_session):
     family = open_session("llava_onevision", "preset=off").family
-    found = points(Grid(vision_keep=[0.5, 1.0], vision_layers=[(1, 2), (2, 4)]), family)
+    found = points(Grid(vision_keep=[0.5, 1.0], vision_layers=[(1, 2), (2, 4)]), family, Reduction())
     assert [p.name for p in found] == ["tower 0.5 at 1,2", "tower 0.5 at 2,4"]
-    found = points(Grid(llm_layers=[(1,), (2, 3)]), family)
+    found = points(Grid(llm_layers=[(1,), (2, 3)]), family, Reduction())
     assert [p.name for p in found] == [
         "LLM 0.7 at 1", "LLM 0.7 at 2,3", "LLM 0.5 at 1", "LLM 0.5 at 2,3"
     ]  # fmt: skip
-    found = points(Grid(vision_keep=[1 / 3], llm_keep=[0.7]), family)
+    found = points(Grid(vision_keep=[1 / 3], llm_keep=[0.7]), family, Reduction())
     assert [p.name for p in found] == ["tower 0.33 at 1-4, LLM 0.7 at 2"]
+
+
+@pytest.mark.parametrize(
+    ("vision", "llm", "name"),
+    [
+        ([2, 3], [4], "tower 0.5 at 2,3, LLM 0.7 at 4"),
+        ([5, 6, 7, 8], [8], "tower 0.5 at 1-4, LLM 0.7 at 2"),  # the model is not as deep
+    ],
+)
+def test_layers_are_those_of_the_preset(vision, llm, name, open_session):
+    family = open_session("llava_onevision", "preset=off").family
+    base = Reduction(vision={"image": {"layers": vision}, "video": {"layers": [1]}}, llm={"layers": llm})
+    assert [p.name for p in points(Grid(vision_keep=[0.5], llm_keep=[0.7]), family, base)] == [name]
 
 
 @pytest.mark.parametrize(("layout", "kept"), [("faithful", 18), ("grid", 16)])
