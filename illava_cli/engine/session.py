@@ -354,7 +354,9 @@ class Session:
         reduction = self.reduction if self.merging else OFF
         return reduction.model_dump_json(include={"variant", "layout", "vision"})
 
-    def _encode(self, turns: list[_Turn], reduction: Reduction, notes: list[str]) -> dict[str, Features]:
+    def _encode(
+        self, turns: list[_Turn], reduction: Reduction, notes: list[str], trace: bool
+    ) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
         new = {key: item for key, item in items.items() if isinstance(item, Pixels)}
@@ -362,7 +364,8 @@ class Session:
         for keys, schedule in ((new.keys() - few, reduction), (few, OFF)):
             ordered = [key for key in new if key in keys]
             if ordered:
-                items |= zip(ordered, self.family.encode([new[k] for k in ordered], schedule), strict=True)
+                encoded = self.family.encode([new[k] for k in ordered], schedule, trace=trace)
+                items |= zip(ordered, encoded, strict=True)
         if few and reduction is not OFF:
             notes.append(f"media of fewer than {self.min_visual_tokens} visual tokens were not merged")
             for key in few:
@@ -412,7 +415,7 @@ class Session:
             torch.cuda.reset_peak_memory_stats()
         reduction, stage, merge_points = self._schedule(turns, cache, notes)
 
-        encoded = self._encode(turns, reduction, notes)
+        encoded = self._encode(turns, reduction, notes, trace)
         rows = []
         for turn, start in zip(turns, starts, strict=True):
             by_slot = {slot: encoded[key] for slot, (key, _) in turn.prepared.slots.items()}

@@ -25,6 +25,9 @@ TILES = [
 ]
 
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
 def available(device: torch.device | None = None) -> bool:
     """Whether the kernels run on this GPU (or the current one); always true under triton's interpreter."""
     try:
@@ -72,11 +75,7 @@ def received_attention_triton(
     query_start: int = 0,
     lse: Tensor | None = None,
 ) -> Tensor:
-    """`received_attention` for float16, bfloat16 and float32, with the same arguments and one more.
-
-    Args:
-        lse: (B, H, Q) natural logarithm of each query's sum of exp(scaled logits) over the keys that
-            it sees, from the attention back end. None: computed here, which is half of the work.
+    """`received_attention` for `DTYPES`, with the same arguments; without `lse` it is twice the work.
 
     Returns:
         (B, K) in float32. A query that sees no key counts for nothing.

@@ -12,10 +12,13 @@ from illava_cli.bench.markdown import main, page
 from illava_cli.bench.memory import PeakMeter
 from illava_cli.bench.rivals import bipartite, keep_highest
 from illava_cli.bench.samples import Sample, speedups, spread, summary
+from illava_cli.engine.features import TENSORS
+from tests.conftest import clip
+from tests.schedules import SCHEDULES
 
 
 def sample(factor=1.0, new_tokens=5):
-    return Sample(0.5 * factor, 2 * factor, 1 * factor, 4 * factor, 8 * factor, new_tokens, 100)
+    return Sample(0.5 * factor, 2 * factor, 1 * factor, 4 * factor, 8 * factor, new_tokens)
 
 
 def test_spread():
@@ -55,10 +58,14 @@ def test_batching_compares_with_single_requests():
     assert batching([result(8, 4.0)]) == []
 
 
-def test_peak_memory_sees_what_was_freed():
+def test_peak_memory_sees_what_was_freed(capfd):
     with PeakMeter(torch.device("cpu")) as meter:
-        torch.ones(50_000_000).sum()
-    assert meter.peak_bytes is None or 150e6 < meter.peak_bytes < 400e6
+        for _ in range(3):
+            torch.ones(50_000_000).sum()
+    assert 200e6 <= meter.peak_bytes < 201e6
+    assert capfd.readouterr() == ("", "")
+    with PeakMeter(torch.device("cpu")) as meter, pytest.raises(ValueError, match="broken"):
+        raise ValueError("broken")
 
 
 def test_machine_names_no_host_and_no_folder(tmp_path, monkeypatch):
@@ -128,3 +135,23 @@ def test_page_says_what_is_known(memory):
     assert "- GPU: none" in text
     assert "    illava bench" in text
     assert ("8 GB" in text) == (memory is not None)
+
+
+@pytest.mark.parametrize("name", ["llava faithful, original", "llava grid, paper", "qwen, paper"])
+def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, open_session):
+    """Four times the frames: what comes on top is what the decoder takes, joined once."""
+    family_key, settings = SCHEDULES[name]
+    family = (session := open_session(family_key, *settings, fresh=True)).family
+
+    def prepared(frames):
+        return family.prepare_video([family.resize_frame(frame) for frame in clip(frames, 60, 60)])
+
+    family.chunk_bytes = 4 * prepared(2).tokens * family.bytes_per_token()
+    peaks, kept = [], []
+    for frames in (16, 64):
+        pixels = prepared(frames)
+        with torch.inference_mode(), PeakMeter(family.device) as meter:
+            (features,) = family.encode([pixels], session.reduction)
+        peaks.append(meter.peak_bytes)
+        kept.append(sum(getattr(features, tensor).nbytes for tensor in TENSORS))
+    assert peaks[1] - peaks[0] <= 3 * (kept[1] - kept[0])

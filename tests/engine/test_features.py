@@ -21,7 +21,7 @@ def counted(open_session, monkeypatch):
     monkeypatch.setattr(
         session.family,
         "encode",
-        lambda media, reduction: passes.append(len(media)) or encode(media, reduction),
+        lambda media, *rest, **options: passes.append(len(media)) or encode(media, *rest, **options),
     )
     return session, passes
 
