@@ -31,10 +31,12 @@ class PeakMeter:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         elif self.device.type == "cpu":
-            self._stack.enter_context(_quiet())
-            self._profile = self._stack.enter_context(
-                profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-            )
+            with ExitStack() as stack:  # a profiler that does not start must not leave stderr closed
+                stack.enter_context(_quiet())
+                self._profile = stack.enter_context(
+                    profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+                )
+                self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:

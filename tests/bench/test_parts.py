@@ -1,6 +1,7 @@
 """The small parts of a report: spreads, speed-ups, memory, the machine, tables and the page."""
 
 import json
+import subprocess
 
 import pytest
 import torch
@@ -155,3 +156,21 @@ def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, open_session
         peaks.append(meter.peak_bytes)
         kept.append(sum(getattr(features, tensor).nbytes for tensor in TENSORS))
     assert peaks[1] - peaks[0] <= 3 * (kept[1] - kept[0])
+
+
+def test_a_changed_preset_marks_the_commit_and_a_new_report_does_not(tmp_path, monkeypatch):
+    """What is measured is code and presets; the reports that it replaces are neither."""
+    package = tmp_path / "illava_cli" / "bench"
+    presets, reports = tmp_path / "configs" / "presets", tmp_path / "docs"
+    for folder in (package, presets, reports):
+        folder.mkdir(parents=True)
+    (presets / "paper.yaml").write_text("r: 92")
+    (reports / "old.json").write_text("{}")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "start"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr(machine, "__file__", str(package / "machine.py"))
+    (reports / "old.json").write_text("{1}")
+    assert not machine.commit().endswith("+changes")
+    (presets / "paper.yaml").write_text("r: 64")
+    assert machine.commit().endswith("+changes")
