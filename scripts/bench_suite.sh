@@ -69,7 +69,9 @@ measure gpu llava-7b-profile -m $large --profile --tiles 1 --tiles 10 --frames 3
 measure gpu llava-7b-tower -m $large --tower "${growing[@]}" --frames 128 --device cuda --repeats 5
 measure gpu llava-7b-rivals -m $large --rivals --device cuda --repeats 100
 
-"$PYTHON" -m illava_cli.bench.markdown "${files[@]}" >"$OUT/$machine.md" || exit 1
+# beside the page and then in its place: a page that fails must not empty the one before
+"$PYTHON" -m illava_cli.bench.markdown "${files[@]}" >"$OUT/$machine.md.new" || exit 1
+mv "$OUT/$machine.md.new" "$OUT/$machine.md"
 echo "wrote $OUT/$machine.md" >&2
 if ((${#failed[@]})); then
     echo "failed: ${failed[*]}" >&2

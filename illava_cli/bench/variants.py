@@ -53,6 +53,7 @@ def with_preset(session: Session, config: Config) -> Session:
     other = copy.copy(session)
     other.config = config
     other.reduction = other._reduction()
+    other.min_visual_tokens = other._threshold()
     other.features = FeatureCache(0)
     return other
 

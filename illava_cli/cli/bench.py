@@ -68,7 +68,7 @@ def bench(
         bool, typer.Option("--rivals", help="Measure one layer under other methods instead.")
     ] = False,
     tokens: Annotated[
-        int | None, typer.Option("--tokens", metavar="N", min=1, help="With --rivals: visual tokens.")
+        int | None, typer.Option("--tokens", metavar="N", min=2, help="With --rivals: visual tokens.")
     ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="With --tower: draw time and memory.")
@@ -119,7 +119,10 @@ def bench(
     report: dict[str, Any] = {"settings": {"new_tokens": new_tokens, "repeats": repeats or ROUNDS}}
     if rivals:
         report["settings"] = {"repeats": repeats or RIVAL_ROUNDS}
-        report |= _rivals(flags.config(), repeats or RIVAL_ROUNDS, tokens, progress)
+        try:
+            report |= _rivals(flags.config(), repeats or RIVAL_ROUNDS, tokens, progress)
+        except torch.OutOfMemoryError:
+            raise ModelError("out of memory: use fewer --tokens or --dtype bfloat16") from None
     else:
         from illava_cli.bench.lab import Plan
 

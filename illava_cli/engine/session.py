@@ -157,8 +157,7 @@ class Session:
         self.family: Family = load_family(config, on_note)
         self.model = self.family.model
         self.reduction = self._reduction()
-        toy = str(config.model.id).startswith("random:") and str(config.model.id).endswith("-toy")
-        self.min_visual_tokens = 0 if toy else load_preset(config.preset).min_visual_tokens
+        self.min_visual_tokens = self._threshold()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
         self._lock = threading.Lock()
@@ -181,6 +180,12 @@ class Session:
             self.on_note(f"merging is off: preset auto does not fit this model ({error})")
             return OFF
         return reduction
+
+    def _threshold(self) -> int:
+        """Visual tokens below which the preset leaves a medium whole; toys always merge."""
+        name = str(self.config.model.id)
+        toy = name.startswith("random:") and name.endswith("-toy")
+        return 0 if toy else load_preset(self.config.preset).min_visual_tokens
 
     def update(self, settings: Sequence[str]) -> None:
         """Change `generation.*` or `media.*` settings (`name=value`) of a running session.

@@ -25,6 +25,8 @@ PACKED = "illava_flash_packed"
 
 # takes queries, keys, scaling and, where it is known, each query's log-sum-exp
 Scorer = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
+# what some models ask of attention beside a mask; the kernel with the log-sum-exp knows none of it
+UNLIKE_FLASH = ("sliding_window", "softcap", "position_bias", "s_aux")
 # back ends whose place FlashAttention with the log-sum-exp may take in a layer that is scored
 SAME_AS_FLASH = ("sdpa", "flash_attention_2")
 
@@ -91,10 +93,12 @@ def _with_lse(
     scaling: float,
     dropout: float = 0.0,
     is_causal: bool | None = None,
-    **ignored,
+    **others,
 ) -> tuple[Tensor, Tensor] | None:
     """Output and log-sum-exp, where the layer's back end can be replaced by one that gives both."""
     if attention_mask is not None or dropout or module.tap.config._attn_implementation not in SAME_AS_FLASH:
+        return None
+    if any(others.get(name) is not None for name in UNLIKE_FLASH):
         return None
     causal = module.is_causal if is_causal is None else is_causal
     return attention_with_lse(query, key, value, causal=causal and query.shape[2] > 1, scaling=scaling)

@@ -54,8 +54,12 @@ def attention_with_lse(
 
 @functools.cache
 def _runs_on_cuda(device: torch.device, dtype: torch.dtype, dim: int) -> bool:
-    """Try it: not every build of PyTorch has the kernel, and it takes 16-bit numbers and few head dims."""
-    if dtype not in (torch.float16, torch.bfloat16) or dim % 8 or not triton_scores.available(device):
+    """Try it: not every build of PyTorch has it, and it takes 16-bit numbers and few head dims."""
+    if (
+        dtype not in (torch.float16, torch.bfloat16)
+        or dim % 8
+        or not triton_scores.available(device, dtype, dim)
+    ):
         return False
     x = torch.zeros(1, 1, 8, dim, dtype=dtype, device=device)
     try:

@@ -55,7 +55,8 @@ def received_attention(
     Returns:
         (B, K) in float32 (float64 for float64 inputs).
     """
-    if query.is_cuda and query.dtype in triton_scores.DTYPES and triton_scores.available(query.device):
+    kind = query.dtype, query.shape[-1]
+    if query.is_cuda and kind[0] in triton_scores.DTYPES and triton_scores.available(query.device, *kind):
         return triton_scores.received_attention_triton(
             query,
             key,

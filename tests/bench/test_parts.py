@@ -14,6 +14,7 @@ from illava_cli.bench.memory import PeakMeter
 from illava_cli.bench.rivals import bipartite, keep_highest
 from illava_cli.bench.samples import Sample, speedups, spread, summary
 from illava_cli.engine.features import TENSORS
+from illava_cli.reduction import received_attention
 from tests.conftest import clip
 from tests.schedules import SCHEDULES
 
@@ -174,3 +175,13 @@ def test_a_changed_preset_marks_the_commit_and_a_new_report_does_not(tmp_path, m
     assert not machine.commit().endswith("+changes")
     (presets / "paper.yaml").write_text("r: 64")
     assert machine.commit().endswith("+changes")
+
+
+def test_scores_of_32_frames_stay_within_64_mib():
+    """6,272 visual tokens, 28 heads; blocks are sized by bytes: few queries need as much as all."""
+    torch.manual_seed(0)
+    query = torch.randn(1, 28, 64, 128, dtype=torch.bfloat16)
+    key = torch.randn(1, 4, 6272, 128, dtype=torch.bfloat16)
+    with PeakMeter(torch.device("cpu")) as meter:
+        received_attention(query, key, scaling=128**-0.5, causal_offset=6272 - 64)
+    assert 0 < meter.peak_bytes <= 64 << 20

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from illava_cli.bench.variants import with_preset
 from illava_cli.config import load_preset, resolve
 from illava_cli.engine.features import FeatureCache, content_key
 from illava_cli.engine.session import Session
@@ -113,3 +114,10 @@ def test_auto_has_a_threshold_and_toys_have_none(open_session):
     assert load_preset("auto").min_visual_tokens > 0
     toy = Session(resolve("random:qwen2-vl-toy", settings=["model.device=cpu"], environ={}))
     assert toy.min_visual_tokens == 0
+
+
+def test_each_preset_of_a_benchmark_has_its_own_threshold(open_session, checkpoints):
+    session = open_session("qwen2_vl", "preset=off")
+    assert session.min_visual_tokens == 0
+    auto = resolve(checkpoints("qwen2_vl"), settings=["preset=auto", "model.device=cpu"], environ={})
+    assert with_preset(session, auto).min_visual_tokens == load_preset("auto").min_visual_tokens > 0

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from illava_cli.models import lse
+from illava_cli.models import decoder, lse, vision
+from illava_cli.reduction import received_attention
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
@@ -76,15 +77,26 @@ def test_a_model_answers_the_same(name, open_session, monkeypatch):
         return session.ask("What?", **media, logits=True)
 
     plain = answer()
-    calls = []
+    used = []
 
-    def counted(*args):
-        calls.append(args)
-        return flash_cpu(*args)
+    def checked(query, key, *, lse, **options):
+        """Scores from the log-sum-exp against those without it: ranks alone would hide an error."""
+        scores = received_attention(query, key, **options, lse=lse)
+        if lse is not None:
+            used.append(lse)
+            torch.testing.assert_close(
+                scores, received_attention(query, key, **options), atol=1e-5, rtol=1e-4
+            )
+        return scores
 
-    monkeypatch.setitem(lse.KERNELS, "cpu", counted)
+    monkeypatch.setitem(lse.KERNELS, "cpu", flash_cpu)
+    for module in (vision, decoder):
+        monkeypatch.setattr(module, "received_attention", checked)
     reused = answer()
-    assert calls
+    session = open_session(family, *settings)
+    tower = session.family.vision_stage(session.reduction, "image").layers
+    decoder_points = session.family.merge_points(session.reduction, "image")
+    assert len(used) >= len(tower) + len(decoder_points)
     torch.testing.assert_close(reused.logits, plain.logits, atol=1e-5, rtol=0)
     assert reused.token_ids == plain.token_ids
     assert reused.usage == plain.usage
