@@ -43,29 +43,35 @@ both=(--batch-size 1 --batch-size 8)
 small="random:llava-onevision-0.5b" qwen="random:qwen2-vl-2b" large="random:llava-onevision-7b"
 toy="random:llava-onevision-toy"
 
-measure cpu llava-0.5b-1-tile -m $small --tiles 1 --repeats 5
-measure cpu llava-0.5b-5-tiles -m $small --tiles 5 --repeats 3
-measure cpu llava-0.5b-video -m $small --frames 4 --frames 8 --repeats 3
-measure cpu llava-0.5b-batch -m $small --preset paper --tiles 1 "${both[@]}" --repeats 3
-measure cpu llava-0.5b-profile -m $small --profile --tiles 1 --frames 4 --repeats 3
+grids=(--preset paper --preset video) half=(--dtype bfloat16)
+measure cpu llava-0.5b-1-tile -m $small "${grids[@]}" --preset auto --preset off --tiles 1 --repeats 5
+measure cpu llava-0.5b-1-tile-bfloat16 -m $small "${grids[@]}" --preset off --tiles 1 "${half[@]}" --repeats 5
+measure cpu llava-0.5b-5-tiles -m $small "${grids[@]}" --tiles 5 --repeats 2
+measure cpu llava-0.5b-video -m $small "${grids[@]}" --frames 4 --frames 8 --repeats 2
+measure cpu llava-0.5b-batch -m $small --preset paper --tiles 1 "${both[@]}" "${half[@]}" --repeats 2
+measure cpu llava-0.5b-profile -m $small "${grids[@]}" --profile --tiles 1 --frames 4 --repeats 2
 measure cpu llava-0.5b-rivals -m $small --rivals --repeats 30
-measure cpu qwen2-vl-2b-1-tile -m $qwen --tiles 1 --repeats 3
-measure cpu qwen2-vl-2b-5-tiles -m $qwen --tiles 5 --repeats 3
-measure cpu qwen2-vl-2b-video -m $qwen --frames 4 --frames 8 --repeats 3
+measure cpu llava-7b-rivals-32-frames -m $large --rivals --tokens 6272 "${half[@]}" --repeats 2
+measure cpu qwen2-vl-2b-1-tile -m $qwen --tiles 1 "${half[@]}" --repeats 3
+measure cpu qwen2-vl-2b-5-tiles -m $qwen --tiles 5 "${half[@]}" --repeats 3
+measure cpu qwen2-vl-2b-video -m $qwen --frames 4 --frames 8 "${half[@]}" --repeats 3
 measure cpu tower-frames -m $toy --tower "${growing[@]}" --set model.vision_chunk_mb=16 --repeats 5 "${draw[@]}"
 
 gpu=(--device cuda --new-tokens 32 --repeats 5)
 measure gpu llava-0.5b-images -m $small --tiles 1 --tiles 5 --tiles 10 "${both[@]}" "${gpu[@]}"
 measure gpu llava-0.5b-video -m $small --frames 32 "${both[@]}" "${gpu[@]}"
-measure gpu llava-7b-images -m $large --tiles 1 --tiles 5 --tiles 10 "${both[@]}" "${gpu[@]}"
-measure gpu llava-7b-video -m $large --frames 32 "${both[@]}" "${gpu[@]}"
+measure gpu llava-7b-images -m $large "${grids[@]}" --tiles 1 --tiles 5 --tiles 10 "${both[@]}" "${gpu[@]}"
+# auto has the schedule of video in layout faithful
+measure gpu llava-7b-video -m $large --preset video --preset auto --frames 32 "${both[@]}" "${gpu[@]}"
 # beyond 167 frames only the merged prompt fits the model's context, so that `off` stays away
 measure gpu llava-7b-context -m $large --preset video "${growing[@]}" --frames 128 --frames 256 "${gpu[@]}"
 measure gpu llava-7b-profile -m $large --profile --tiles 1 --tiles 10 --frames 32 "${gpu[@]}"
 measure gpu llava-7b-tower -m $large --tower "${growing[@]}" --frames 128 --device cuda --repeats 5
 measure gpu llava-7b-rivals -m $large --rivals --device cuda --repeats 100
 
-"$PYTHON" -m illava_cli.bench.markdown "${files[@]}" >"$OUT/$machine.md" || exit 1
+# beside the page and then in its place: a page that fails must not empty the one before
+"$PYTHON" -m illava_cli.bench.markdown "${files[@]}" >"$OUT/$machine.md.new" || exit 1
+mv "$OUT/$machine.md.new" "$OUT/$machine.md"
 echo "wrote $OUT/$machine.md" >&2
 if ((${#failed[@]})); then
     echo "failed: ${failed[*]}" >&2

@@ -35,7 +35,7 @@ def open_session(checkpoints):
     def get(family: str, *settings: str, fresh: bool = False) -> Session:
         key = (family, settings)
         if key not in sessions or fresh:
-            config = resolve(checkpoints(family), settings=[*settings, "model.device=cpu"], environ={})
+            config = resolve(checkpoints(family), settings=["model.device=cpu", *settings], environ={})
             session = Session(config)
             if fresh:
                 return session

@@ -14,6 +14,7 @@ from illava_cli.bench.lab import STOCK, WARM_TOKENS, Lab, Plan
 from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import COMPARED, Sample, speedups, summary
 from illava_cli.bench.variants import Ours, Stock, measure
+from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import VisualUsage
 
 BOUNDS = {"vision": "vision", "prefill": "prefill", "ttft": "ttft", "request": "total"}
@@ -31,7 +32,7 @@ def _case(
 ) -> dict[str, Any]:
     label = medium.description.label + (f", batch {batch}" if batch > 1 else "")
     variants = lab.variants(medium, batch)
-    counts, tokens, left_out = {}, {}, []
+    counts, tokens, peaks, left_out = {}, {}, {}, []
     warm_up = 0.0
     for name, variant in list(variants.items()):
         # the bound needs two variants; more are for those who have the time to warm up and measure all
@@ -41,7 +42,7 @@ def _case(
             continue
         progress(f"{label}: warm-up of {name}")
         started = time.perf_counter()
-        counts[name], tokens[name] = _warm_up(lab, variant, plan.new_tokens)
+        counts[name], tokens[name], peaks[name] = _warm_up(lab, variant, plan.new_tokens)
         warm_up = max(warm_up, time.perf_counter() - started)
     samples: dict[str, list[Sample]] = {name: [] for name in variants}
     for number in plan.each_round():
@@ -52,6 +53,7 @@ def _case(
     results = {}
     for name in variants:
         results[name] = {"tokens": tokens[name], **summary(samples[name], batch)}
+        results[name]["peak_bytes_beyond_weights"] = peaks[name]
         results[name]["flops"] = _flops_record(flops[name])
         if name != STOCK:
             results[name] |= _against(samples[STOCK], samples[name], flops[STOCK], flops[name])
@@ -63,15 +65,20 @@ def _case(
     }
 
 
-def _warm_up(lab: Lab, variant: Stock | Ours, new_tokens: int) -> tuple[RequestCounts, dict[str, Any]]:
-    """Run a variant before the clock counts; its token counts of one request."""
-    if isinstance(variant, Stock):
-        found = _stock_tokens(lab, variant, new_tokens)
-    else:
-        found = _our_tokens(lab, variant, new_tokens)
-    if isinstance(variant, Stock) or variant.batch > 1 or lab.family.device.type == "cuda":
+def _warm_up(
+    lab: Lab, variant: Stock | Ours, new_tokens: int
+) -> tuple[RequestCounts, dict[str, Any], int | None]:
+    """Run a variant before the clock counts: token counts of one request, and peak memory of the batch."""
+    with PeakMeter(lab.family.device) as traced:
+        if isinstance(variant, Stock):
+            found = _stock_tokens(lab, variant, new_tokens)
+        else:
+            found = _our_tokens(lab, variant, new_tokens)
+    if isinstance(variant, Ours) and variant.batch == 1 and lab.family.device.type == "cpu":
+        return *found, traced.peak_bytes  # a trace is small: a second run would cost more than it tells
+    with PeakMeter(lab.family.device) as meter:
         measure(variant, lab.next_number(variant.batch), WARM_TOKENS)
-    return found
+    return *found, meter.peak_bytes
 
 
 def _stock_tokens(lab: Lab, variant: Stock, new_tokens: int) -> tuple[RequestCounts, dict[str, Any]]:

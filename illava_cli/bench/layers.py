@@ -64,6 +64,11 @@ class Layer:
         mixed, weights = run(attention, query, key, value, mask, scaling=self.scaling)
         return Attended(x + self.out(mixed.flatten(2)), query, key, weights if full_map else None)
 
+    def attention_map(self, seen: Attended) -> Tensor:
+        """(B, H, N, N) of queries and keys, as eager attention makes it; the values count for nothing."""
+        eager = sys.modules[type(self.attention).__module__].eager_attention_forward
+        return eager(self.attention, seen.query, seen.key, seen.key, self.mask, scaling=self.scaling)[1]
+
     def mlp(self, x: Tensor) -> Tensor:
         """`x` with the MLP added."""
         return x + self.perceptron(self.norm2(x))

@@ -67,11 +67,11 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def commit() -> str | None:
-    """The commit that is checked out, with `+changes` where files differ from it; None outside of git."""
+    """The commit that is checked out, with `+changes` where the code differs; None outside of git."""
     folder = Path(__file__).parent
     try:
         head = _git(folder, "rev-parse", "--short=12", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        changed = _git(folder, "status", "--porcelain", "--", ":/*.py", ":/*.yaml", ":/*.sh")
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{head}+changes" if changed else head

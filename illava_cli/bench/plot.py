@@ -21,7 +21,7 @@ def plot_tower(results: Sequence[dict[str, Any]], title: str, path: Path) -> Non
         above = [s["max"] - s["median"] for s in seconds]
         time_axes.errorbar(frames, medians, yerr=(below, above), marker="o", capsize=3, label=name)
         if all(row["peak_bytes"] for row in rows):
-            peaks = [row["peak_bytes"]["median"] / 1e6 for row in rows]
+            peaks = [row["peak_bytes"] / 1e6 for row in rows]
             memory_axes.plot(frames, peaks, marker="o", label=name)
     unit = "frames" if results[0]["medium"].get("frames") else "tiles"
     for axes, label in ((time_axes, "seconds"), (memory_axes, "peak beyond weights (MB)")):

@@ -30,10 +30,12 @@ PARTS = (
     "decode",
     "preprocess",
     "tower",
-    "scoring",
-    "merging",
+    "tower_scoring",
+    "tower_merging",
     "packing",
     "prefill",
+    "llm_scoring",
+    "llm_merging",
     "decoding",
     "other",
 )
@@ -130,10 +132,11 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             stack.enter_context(_replaced(family, name, with_timed_pixels))
         replacements = [
             (family, "resize_frame", "preprocess"),
-            (vision.TowerState, "score", "scoring"),
-            (vision.TowerState, "reduce", "merging"),
-            (decoder, "received_attention", "scoring"),
-            (decoder._Sequence, "merge", "merging"),
+            (vision.TowerState, "score", "tower_scoring"),
+            (vision.TowerState, "reduce", "tower_merging"),
+            (decoder, "received_attention", "llm_scoring"),
+            (decoder._Sequence, "merge", "llm_merging"),
+            (family, "condense", "packing"),
             (family, "lay_out", "packing"),
             (engine, "assemble", "packing"),
             (inner, "get_image_features", "packing"),
@@ -188,4 +191,20 @@ def _summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
     seconds = {part: median(taken[part] for taken in rounds) for part in PARTS}
     whole = sum(seconds.values())
     shares = {part: value / whole for part, value in seconds.items()}
-    return {"seconds": seconds, "share": shares, "whole_s": whole, "rounds": len(rounds)}
+    reduction = {
+        "tower": _share(seconds, ("tower_scoring", "tower_merging"), "tower"),
+        "prefill": _share(seconds, ("llm_scoring", "llm_merging"), "prefill"),
+    }
+    return {
+        "seconds": seconds,
+        "share": shares,
+        "reduction_share": reduction,
+        "whole_s": whole,
+        "rounds": len(rounds),
+    }
+
+
+def _share(seconds: dict[str, float], parts: tuple[str, ...], rest: str) -> float:
+    """What choosing and merging tokens takes of a stage."""
+    taken = sum(seconds[part] for part in parts)
+    return taken / (taken + seconds[rest]) if taken else 0.0

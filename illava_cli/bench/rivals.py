@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from illava_cli.bench.layers import Layer, decoder_layer, tower_layer
+from illava_cli.bench.layers import Attended, Layer, decoder_layer, tower_layer
 from illava_cli.bench.samples import spread
 from illava_cli.bench.variants import synchronize
+from illava_cli.engine.memory import PeakMeter
 from illava_cli.reduction import METHODS, Merge, received_attention
 
 REMOVED = 92  # of a tile's tokens, in one tower layer (the paper's r)
@@ -119,16 +120,43 @@ def tower_methods(bench: Bench) -> dict[str, Method]:
     return {"plain": plain, "free": free, "illava": illava, "fastv": fastv, "tome": tome}
 
 
+def visual_scores(bench: Bench, seen: Attended) -> Tensor:
+    """Eq. 2: attention received from the visual tokens, (1, N)."""
+    start, stop = bench.span
+    groups = torch.full(bench.x.shape[:2], -1, device=bench.x.device)
+    groups[:, start:stop] = 0
+    return received_attention(
+        seen.query[:, :, start:stop],
+        seen.key,
+        scaling=bench.layer.scaling,
+        causal_offset=0,
+        query_start=start,
+        query_group=groups[:, start:stop],
+        key_group=groups,
+    )
+
+
+def scoring_memory(bench: Bench) -> dict[str, int | None]:
+    """Extra bytes of scoring a decoder layer's visual tokens: as we do it, and from the full map."""
+    layer, device = bench.layer, bench.x.device
+    seen = layer.attend(bench.x)
+    extra = {}
+    for name, run in (
+        ("illava", lambda: visual_scores(bench, seen)),
+        ("full map", lambda: layer.attention_map(seen).mean(1)),
+    ):
+        with PeakMeter(device) as meter:
+            run()
+        extra[name] = meter.peak_bytes
+    return extra
+
+
 # --- a decoder layer, with the reduction behind it ------------------------------------------------
 
 
 def decoder_methods(bench: Bench) -> dict[str, Method]:
     """Each method as one run of the layer, by whose attention it ranks."""
     layer, x, r = bench.layer, bench.x, bench.r
-    start, stop = bench.span
-    group = torch.zeros(1, stop - start, dtype=torch.long, device=x.device)
-    groups = torch.full(x.shape[:2], -1, device=x.device)
-    groups[:, start:stop] = 0
 
     def reduced(hidden_states: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
         y = layer.mlp(hidden_states)
@@ -139,15 +167,7 @@ def decoder_methods(bench: Bench) -> dict[str, Method]:
 
     def illava_visual() -> Tensor:
         seen = layer.attend(x)
-        scores = received_attention(
-            seen.query[:, :, start:stop],
-            seen.key,
-            scaling=layer.scaling,
-            causal_offset=0,
-            query_start=start,
-            query_group=group,
-            key_group=groups,
-        )
+        scores = visual_scores(bench, seen)
         return reduced(seen.hidden_states, lambda y: merged(y, bench.visual(scores), r))
 
     def illava_last() -> Tensor:
@@ -180,8 +200,14 @@ def decoder_methods(bench: Bench) -> dict[str, Method]:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def benches(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype) -> Iterator[tuple]:
-    """The layers of a model's shape: (name, `Bench`, its methods, the method whose time is the base)."""
+def benches(
+    config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, tokens: int | None
+) -> Iterator[tuple]:
+    """The layers of a model's shape: (name, `Bench`, its methods, the method whose time is the base).
+
+    Args:
+        tokens: visual tokens of the decoder layer; None: those of one tile, as in the tower.
+    """
     vision, text = config.vision_config, config.text_config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -192,10 +218,11 @@ def benches(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype) 
         yield "tower", Bench(tower, x, (0, patches), r), tower_methods, "free"
 
         before, behind = TEXT
-        x = torch.randn(1, before + patches + behind, text.hidden_size).to(device, dtype)
+        visual = tokens or patches
+        x = torch.randn(1, before + visual + behind, text.hidden_size).to(device, dtype)
         decoder = decoder_layer(text, x.shape[1], device, dtype)
-        r = patches - round(patches * KEEP)
-        yield "decoder", Bench(decoder, x, (before, before + patches), r), decoder_methods, "plain"
+        r = visual - round(visual * KEEP)
+        yield "decoder", Bench(decoder, x, (before, before + visual), r), decoder_methods, "plain"
 
 
 @torch.inference_mode()
@@ -205,18 +232,26 @@ def measure_rivals(
     dtype: torch.dtype,
     rounds: int,
     progress: Callable[[str], None],
+    tokens: int | None = None,
 ) -> list[dict[str, Any]]:
     """One table for each layer; all methods take turns in every round."""
     results = []
-    for name, bench, make, base in benches(config, device, dtype):
+    for name, bench, make, base in benches(config, device, dtype, tokens):
         methods = make(bench)
         seconds: dict[str, list[float]] = {method: [] for method in methods}
-        tokens = {method: run().shape[1] for method, run in methods.items()}  # the first run warms up
+        left, peaks = {}, {}
+        for method, run in methods.items():
+            progress(f"{name} layer: warm-up of {method}")
+            with PeakMeter(device) as meter:
+                left[method] = run().shape[1]
+            peaks[method] = meter.peak_bytes
         for number in range(rounds):
             progress(f"{name} layer: round {number + 1} of {rounds}")
             for method, run in methods.items():
                 seconds[method].append(_seconds(run, device))
-        results.append(_table(name, bench, seconds, tokens, base))
+        results.append(_table(name, bench, seconds, left, peaks, base))
+        if name == "decoder":
+            results[-1]["scoring_bytes"] = scoring_memory(bench)
     return results
 
 
@@ -229,7 +264,12 @@ def _seconds(run: Method, device: torch.device) -> float:
 
 
 def _table(
-    name: str, bench: Bench, seconds: dict[str, list[float]], tokens: dict[str, int], base: str
+    name: str,
+    bench: Bench,
+    seconds: dict[str, list[float]],
+    tokens: dict[str, int],
+    peaks: dict[str, int | None],
+    base: str,
 ) -> dict[str, Any]:
     plain = spread(seconds["plain"])["median"]
     rows = {}
@@ -237,6 +277,7 @@ def _table(
         beyond = spread([a - b for a, b in zip(values, seconds[base], strict=True)])
         rows[method] = {
             "tokens_out": tokens[method],
+            "peak_bytes": peaks[method],
             "seconds": spread(values),
             "seconds_beyond_layer": None if method in ("plain", base) else beyond,
             "share_of_plain_layer": None if method in ("plain", base) else beyond["median"] / plain,

@@ -22,7 +22,6 @@ class Sample:
         decoding: the tokens after the first.
         request: all of it, by one clock around it.
         new_tokens: tokens of each answer.
-        peak_bytes: peak memory beyond what was in use before.
     """
 
     media: float
@@ -31,7 +30,6 @@ class Sample:
     decoding: float
     request: float
     new_tokens: int
-    peak_bytes: int | None = None
 
     @property
     def ttft(self) -> float:
@@ -52,14 +50,13 @@ def spread(values: Sequence[float | None]) -> dict[str, float] | None:
 
 
 def summary(samples: Sequence[Sample], batch: int) -> dict[str, Any]:
-    """Times, throughput and memory of one variant."""
+    """Times and throughput of one variant."""
     tokens = samples[0].new_tokens
     return {
         "rounds": len(samples),
         "seconds": {stage: spread([getattr(s, stage) for s in samples]) for stage in STAGES},
         "requests_per_s": spread([batch / s.request for s in samples]),
         "tokens_per_s": spread([batch * tokens / s.request for s in samples]),
-        "peak_bytes_beyond_weights": spread([s.peak_bytes for s in samples]),
     }
 
 

@@ -18,10 +18,12 @@ PART_NAMES = {
     "decode": "decode",
     "preprocess": "preprocess",
     "tower": "tower",
-    "scoring": "scoring",
-    "merging": "merging",
+    "tower_scoring": "scoring in the tower",
+    "tower_merging": "merging in the tower",
     "packing": "projector, packing",
     "prefill": "decoder prefill",
+    "llm_scoring": "scoring in the decoder",
+    "llm_merging": "merging in the decoder",
     "decoding": "decoding",
     "other": "other",
 }
@@ -47,9 +49,9 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def megabytes(value: float) -> str:
+def megabytes(value: float | None) -> str:
     """Bytes as MB."""
-    return f"{value / 1e6:.0f} MB"
+    return "-" if value is None else f"{value / 1e6:.0f} MB"
 
 
 def visual_tokens(visual: dict[str, int]) -> str:
@@ -75,7 +77,7 @@ def comparison(result: dict[str, Any]) -> Table:
         rows.append([name, *(spread(v["seconds"][stage], seconds) for v in variants.values())])
     for key, name in (("requests_per_s", "requests/s"), ("tokens_per_s", "tokens/s")):
         rows.append([name, *(spread(v[key], number) for v in variants.values())])
-    peaks = [spread(v["peak_bytes_beyond_weights"], megabytes) for v in variants.values()]
+    peaks = [megabytes(v["peak_bytes_beyond_weights"]) for v in variants.values()]
     rows.append(["peak beyond weights", *peaks])
     for stage in ("vision", "prefill", "ttft", "request"):
         rows.append([f"speed-up, {STAGE_NAMES[stage]}", *(reached(v, stage) for v in variants.values())])
@@ -111,6 +113,9 @@ def parts(result: dict[str, Any]) -> Table:
         for part, name in PART_NAMES.items()
     ]
     rows.append(["whole", *(seconds(v["whole_s"]) for v in variants.values())])
+    for stage, name in (("tower", "tower"), ("prefill", "prefill")):
+        shares = (f"{100 * v['reduction_share'][stage]:.1f} %" for v in variants.values())
+        rows.append([f"scoring + merging, of the {name}", *shares])
     return [title(result), *variants], rows
 
 
@@ -121,7 +126,7 @@ def growth(results: list[dict[str, Any]]) -> Table:
     for result in results:
         variants = result["variants"].values()
         times = [spread(v["seconds"], seconds) for v in variants]
-        rows.append([title(result), *times, *(spread(v["peak_bytes"], megabytes) for v in variants)])
+        rows.append([title(result), *times, *(megabytes(v["peak_bytes"]) for v in variants)])
     return ["tower", *names, *(f"{name}, peak" for name in names)], rows
 
 
@@ -137,10 +142,13 @@ def rivals(result: dict[str, Any]) -> Table:
                 spread(method["seconds"], seconds),
                 spread(beyond, seconds),
                 "-" if share is None else f"{100 * share:+.1f} %",
+                megabytes(method["peak_bytes"]),
             ]
         )
+    for name, extra in result.get("scoring_bytes", {}).items():
+        rows.append([f"scores alone, {name}", "-", "-", "-", "-", megabytes(extra)])
     where = f"{result['layer']} layer, {result['tokens_in']} tokens"
-    return [where, "tokens out", "time", "beyond the layer", "of the plain layer"], rows
+    return [where, "tokens out", "time", "beyond the layer", "of the plain layer", "peak"], rows
 
 
 def tables(report: dict[str, Any]) -> list[Table]:

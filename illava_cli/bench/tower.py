@@ -14,6 +14,7 @@ from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import spread
 from illava_cli.bench.variants import Ours, Stock, synchronize
 from illava_cli.engine.memory import PeakMeter
+from illava_cli.models.family import Pixels
 
 
 def measure_tower(
@@ -29,31 +30,47 @@ def _case(lab: Lab, medium: Medium, plan: Plan, progress: Callable[[str], None])
     progress(f"{label}: warm-up")
     for variant in variants.values():
         _one(lab, variant)
-    taken: dict[str, list[tuple[float, int | None]]] = {name: [] for name in variants}
+    peaks = {name: _peak(lab, variant) for name, variant in variants.items()}
+    taken: dict[str, list[float]] = {name: [] for name in variants}
     for number in plan.each_round():
         progress(f"{label}: round {number + 1} of {plan.rounds}")
         for name, variant in variants.items():
             taken[name].append(_one(lab, variant))
-    results = {}
-    for name, rounds in taken.items():
-        seconds, peaks = zip(*rounds, strict=True)
-        results[name] = {"rounds": len(rounds), "seconds": spread(seconds), "peak_bytes": spread(peaks)}
+    results = {
+        name: {"rounds": len(rounds), "seconds": spread(rounds), "peak_bytes": peaks[name]}
+        for name, rounds in taken.items()
+    }
     return {"medium": medium.description.record(), "variants": results}
 
 
 @torch.inference_mode()
-def _one(lab: Lab, variant: Ours | Stock) -> tuple[float, int | None]:
-    """Seconds and peak bytes; decoding and preprocessing come before."""
-    family, medium = lab.family, variant.medium
-    pixels = medium.read(family, *medium.fresh(lab.next_number(1)))
-    with PeakMeter(family.device) as meter:
-        started = time.perf_counter()
-        if isinstance(variant, Stock):
-            inputs = stock.INPUTS[family.key].tensors(variant.model, pixels)
-            inputs = stock.on_device(family, variant.model, inputs)
-            stock.INPUTS[family.key].vision(variant.model, inputs)
-        else:
-            family.encode(pixels, variant.session.reduction)
-        synchronize(family.device)
-        seconds = time.perf_counter() - started
-    return seconds, meter.peak_bytes
+def _one(lab: Lab, variant: Ours | Stock) -> float:
+    """Seconds; decoding and preprocessing come before."""
+    pixels = _read(lab, variant)
+    started = time.perf_counter()
+    _encode(lab, variant, pixels)
+    return time.perf_counter() - started
+
+
+@torch.inference_mode()
+def _peak(lab: Lab, variant: Ours | Stock) -> int | None:
+    """Peak bytes of the same work."""
+    pixels = _read(lab, variant)
+    with PeakMeter(lab.family.device) as meter:
+        _encode(lab, variant, pixels)
+    return meter.peak_bytes
+
+
+def _read(lab: Lab, variant: Ours | Stock) -> list[Pixels]:
+    return variant.medium.read(lab.family, *variant.medium.fresh(lab.next_number(1)))
+
+
+def _encode(lab: Lab, variant: Ours | Stock, pixels: list[Pixels]) -> None:
+    family = lab.family
+    if isinstance(variant, Stock):
+        inputs = stock.INPUTS[family.key].tensors(variant.model, pixels)
+        inputs = stock.on_device(family, variant.model, inputs)
+        stock.INPUTS[family.key].vision(variant.model, inputs)
+    else:
+        family.encode(pixels, variant.session.reduction)
+    synchronize(family.device)

@@ -67,6 +67,9 @@ def bench(
     rivals: Annotated[
         bool, typer.Option("--rivals", help="Measure one layer under other methods instead.")
     ] = False,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", metavar="N", min=2, help="With --rivals: visual tokens.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="With --tower: draw time and memory.")
     ] = None,
@@ -96,6 +99,8 @@ def bench(
         raise UsageError(
             "- (stdin) can be read once, a benchmark reads its media again and again: name a file"
         )
+    if tokens is not None and not rivals:
+        raise UsageError("--tokens is for the decoder layer of --rivals: give both")
     if plot is not None and not tower:
         raise UsageError("--plot draws what --tower measures: give both")
     for path in (save, plot):
@@ -114,7 +119,10 @@ def bench(
     report: dict[str, Any] = {"settings": {"new_tokens": new_tokens, "repeats": repeats or ROUNDS}}
     if rivals:
         report["settings"] = {"repeats": repeats or RIVAL_ROUNDS}
-        report |= _rivals(flags.config(), repeats or RIVAL_ROUNDS, progress)
+        try:
+            report |= _rivals(flags.config(), repeats or RIVAL_ROUNDS, tokens, progress)
+        except torch.OutOfMemoryError:
+            raise ModelError("out of memory: use fewer --tokens or --dtype bfloat16") from None
     else:
         from illava_cli.bench.lab import Plan
 
@@ -229,7 +237,9 @@ def _measure(
     return {"results": results, "batching": batching(results)}
 
 
-def _rivals(config: Config, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
+def _rivals(
+    config: Config, rounds: int, tokens: int | None, progress: Callable[[str], None]
+) -> dict[str, Any]:
     from illava_cli.bench.lab import reported_name
     from illava_cli.bench.rivals import measure_rivals
     from illava_cli.models import family_class
@@ -250,7 +260,7 @@ def _rivals(config: Config, rounds: int, progress: Callable[[str], None]) -> dic
         "dtype": str(dtype).removeprefix("torch."),
         "attn": "sdpa",
     }
-    return {"model": model, "rivals": measure_rivals(shapes, device, dtype, rounds, progress)}
+    return {"model": model, "rivals": measure_rivals(shapes, device, dtype, rounds, progress, tokens)}
 
 
 def _progress(messages: Messages) -> Callable[[str], None]:

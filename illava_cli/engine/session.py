@@ -158,7 +158,7 @@ class Session:
         self.family: Family = load_family(config, on_note)
         self.model = self.family.model
         self.reduction = self._reduction()
-        self.min_visual_tokens = self._min_visual_tokens()
+        self.min_visual_tokens = self._threshold()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
         self._lock = threading.Lock()
@@ -182,7 +182,8 @@ class Session:
             return OFF
         return reduction
 
-    def _min_visual_tokens(self) -> int:
+    def _threshold(self) -> int:
+        """Visual tokens below which the preset leaves a medium whole; toys always merge."""
         name = str(self.config.model.id)
         toy = name.startswith("random:") and name.endswith("-toy")
         return 0 if toy else load_preset(self.config.preset).min_visual_tokens
@@ -198,7 +199,7 @@ class Session:
         other = copy.copy(self)
         other.config = config
         other.reduction = other._reduction()
-        other.min_visual_tokens = other._min_visual_tokens()
+        other.min_visual_tokens = other._threshold()
         other.features = FeatureCache(0)
         return other
 
@@ -374,7 +375,9 @@ class Session:
         reduction = self.reduction if self.merging else OFF
         return reduction.model_dump_json(include={"variant", "layout", "vision"})
 
-    def _encode(self, turns: list[_Turn], reduction: Reduction, notes: list[str]) -> dict[str, Features]:
+    def _encode(
+        self, turns: list[_Turn], reduction: Reduction, notes: list[str], trace: bool
+    ) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
         new = {key: item for key, item in items.items() if isinstance(item, Pixels)}
@@ -382,7 +385,8 @@ class Session:
         for keys, schedule in ((new.keys() - few, reduction), (few, OFF)):
             ordered = [key for key in new if key in keys]
             if ordered:
-                items |= zip(ordered, self.family.encode([new[k] for k in ordered], schedule), strict=True)
+                encoded = self.family.encode([new[k] for k in ordered], schedule, trace=trace)
+                items |= zip(ordered, encoded, strict=True)
         if few and reduction is not OFF:
             notes.append(f"media of fewer than {self.min_visual_tokens} visual tokens were not merged")
             for key in few:
@@ -432,7 +436,7 @@ class Session:
             torch.cuda.reset_peak_memory_stats()
         reduction, stage, merge_points = self._schedule(turns, cache, notes)
 
-        encoded = self._encode(turns, reduction, notes)
+        encoded = self._encode(turns, reduction, notes, trace)
         rows = []
         for turn, start in zip(turns, starts, strict=True):
             by_slot = {slot: encoded[key] for slot, (key, _) in turn.prepared.slots.items()}

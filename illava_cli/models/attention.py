@@ -16,12 +16,19 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from illava_cli.models.lse import attention_with_lse
+
 PLAIN = "illava"
 # Qwen2-VL's vision attention calls a back end whose name contains "flash" once, with all segments
 # packed and no copy of their lengths to the host; any other it calls segment by segment.
 PACKED = "illava_flash_packed"
 
-Scorer = Callable[[Tensor, Tensor, float], Tensor]
+# takes queries, keys, scaling and, where it is known, each query's log-sum-exp
+Scorer = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
+# what some models ask of attention beside a mask; the kernel with the log-sum-exp knows none of it
+UNLIKE_FLASH = ("sliding_window", "softcap", "position_bias", "s_aux")
+# back ends whose place FlashAttention with the log-sum-exp may take in a layer that is scored
+SAME_AS_FLASH = ("sdpa", "flash_attention_2")
 
 
 class Tap:
@@ -36,7 +43,7 @@ class Tap:
 
     @contextmanager
     def recording(self, scorer: Scorer | None) -> Iterator[Tap]:
-        """Let the next call of this attention also compute `scorer(query, key, scaling)`."""
+        """Let the next call of this attention also compute `scorer(query, key, scaling, lse)`."""
         self.scorer, self.scores = scorer, None
         try:
             yield self
@@ -59,9 +66,13 @@ def tapped_attention(
         query, key, value = (_unpack(x, segment) for x in (query, key, value))
         for name in ("max_length_k", "cu_seq_lens_q", "cu_seq_lens_k"):
             kwargs.pop(name, None)
+    attended = None
     if tap.scorer is not None:
-        tap.scores = tap.scorer(query, key, kwargs["scaling"])
-    if "flash" in tap.config._attn_implementation:  # FlashAttention looks its own name up on the module
+        attended = _with_lse(module, query, key, value, attention_mask, **kwargs)
+        tap.scores = tap.scorer(query, key, kwargs["scaling"], attended and attended[1])
+    if attended is not None:
+        output, _ = attended
+    elif "flash" in tap.config._attn_implementation:  # FlashAttention looks its own name up on the module
         tapped, module.config = module.config, tap.config
         try:
             output, _ = tap.backend(module, query, key, value, attention_mask, **kwargs)
@@ -70,6 +81,27 @@ def tapped_attention(
     else:
         output, _ = tap.backend(module, query, key, value, attention_mask, **kwargs)
     return (output if segment is None else output.flatten(0, 1).unsqueeze(0)), None
+
+
+def _with_lse(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    **others,
+) -> tuple[Tensor, Tensor] | None:
+    """Output and log-sum-exp, where the layer's back end can be replaced by one that gives both."""
+    if attention_mask is not None or dropout or module.tap.config._attn_implementation not in SAME_AS_FLASH:
+        return None
+    if any(others.get(name) is not None for name in UNLIKE_FLASH):
+        return None
+    causal = module.is_causal if is_causal is None else is_causal
+    return attention_with_lse(query, key, value, causal=causal and query.shape[2] > 1, scaling=scaling)
 
 
 for _name in (PLAIN, PACKED):

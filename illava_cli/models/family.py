@@ -278,10 +278,13 @@ class Family(ABC):
                 )
 
     @torch.inference_mode()
-    def encode(self, media: Sequence[Pixels], reduction: Reduction) -> list[Features]:
+    def encode(self, media: Sequence[Pixels], reduction: Reduction, *, trace: bool = False) -> list[Features]:
         """Media through tower, projector and layout. Segments of one shape share passes.
 
         The passes are bounded in memory, so that a longer video does not need more of it.
+
+        Args:
+            trace: keep the merges of each tower layer in `Features.merges`.
         """
         together: dict[tuple, list[int]] = {}
         for index, pixels in enumerate(media):
@@ -291,7 +294,7 @@ class Family(ABC):
         features: dict[int, Features] = {}
         for indices in together.values():
             group = [media[i] for i in indices]
-            survivors = self._run_group(group, reduction)
+            survivors = self._run_group(group, reduction, trace)
             start = 0
             for index, pixels in zip(indices, group, strict=True):
                 own = survivors.rows(start, start + pixels.segments)
@@ -299,7 +302,7 @@ class Family(ABC):
                 start += pixels.segments
         return [features[i] for i in range(len(media))]
 
-    def _run_group(self, group: list[Pixels], reduction: Reduction) -> Survivors:
+    def _run_group(self, group: list[Pixels], reduction: Reduction, trace: bool) -> Survivors:
         first = group[0]
         stage = self.vision_stage(reduction, first.kind)
         budget = self.budget(stage, first.tokens) if stage else {}
@@ -325,6 +328,7 @@ class Family(ABC):
                 method=stage.method if stage else "illava",
                 include_self=reduction.variant == "authors",
                 padding=None if padding is None else to_device(padding[start:stop], self.device),
+                traced=trace,
             )
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             survivors = Survivors(

@@ -44,6 +44,7 @@ class TowerState:
         include_self: whether a patch's attention to itself counts (variant `authors`).
         padding: (B, N) True for image padding, which leaves first; None where there is none.
         rope: rotary cos and sin (B * N * group, D) of a tower that has them.
+        traced: keep each layer's `Merge`; without it nothing grows with the number of segments.
     """
 
     segments: int
@@ -55,17 +56,18 @@ class TowerState:
     include_self: bool = False
     padding: Tensor | None = None
     rope: tuple[Tensor, Tensor] | None = None
-    merges: dict[int, Merge] = field(default_factory=dict)
+    traced: bool = False
+    merges: dict[int, Merge] = field(default_factory=dict)  # by layer, where `traced`
     scores: Tensor | None = None  # (B, N) of the survivors, from the last merge layer
     place: Tensor = field(init=False)  # (B, N) index of each survivor in its segment
 
     def __post_init__(self):
         self.place = torch.arange(self.tokens, device=self.device).expand(self.segments, self.tokens)
 
-    def score(self, query: Tensor, key: Tensor, scaling: float) -> Tensor:
+    def score(self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None = None) -> Tensor:
         """Attention received per token, (B, N): eq. 1, averaged over a token's patches."""
         patches = query.shape[2]
-        received = received_attention(query, key, scaling=scaling, include_self=self.include_self)
+        received = received_attention(query, key, scaling=scaling, include_self=self.include_self, lse=lse)
         received = received / (patches if self.include_self else max(1, patches - 1))
         return received.view(self.segments, self.tokens, self.group).mean(-1)
 
@@ -77,7 +79,8 @@ class TowerState:
         merge = Merge.from_assignment(assignment, self.tokens - r)
         tokens = hidden_states.reshape(self.segments, self.tokens, -1)  # (B, N, group * C)
         self.tokens -= r
-        self.merges[layer] = merge
+        if self.traced:
+            self.merges[layer] = merge
         self.place = merge.keep(self.place)
         self.scores = merge.keep(scores)
         if self.padding is not None:

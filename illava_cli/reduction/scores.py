@@ -32,6 +32,7 @@ def received_attention(
     key_group: Tensor | None = None,
     include_self: bool = False,
     query_start: int = 0,
+    lse: Tensor | None = None,
 ) -> Tensor:
     """Sum over queries of the attention that each key receives, averaged over heads.
 
@@ -48,15 +49,14 @@ def received_attention(
             and a negative group counts for nothing.
         include_self: also count a token's attention to itself (the authors' code; eq. 1 leaves it out).
         query_start: index of the first query among those that `causal_offset` counts from.
+        lse: (B, H, Q) natural logarithm of each query's sum of exp(scaled logits) over the keys that
+            it sees, where the attention back end has it. None: computed here.
 
     Returns:
         (B, K) in float32 (float64 for float64 inputs).
     """
-    if (
-        query.is_cuda
-        and query.dtype in (torch.float16, torch.bfloat16)
-        and triton_scores.available(query.device)
-    ):
+    kind = query.dtype, query.shape[-1]
+    if query.is_cuda and kind[0] in triton_scores.DTYPES and triton_scores.available(query.device, *kind):
         return triton_scores.received_attention_triton(
             query,
             key,
@@ -67,6 +67,7 @@ def received_attention(
             key_group=key_group,
             include_self=include_self,
             query_start=query_start,
+            lse=lse,
         )
     batch, heads, queries, dim = query.shape
     kv_heads, keys = key.shape[1], key.shape[2]
@@ -88,7 +89,10 @@ def received_attention(
             logits.masked_fill_(key_index > own, -torch.inf)
         if key_valid is not None:
             logits.masked_fill_(~key_valid[:, None, None, :], -torch.inf)
-        share = torch.softmax(logits, dim=-1, dtype=wide)  # (B, H, q, K)
+        if lse is None:
+            share = torch.softmax(logits, dim=-1, dtype=wide)  # (B, H, q, K)
+        else:
+            share = torch.exp(logits.to(wide) - lse[:, :, start:stop, None].to(wide))
         if key_valid is not None:
             share.nan_to_num_(0)  # a padding query sees no key
         if query_group is None:

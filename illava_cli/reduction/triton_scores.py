@@ -25,8 +25,14 @@ TILES = [
 ]
 
 
-def available(device: torch.device | None = None) -> bool:
-    """Whether the kernels run on this GPU (or the current one); always true under triton's interpreter."""
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def available(device: torch.device | None = None, dtype: torch.dtype = torch.float16, dim: int = 16) -> bool:
+    """Whether the kernels run on this GPU (or the current one) for queries of this dtype and head dim.
+
+    Always true under triton's interpreter.
+    """
     try:
         if _interpreted():
             return True
@@ -34,7 +40,7 @@ def available(device: torch.device | None = None) -> bool:
         return False
     if not torch.cuda.is_available():
         return False
-    return _compiles(torch.device("cuda", torch.cuda.current_device()) if device is None else device)
+    return _compiles(device or torch.device("cuda", torch.cuda.current_device()), dtype, dim)
 
 
 def _interpreted() -> bool:
@@ -46,15 +52,16 @@ def _interpreted() -> bool:
 
 
 @functools.cache
-def _compiles(device: torch.device) -> bool:
+def _compiles(device: torch.device, dtype: torch.dtype, dim: int) -> bool:
     """Try it: Triton needs a C compiler at run time, which slim images lack, and tensor cores of 8.0 on."""
     if torch.cuda.get_device_capability(device) < (8, 0):
         return False
-    x = torch.zeros(1, 1, 1, 16, dtype=torch.float16, device=device)
+    x = torch.zeros(1, 1, 1, dim, dtype=dtype, device=device)
     try:
         received_attention_triton(x, x, scaling=1.0)
     except Exception as error:
-        warnings.warn(f"scores are computed by PyTorch, for Triton does not run here: {error}", stacklevel=2)
+        reason = f"Triton does not run here for {dtype} with head dim {dim}: {error}"
+        warnings.warn(f"scores are computed by PyTorch: {reason}", stacklevel=2)
         return False
     return True
 
@@ -72,11 +79,7 @@ def received_attention_triton(
     query_start: int = 0,
     lse: Tensor | None = None,
 ) -> Tensor:
-    """`received_attention` for float16, bfloat16 and float32, with the same arguments and one more.
-
-    Args:
-        lse: (B, H, Q) natural logarithm of each query's sum of exp(scaled logits) over the keys that
-            it sees, from the attention back end. None: computed here, which is half of the work.
+    """`received_attention` for `DTYPES`, with the same arguments; without `lse` it is twice the work.
 
     Returns:
         (B, K) in float32. A query that sees no key counts for nothing.

@@ -119,7 +119,7 @@ def test_on_cuda(mode, report):
     assert found["model"]["device"].startswith("cuda")
     assert found["machine"]["gpus"]
     for result in found.get("results", []):
-        assert all(v["peak_bytes_beyond_weights"]["median"] > 0 for v in result["variants"].values())
+        assert all(v["peak_bytes_beyond_weights"] > 0 for v in result["variants"].values())
 
 
 def test_real_media_and_save(bench, small, tmp_path):
@@ -146,7 +146,11 @@ def test_profile_has_every_part(family, report, small):
         assert sum(variant["share"].values()) == pytest.approx(1)
         used = {"decode", "preprocess", "tower", "packing", "prefill", "decoding"}
         assert all(seconds[part] > 0 for part in used)
-        assert (seconds["scoring"] > 0) == (seconds["merging"] > 0) == (name == "merging")
+        for stage, rest in (("tower", "tower"), ("llm", "prefill")):
+            scoring, merging = seconds[f"{stage}_scoring"], seconds[f"{stage}_merging"]
+            assert (scoring > 0) == (merging > 0) == (name == "merging")
+            share = (scoring + merging) / (scoring + merging + seconds[rest])
+            assert variant["reduction_share"][rest] == pytest.approx(share)
 
 
 def test_profile_leaves_nothing_behind(lab):
@@ -199,6 +203,15 @@ def test_rivals(report):
         assert layer["methods"]["illava"]["seconds_beyond_layer"].keys() == SPREAD
 
 
+def test_scores_need_memory_that_grows_with_the_tokens(report):
+    """At the length of 32 frames; toy widths, four heads."""
+    _, decoder = report(*LLAVA, *QUICK, "--rivals", "--tokens", 3136)["rivals"]
+    assert decoder["visual_tokens"] == 3136
+    extra = decoder["scoring_bytes"]
+    assert extra["full map"] > 4 * 3170**2 * 4
+    assert extra["illava"] < extra["full map"] / 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -210,6 +223,7 @@ def test_rivals(report):
         (["--batch-size", "2", "--profile"], "leave it out"),
         (["--rivals", "--tiles", "2"], "takes no media"),
         (["--plot", "x.png"], "give both"),
+        (["--tokens", "9"], "give both"),
         (["--image", "-"], "name a file"),
         (["--preset", "papr"], "did you mean 'paper'"),
         (["--format", "xml"], "expected text or json"),

@@ -1,6 +1,7 @@
 """The small parts of a report: spreads, speed-ups, memory, the machine, tables and the page."""
 
 import json
+import subprocess
 
 import pytest
 import torch
@@ -11,11 +12,15 @@ from illava_cli.bench.lab import Plan
 from illava_cli.bench.markdown import main, page
 from illava_cli.bench.rivals import bipartite, keep_highest
 from illava_cli.bench.samples import Sample, speedups, spread, summary
+from illava_cli.engine.features import TENSORS
 from illava_cli.engine.memory import PeakMeter
+from illava_cli.reduction import received_attention
+from tests.conftest import clip
+from tests.schedules import SCHEDULES
 
 
 def sample(factor=1.0, new_tokens=5):
-    return Sample(0.5 * factor, 2 * factor, 1 * factor, 4 * factor, 8 * factor, new_tokens, 100)
+    return Sample(0.5 * factor, 2 * factor, 1 * factor, 4 * factor, 8 * factor, new_tokens)
 
 
 def test_spread():
@@ -55,10 +60,14 @@ def test_batching_compares_with_single_requests():
     assert batching([result(8, 4.0)]) == []
 
 
-def test_peak_memory_sees_what_was_freed():
+def test_peak_memory_sees_what_was_freed(capfd):
     with PeakMeter(torch.device("cpu")) as meter:
-        torch.ones(50_000_000).sum()
-    assert meter.peak_bytes is None or 150e6 < meter.peak_bytes < 400e6
+        for _ in range(3):
+            torch.ones(50_000_000).sum()
+    assert 200e6 <= meter.peak_bytes < 201e6
+    assert capfd.readouterr() == ("", "")
+    with PeakMeter(torch.device("cpu")) as meter, pytest.raises(ValueError, match="broken"):
+        raise ValueError("broken")
 
 
 def test_machine_names_no_host_and_no_folder(tmp_path, monkeypatch):
@@ -128,3 +137,51 @@ def test_page_says_what_is_known(memory):
     assert "- GPU: none" in text
     assert "    illava bench" in text
     assert ("8 GB" in text) == (memory is not None)
+
+
+@pytest.mark.parametrize("name", ["llava faithful, original", "llava grid, paper", "qwen, paper"])
+def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, open_session):
+    """Four times the frames: what comes on top is what the decoder takes, joined once."""
+    family_key, settings = SCHEDULES[name]
+    family = (session := open_session(family_key, *settings, fresh=True)).family
+
+    def prepared(frames):
+        return family.prepare_video([family.resize_frame(frame) for frame in clip(frames, 60, 60)])
+
+    family.chunk_bytes = 4 * prepared(2).tokens * family.bytes_per_token()
+    peaks, kept = [], []
+    for frames in (16, 64):
+        pixels = prepared(frames)
+        with torch.inference_mode(), PeakMeter(family.device) as meter:
+            (features,) = family.encode([pixels], session.reduction)
+        peaks.append(meter.peak_bytes)
+        kept.append(sum(getattr(features, tensor).nbytes for tensor in TENSORS))
+    assert peaks[1] - peaks[0] <= 3 * (kept[1] - kept[0])
+
+
+def test_a_changed_preset_marks_the_commit_and_a_new_report_does_not(tmp_path, monkeypatch):
+    """What is measured is code and presets; the reports that it replaces are neither."""
+    package = tmp_path / "illava_cli" / "bench"
+    presets, reports = tmp_path / "configs" / "presets", tmp_path / "docs"
+    for folder in (package, presets, reports):
+        folder.mkdir(parents=True)
+    (presets / "paper.yaml").write_text("r: 92")
+    (reports / "old.json").write_text("{}")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "start"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr(machine, "__file__", str(package / "machine.py"))
+    (reports / "old.json").write_text("{1}")
+    assert not machine.commit().endswith("+changes")
+    (presets / "paper.yaml").write_text("r: 64")
+    assert machine.commit().endswith("+changes")
+
+
+def test_scores_of_32_frames_stay_within_64_mib():
+    """6,272 visual tokens, 28 heads; blocks are sized by bytes: few queries need as much as all."""
+    torch.manual_seed(0)
+    query = torch.randn(1, 28, 64, 128, dtype=torch.bfloat16)
+    key = torch.randn(1, 4, 6272, 128, dtype=torch.bfloat16)
+    with PeakMeter(torch.device("cpu")) as meter:
+        received_attention(query, key, scaling=128**-0.5, causal_offset=6272 - 64)
+    assert 0 < meter.peak_bytes <= 64 << 20

@@ -21,7 +21,7 @@ def counted(open_session, monkeypatch):
     monkeypatch.setattr(
         session.family,
         "encode",
-        lambda media, reduction: passes.append(len(media)) or encode(media, reduction),
+        lambda media, *rest, **options: passes.append(len(media)) or encode(media, *rest, **options),
     )
     return session, passes
 
@@ -113,3 +113,10 @@ def test_auto_has_a_threshold_and_toys_have_none(open_session):
     assert load_preset("auto").min_visual_tokens > 0
     toy = Session(resolve("random:qwen2-vl-toy", settings=["model.device=cpu"], environ={}))
     assert toy.min_visual_tokens == 0
+
+
+def test_each_preset_of_a_benchmark_has_its_own_threshold(open_session, checkpoints):
+    session = open_session("qwen2_vl", "preset=off")
+    assert session.min_visual_tokens == 0
+    auto = resolve(checkpoints("qwen2_vl"), settings=["preset=auto", "model.device=cpu"], environ={})
+    assert session.under(auto).min_visual_tokens == load_preset("auto").min_visual_tokens > 0

@@ -22,22 +22,23 @@ REQUESTS = [
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_cuda_equals_cpu(name, open_session):
     family, settings = SCHEDULES[name]
-    answers = [
-        open_session(family, *settings, f"model.device={device}", "model.dtype=float32").ask_batch(
-            REQUESTS, logits=True
-        )
-        for device in ("cpu", "cuda")
-    ]
+    answers = []
+    for device in ("cpu", "cuda"):
+        session = open_session(family, *settings, f"model.device={device}", "model.dtype=float32")
+        assert session.family.device.type == device
+        answers.append(session.ask_batch(REQUESTS, logits=True))
     for cpu, cuda in zip(*answers, strict=True):
         torch.testing.assert_close(cuda.logits, cpu.logits, atol=1e-3, rtol=0)
         assert cuda.usage == cpu.usage
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # 16-bit layers give their log-sum-exp
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_tower_and_decoder_never_synchronise(name, open_session):
+def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
     family_key, settings = SCHEDULES[name]
-    session = open_session(family_key, *settings, "model.device=cuda", "model.dtype=float32")
+    session = open_session(family_key, *settings, "model.device=cuda", f"model.dtype={dtype}")
     family = session.family
+    assert family.device.type == "cuda"
     session.features.clear()
     prepared, parts = [], []
     for request in REQUESTS:

@@ -73,6 +73,21 @@ def test_causal_grouped_queries_padding_and_groups():
     torch.testing.assert_close(part[second], expected[second], atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("past", [None, 5])
+def test_a_log_sum_exp_from_elsewhere_changes_nothing(past):
+    torch.manual_seed(0)
+    query = torch.randn(2, 6, 40, 8, dtype=torch.float64)
+    key = torch.randn(2, 2, 40 + (past or 0), 8, dtype=torch.float64)
+    logits = query @ key.repeat_interleave(3, 1).mT * 0.3
+    if past is not None:
+        hidden = torch.arange(key.shape[2]) > torch.arange(40)[:, None] + past
+        logits = logits.masked_fill(hidden, -torch.inf)
+    options = {"scaling": 0.3, "causal_offset": past}
+    expected = received_attention(query, key, **options)
+    given = received_attention(query, key, **options, lse=logits.logsumexp(-1))
+    torch.testing.assert_close(given, expected, atol=1e-13, rtol=0)
+
+
 def test_a_query_that_sees_nothing_gives_no_nan():
     query, key = torch.randn(2, 1, 2, 4, 8).unbind(0)
     valid = torch.zeros(1, 4, dtype=torch.bool)
