@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tiny.optimizer import Optimizer
+
 
 @dataclass
 class Progress:
@@ -20,9 +22,7 @@ class Progress:
     stage_started: float = 0.0
 
 
-def save(
-    path: Path, progress: Progress, model: nn.Module, heads: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def save(path: Path, progress: Progress, model: nn.Module, heads: nn.Module, optimizer: Optimizer) -> None:
     state = {
         "progress": asdict(progress),
         "model": model.state_dict(),
@@ -34,7 +34,7 @@ def save(
     os.replace(half, path)
 
 
-def restore(path: Path, model: nn.Module, heads: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def restore(path: Path, model: nn.Module, heads: nn.Module, optimizer: Optimizer) -> Progress:
     state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     model.load_state_dict(state["model"])
     heads.load_state_dict(state["heads"])

@@ -19,21 +19,18 @@ from tqdm import tqdm
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from illava_cli.evals.world import stream
-from illava_cli.evals.world.scene import draw_scene, draw_text, pick
-from illava_cli.evals.world.text import LARGE, draw_large
 from tiny import state
-from tiny.batches import Builder, pixel_values, tiles
-from tiny.checkpoint import PATCH, TILE
+from tiny.batches import Builder
+from tiny.checkpoint import PATCH
 from tiny.clock import Clock
-from tiny.labels import Heads, crop, dense_labels
+from tiny.labels import Heads
+from tiny.lessons import lesson
 from tiny.measure import accuracy
 from tiny.naming import Naming
+from tiny.optimizer import Optimizer
 from tiny.recipe import STAGES, batch
 from tiny.threads import Threads
 
-SIDE = TILE // PATCH
-TOWER_BATCH = 16
-LARGE_SHARE = 0.2  # of the tower's pictures that are a tile of a large one
 CHAT_SHARE = 0.2  # of the joint steps in which the turns are one chat
 ANNEAL = 240.0  # seconds of training left once `stop` is seen
 
@@ -51,9 +48,9 @@ class Plan:
 
     seconds: float
     seed: int = 0
-    shares: tuple[float, float, float] = (0.18, 0.40, 0.42)
-    rates: tuple[tuple[float, float], ...] = ((1.2e-3, 0.0), (0.0, 1.0e-3), (3e-4, 8e-4))
-    warmup: int = 150
+    shares: tuple[float, float, float] = (0.20, 0.36, 0.44)
+    rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (1e-3, 2e-3))
+    warmup: int = 40
     check: float = 240.0
     check_count: int = 32
 
@@ -67,15 +64,11 @@ class Trainer:
         self.model, self.folder, self.plan = model, folder, plan
         self.builder = Builder(model, tokenizer)
         self.heads = Heads(model.config.vision_config.hidden_size).to(model.device)
-        tower = list(model.model.vision_tower.parameters())
-        inside = {id(p) for p in tower}
-        rest = [p for p in model.parameters() if id(p) not in inside]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": tower + list(self.heads.parameters())}, {"params": rest}],
-            lr=0.0,
-            betas=(0.9, 0.98),
-            weight_decay=0.02,
-        )
+        named = list(model.named_parameters())  # tied ones once
+        tower = [pair for pair in named if "vision_tower" in pair[0]]
+        rest = [pair for pair in named if "vision_tower" not in pair[0]]
+        self.optimizer = Optimizer(tower + list(self.heads.named_parameters()), rest)
+        self.rates = [0.0, 0.0]
         self.progress = state.Progress("tower")
         self.end = plan.seconds
         if (folder / "state.pt").exists():
@@ -104,37 +97,17 @@ class Trainer:
         floor = {"tower": 0.1, "decoder": 0.6, "joint": 0.01}[self.progress.stage]
         curve = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * self.share_done()))
         curve *= min(1.0, (stage_step + 1) / self.plan.warmup)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * curve
+        self.rates = [rate * curve for rate in rates]
+        self.optimizer.set_rates(self.rates)
 
     # --- steps ------------------------------------------------------------------------------
 
     def tower_loss(self, step: int) -> Tensor:
         rng = stream(f"training/{self.plan.seed}/tower", step, "train")
-        pictures, labels = [], []
-        for _ in range(TOWER_BATCH):
-            # crowded, so that most patches teach something
-            texts = tuple(draw_text(rng) for _ in range(int(rng.integers(0, 4))))
-            count = int(rng.integers(0, 8 - 2 * len(texts)))
-            if rng.random() < LARGE_SHARE:
-                scene = draw_large(rng, count, texts * 2, pick(rng, LARGE))
-                rows, columns = scene.height // TILE, scene.width // TILE
-                number = int(rng.integers(rows * columns))
-                pictures.append(tiles(scene)[1 + number][None])
-                row, column = divmod(number, columns)
-                labels.append(crop(dense_labels(scene, PATCH), row * SIDE, column * SIDE, SIDE))
-            else:
-                scene = draw_scene(rng, count, texts=texts)
-                pictures.append(pixel_values([scene]))
-                labels.append(dense_labels(scene, PATCH))
-        target = {
-            name: torch.from_numpy(np.stack([each[name] for each in labels]))
-            .flatten(1, 2)
-            .to(self.model.device)
-            for name in labels[0]
-        }
+        pixels, labels = lesson(rng, self.share_done())
+        target = {name: values.to(self.model.device) for name, values in labels.items()}
         with self.autocast():
-            features = self.builder.features(torch.cat(pictures))
+            features = self.builder.features(pixels)
         loss, right = self.heads(features.float(), target)
         for name, value in right.items():
             if value == value:
@@ -210,9 +183,9 @@ class Trainer:
         self.set_rates(stage_step)
         lose = self.tower_loss if self.progress.stage == "tower" else self.answer_loss
         loss = lose(self.progress.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), 1.0)
         self.optimizer.step()
         self.progress.step += 1
         self.clock.stop()
@@ -224,12 +197,11 @@ class Trainer:
 
     def note(self, **values) -> None:
         """One JSON line of the log."""
-        rate = self.optimizer.param_groups[1]["lr"] or self.optimizer.param_groups[0]["lr"]
         line = {
             "stage": self.progress.stage,
             "step": self.progress.step,
             "minutes": round(self.clock.spent / 60, 2),
-            "rate": round(rate, 6),
+            "rate": round(max(self.rates), 6),
             **{name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()},
         }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:

@@ -20,7 +20,7 @@ COLOURS = {
     "orange": (248, 138, 16),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross")
-SIZES = {"small": 7.5, "medium": 10.5, "large": 14.5}
+SIZES = {"small": 8.5, "medium": 11.5, "large": 15.0}
 WORDS = (
     *("CAT", "DOG", "SUN", "BUS", "CAR", "HAT", "MAP", "PEN", "CUP", "BOX"),
     *("FISH", "BIRD", "TREE", "MILK", "BOOK", "SHIP", "MOON", "LAMP", "FROG", "DOOR"),
@@ -136,9 +136,11 @@ def draw_thing(
     return Thing(*name, size, float(x), float(y), float(radius), paint)
 
 
-def draw_sign(rng: np.random.Generator, text: str, edges: tuple[float, float] = (EDGE, EDGE)) -> Sign:
+def draw_sign(
+    rng: np.random.Generator, text: str, edges: tuple[float, float] = (EDGE, EDGE), lettering: float = 1.0
+) -> Sign:
     """A sign somewhere inside the picture of `edges` (width, height)."""
-    sign = Sign(text, 0.0, 0.0, float(rng.uniform(1.2, 1.45)), bool(rng.integers(2)))
+    sign = Sign(text, 0.0, 0.0, float(rng.uniform(1.2, 1.45)) * lettering, bool(rng.integers(2)))
     x, y = rng.uniform(1, edges[0] - sign.width - 1), rng.uniform(1, edges[1] - sign.height - 1)
     return replace(sign, x=float(x), y=float(y))
 
@@ -161,17 +163,19 @@ def draw_scene(
     texts: tuple[str, ...] = (),
     edges: tuple[int, int] = (EDGE, EDGE),
     scale: float = 1.0,
+    lettering: float = 1.0,
     names: list[tuple[str, str]] | None = None,
 ) -> Scene:
     """`count` shapes of different names, and a sign for each of `texts`; nothing overlaps.
 
     Args:
         scale: factor of the shapes' radii.
+        lettering: factor of the letters' size.
         names: (colour, shape) of the shapes; drawn where not given.
     """
     names = other_names(rng, count) if names is None else names
     while True:
-        signs = _placed(texts, lambda text: draw_sign(rng, text, edges), _overlap)
+        signs = _placed(texts, lambda text: draw_sign(rng, text, edges, lettering), _overlap)
         things = _placed(
             names, lambda name: draw_thing(rng, name, edges, scale=scale), _touch, _covers, signs
         )

@@ -1,0 +1,59 @@
+"""Pictures with dense labels, from which the tower learns; easy ones first.
+
+Without the easy ones it is long before shapes are told apart: large shapes on plain ground come first, then
+all, with letters that shrink to their size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from illava_cli.evals.world.scene import Scene, draw_scene, draw_text, pick
+from illava_cli.evals.world.text import LARGE, draw_large
+from tiny.batches import pixel_values, tiles
+from tiny.checkpoint import PATCH, TILE
+from tiny.labels import crop, dense_labels
+
+SIDE = TILE // PATCH
+BATCH = 16
+LARGE_SHARE = 0.2  # of the pictures, those that are a tile of a large one
+EASY, LETTERED = 0.12, 0.4  # shares of the stage at which the easy pictures and the large letters end
+
+
+def easy_scene(rng: np.random.Generator) -> Scene:
+    scene = draw_scene(rng, int(rng.integers(3, 6)), scale=1.2)
+    return replace(scene, background=replace(scene.background, texture="plain"))
+
+
+def lesson(rng: np.random.Generator, done: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """(B, 3, S, S) pixels, and labels (B, N, ...) of their patches, at that share of the stage."""
+    made = [_picture(rng, done) for _ in range(BATCH)]
+    labels = {
+        name: torch.from_numpy(np.stack([each[name] for _, each in made])).flatten(1, 2)
+        for name in made[0][1]
+    }
+    return torch.cat([pixels for pixels, _ in made]), labels
+
+
+def _picture(rng: np.random.Generator, done: float) -> tuple[Tensor, dict[str, np.ndarray]]:
+    if done < EASY:
+        scene = easy_scene(rng)
+        return pixel_values([scene]), dense_labels(scene, PATCH)
+    # crowded, so that most patches teach something
+    lettering = 1 + max(0.0, 0.7 * (LETTERED - done) / (LETTERED - EASY))
+    texts = tuple(draw_text(rng) for _ in range(int(rng.integers(0, 3 if lettering > 1.2 else 4))))
+    count = int(rng.integers(0, max(1, int(8 - 2 * len(texts) * lettering))))
+    if rng.random() < LARGE_SHARE:
+        scene = draw_large(rng, count, texts * 2, pick(rng, LARGE))
+        rows, columns = scene.height // TILE, scene.width // TILE
+        number = int(rng.integers(rows * columns))
+        row, column = divmod(number, columns)
+        return tiles(scene)[1 + number][None], crop(
+            dense_labels(scene, PATCH), row * SIDE, column * SIDE, SIDE
+        )
+    scene = draw_scene(rng, count, texts=texts, lettering=lettering)
+    return pixel_values([scene]), dense_labels(scene, PATCH)
