@@ -185,8 +185,9 @@ class ModelOptions(Strict):
     feature_cache_mb: Annotated[int, Field(ge=0)] = Field(
         default=512, description="encoded media that a session keeps for later questions, in MiB"
     )
-    vision_chunk_mb: Annotated[int, Field(gt=0)] = Field(
-        default=1024, description="bound on the activations of one pass through the tower, in MiB"
+    vision_chunk_mb: Annotated[int, Field(gt=0)] | None = Field(
+        default=None,
+        description="bound on the activations of one pass through the tower, in MiB; 64 on a CPU, else 256",
     )
 
 

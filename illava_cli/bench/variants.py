@@ -28,6 +28,8 @@ def synchronize(device: torch.device) -> None:
     """Wait for the device, so that a clock read next says when its work ended."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def measure(variant: Ours | Stock, number: int, new_tokens: int) -> Sample:
