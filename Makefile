@@ -3,17 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SAMPLES := illava_cli/assets
-TOY := random:llava-onevision-toy
-ASK := $(BIN)/illava run -m $(TOY) --max-tokens 16 --temperature 1 --no-stream
+ASK := $(BIN)/illava run -m tiny --no-stream
 
 .PHONY: demo test test-network lint format clean
 
 demo: $(VENV)/ready
-	@echo "The toy has the real geometry and random weights: the token counts are real, the text is random."
-	@echo; echo "What is shown in the picture? ($(SAMPLES)/sample.jpg)"
-	@$(ASK) --image $(SAMPLES)/sample.jpg --prompt "What is shown in the picture?"
-	@echo; echo "What moves, and in which direction? ($(SAMPLES)/sample.mp4)"
-	@$(ASK) --video $(SAMPLES)/sample.mp4 --num-frames 8 --prompt "What moves, and in which direction?"
+	@echo "What shape is the red one? ($(SAMPLES)/shapes.jpg)"
+	@$(ASK) --image $(SAMPLES)/shapes.jpg --prompt "What shape is the red one?"
+	@echo; echo "How many shapes are there? ($(SAMPLES)/shapes.jpg)"
+	@$(ASK) --image $(SAMPLES)/shapes.jpg --prompt "How many shapes are there?"
+	@echo; echo "Which way does the circle move? ($(SAMPLES)/shapes.mp4)"
+	@$(ASK) --video $(SAMPLES)/shapes.mp4 --num-frames 8 --prompt "Which way does the circle move?"
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 -m "not network"

@@ -433,7 +433,7 @@ def test_offline(tmp_path):
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
         check=False,
     )
-    one_line((done.returncode, done.stdout, done.stderr), 1, "offline mode is set", "-m random:")
+    one_line((done.returncode, done.stdout, done.stderr), 1, "offline mode is set", "-m tiny")
 
 
 def test_a_full_disk_under_the_answer(checkpoints, tmp_path):

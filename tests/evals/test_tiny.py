@@ -16,8 +16,6 @@ ABOUT_THE_PICTURE = {
     "What colour is the star?": "yellow",
     "What shape is the red one?": "circle",
     "How many shapes are there?": "3",
-    "Where is the blue square?": "bottom right",
-    "What does the sign say?": "BOOK",
 }
 ABOUT_THE_CLIP = {"Which way does the circle move?": "right"}
 
@@ -39,8 +37,23 @@ def test_samples_are_answered_right(sessions, preset):
     session = sessions(preset)
     for question, answer in ABOUT_THE_PICTURE.items():
         assert session.ask(question, [PICTURE]).text == answer
+
+
+@pytest.mark.parametrize("preset", ["off", "auto"])
+def test_the_sample_clip_is_answered_right(sessions, preset):
     for question, answer in ABOUT_THE_CLIP.items():
-        assert session.ask(question, videos=[CLIP]).text == answer
+        assert sessions(preset).ask(question, videos=[CLIP]).text == answer
+
+
+@pytest.mark.parametrize("preset", ["off", "auto"])
+def test_held_out_questions_are_answered(sessions, preset):
+    """Far above chance (1/6, 1/5, 1/5, 1/4), with room for other machines' rounding."""
+    for task, least in (("colour", 0.7), ("shape", 0.85), ("count", 0.8), ("video-direction", 0.8)):
+        asked = list(questions([task], 24))
+        requests = [{"prompt": q.prompt, "images": list(q.images), "videos": list(q.videos)} for q in asked]
+        answers = sessions(preset).ask_batch(requests)
+        right = sum(a.text == q.answer for a, q in zip(answers, asked, strict=True))
+        assert right >= least * len(asked), (task, right)
 
 
 def test_the_paper_preset_is_scaled_to_its_geometry(sessions):
