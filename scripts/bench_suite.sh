@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The standard suite on this machine: a JSON report for each case and one Markdown page of them all.
 #
-#   scripts/bench_suite.sh              everything (CPU: about half an hour on two cores)
+#   scripts/bench_suite.sh              everything (CPU: about an hour on two cores)
 #   scripts/bench_suite.sh 'llava-7b*'  the cases of that name; what others measured before stays
 #
 # Files are docs/benchmarks/MACHINE.CASE.json and MACHINE.md; each report holds its machine, versions
@@ -43,18 +43,21 @@ both=(--batch-size 1 --batch-size 8)
 small="random:llava-onevision-0.5b" qwen="random:qwen2-vl-2b" large="random:llava-onevision-7b"
 toy="random:llava-onevision-toy"
 
-grids=(--preset paper --preset video) half=(--dtype bfloat16)
-measure cpu llava-0.5b-1-tile -m $small "${grids[@]}" --preset auto --preset off --tiles 1 --repeats 5
-measure cpu llava-0.5b-1-tile-bfloat16 -m $small "${grids[@]}" --preset off --tiles 1 "${half[@]}" --repeats 5
-measure cpu llava-0.5b-5-tiles -m $small "${grids[@]}" --tiles 5 --repeats 2
-measure cpu llava-0.5b-video -m $small "${grids[@]}" --frames 4 --frames 8 --repeats 2
-measure cpu llava-0.5b-batch -m $small --preset paper --tiles 1 "${both[@]}" "${half[@]}" --repeats 2
-measure cpu llava-0.5b-profile -m $small "${grids[@]}" --profile --tiles 1 --frames 4 --repeats 2
+grids=(--preset paper --preset video) half=(--dtype bfloat16) off=(--preset auto --preset off)
+shapes=illava_cli/assets/shapes.jpg # few enough tokens for auto to leave it whole
+measure cpu llava-0.5b-1-tile -m $small "${grids[@]}" "${off[@]}" --tiles 1 --repeats 5
+measure cpu llava-0.5b-1-tile-bfloat16 -m $small "${grids[@]}" "${off[@]}" --tiles 1 "${half[@]}" --repeats 5
+measure cpu llava-0.5b-5-tiles -m $small "${grids[@]}" "${off[@]}" --tiles 5 "${half[@]}" --repeats 3
+measure cpu llava-0.5b-4-frames -m $small "${grids[@]}" "${off[@]}" --frames 4 --repeats 3
+measure cpu llava-0.5b-8-frames -m $small "${grids[@]}" "${off[@]}" --frames 8 "${half[@]}" --repeats 3
+measure cpu llava-0.5b-batch -m $small --preset paper --tiles 1 "${both[@]}" "${half[@]}" --repeats 3
+measure cpu llava-0.5b-profile -m $small "${grids[@]}" --profile --tiles 1 --frames 4 --repeats 3
 measure cpu llava-0.5b-rivals -m $small --rivals --repeats 30
-measure cpu llava-7b-rivals-32-frames -m $large --rivals --tokens 6272 "${half[@]}" --repeats 2
-measure cpu qwen2-vl-2b-1-tile -m $qwen --tiles 1 "${half[@]}" --repeats 3
-measure cpu qwen2-vl-2b-5-tiles -m $qwen --tiles 5 "${half[@]}" --repeats 3
-measure cpu qwen2-vl-2b-video -m $qwen --frames 4 --frames 8 "${half[@]}" --repeats 3
+measure cpu llava-7b-rivals-32-frames -m $large --rivals --tokens 6272 "${half[@]}" --repeats 3
+measure cpu qwen2-vl-2b-small -m $qwen --image $shapes "${off[@]}" "${half[@]}" --repeats 5
+measure cpu qwen2-vl-2b-1-tile -m $qwen "${off[@]}" --tiles 1 "${half[@]}" --repeats 3
+measure cpu qwen2-vl-2b-5-tiles -m $qwen "${off[@]}" --tiles 5 "${half[@]}" --repeats 3
+measure cpu qwen2-vl-2b-video -m $qwen "${off[@]}" --frames 4 --frames 8 "${half[@]}" --repeats 3
 measure cpu tower-frames -m $toy --tower "${growing[@]}" --set model.vision_chunk_mb=16 --repeats 5 "${draw[@]}"
 
 gpu=(--device cuda --new-tokens 32 --repeats 5)

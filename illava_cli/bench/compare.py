@@ -10,7 +10,7 @@ from typing import Any
 from illava_cli.bench import stock
 from illava_cli.bench.flops import Flops, RequestCounts, count
 from illava_cli.bench.geometry import merged_counts, unmerged_counts
-from illava_cli.bench.lab import STOCK, WARM_TOKENS, Lab, Plan
+from illava_cli.bench.lab import OFF, STOCK, WARM_TOKENS, Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import COMPARED, Sample, speedups, summary
 from illava_cli.bench.variants import Ours, Stock, measure
@@ -47,7 +47,7 @@ def _case(
     samples: dict[str, list[Sample]] = {name: [] for name in variants}
     for number in plan.each_round():
         progress(f"{label}: round {number + 1} of {plan.rounds}")
-        for name, variant in variants.items():
+        for name, variant in in_turn(variants, number):
             samples[name].append(measure(variant, lab.next_number(batch), plan.new_tokens))
     flops = {name: count(lab.shape, counts[name]) for name in variants}
     results = {}
@@ -57,6 +57,8 @@ def _case(
         results[name]["flops"] = _flops_record(flops[name])
         if name != STOCK:
             results[name] |= _against(samples[STOCK], samples[name], flops[STOCK], flops[name])
+        if OFF in variants and name not in (STOCK, OFF):
+            results[name]["over_off"] = _against(samples[OFF], samples[name], flops[OFF], flops[name])
     return {
         "medium": medium.description.record(),
         "batch_size": batch,

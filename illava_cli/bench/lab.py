@@ -15,7 +15,7 @@ from illava_cli.bench.variants import Ours, Stock, never_end
 from illava_cli.config import Config
 from illava_cli.engine.session import Session
 
-STOCK = "transformers"
+STOCK, OFF = "transformers", "off"
 WARM_TOKENS = 2  # one prefill and one decoding step
 
 
@@ -46,6 +46,12 @@ class Plan:
             started = time.perf_counter()
             yield number
             longest = max(longest, time.perf_counter() - started)
+
+
+def in_turn(variants: dict[str, Any], number: int) -> list[tuple[str, Any]]:
+    """The variants in the order of a round: there and back, so that none always follows the same one."""
+    order = list(variants.items())
+    return order[::-1] if number % 2 else order
 
 
 class Lab:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from illava_cli.bench.text import Table, headline, tables
+from illava_cli.bench.text import Table, headline, merged, tables, title
 
 
 def page(reports: dict[str, dict[str, Any] | None]) -> str:
@@ -26,15 +26,39 @@ def page(reports: dict[str, dict[str, Any] | None]) -> str:
         "the bound (the ratio of floating-point operations) and the share of it that was reached.",
         "",
     ]
+    if known:
+        lines += [_slowest(reports), ""]
     for name, report in reports.items():
         lines += [f"## {name}", ""]
         if report is None:
             lines += ["Not measured.", ""]
             continue
-        lines += [headline(report), "", f"    {report['machine']['command']}", ""]
+        commit = report["machine"]["commit"] or "unknown"
+        lines += [f"{headline(report)} | commit {commit}", "", f"    {report['machine']['command']}", ""]
         for table in tables(report):
             lines += [*_table(table), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _slowest(reports: dict[str, dict[str, Any] | None]) -> str:
+    """Whether any merged request was slower than the unmodified model's, and where merging gained least."""
+    found = [
+        (variant["speedup"]["request"]["median"], f"{name}, {title(result)}, `{preset}`")
+        for name, report in reports.items()
+        for result in (report or {}).get("results", [])
+        for preset, variant in result["variants"].items()
+        if "speedup" in variant and merged(variant["tokens"]["visual"])
+    ]
+    if not found:
+        return "No merged request was measured."
+    slower = [f"{where} ({speedup:.2f}x)" for speedup, where in sorted(found) if speedup < 1]
+    if slower:
+        return f"Slower than the unmodified model: {'; '.join(slower)}."
+    speedup, where = min(found)
+    return (
+        f"None of the {len(found)} merged requests was slower than the unmodified model; "
+        f"the least gain was {speedup:.2f}x: {where}."
+    )
 
 
 def _machine(machine: dict[str, Any]) -> list[str]:
@@ -45,7 +69,7 @@ def _machine(machine: dict[str, Any]) -> list[str]:
     return [
         f"- CPU: {machine['cpu']}, {machine['cores']} cores ({machine['threads']} threads used), {memory}",
         f"- GPU: {graphics or 'none'}",
-        f"- {machine['os']}, {versions}, commit {machine['commit'] or 'unknown'}",
+        f"- {machine['os']}, {versions}",
     ]
 
 

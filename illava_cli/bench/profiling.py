@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from illava_cli.bench import media as bench_media
-from illava_cli.bench.lab import WARM_TOKENS, Lab, Plan
+from illava_cli.bench.lab import WARM_TOKENS, Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock, synchronize
 from illava_cli.engine import session as engine
@@ -124,6 +124,9 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
 
         return run
 
+    def with_timed_score(scorer: Callable[..., Callable]) -> Callable[..., Callable]:
+        return wraps(scorer)(lambda *args: watch.timed("llm_scoring", scorer(*args)))
+
     with ExitStack() as stack:
         for module in (engine, bench_media):
             for name in ("read_image", "read_video"):
@@ -134,7 +137,6 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             (family, "resize_frame", "preprocess"),
             (vision.TowerState, "score", "tower_scoring"),
             (vision.TowerState, "reduce", "tower_merging"),
-            (decoder, "received_attention", "llm_scoring"),
             (decoder._Sequence, "merge", "llm_merging"),
             (family, "condense", "packing"),
             (family, "lay_out", "packing"),
@@ -142,6 +144,7 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             (inner, "get_image_features", "packing"),
             (inner, "get_video_features", "packing"),
         ]
+        stack.enter_context(_replaced(decoder._Sequence, "scorer", with_timed_score))
         for owner, name, part in replacements:
             stack.enter_context(_replaced(owner, name, timed(part)))
         tower = inner.vision_tower if hasattr(inner, "vision_tower") else inner.visual
@@ -167,7 +170,7 @@ def profile(
         taken: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
         for number in plan.each_round():
             progress(f"{label}: round {number + 1} of {plan.rounds}")
-            for name, variant in variants.items():
+            for name, variant in in_turn(variants, number):
                 taken[name].append(_one(lab, variant, plan.new_tokens))
         results.append(
             {

@@ -60,12 +60,17 @@ def visual_tokens(visual: dict[str, int]) -> str:
     return " -> ".join(str(count) for count, _ in groupby(visual[stage] for stage in stages))
 
 
-def reached(variant: dict[str, Any], stage: str) -> str:
+def merged(visual: dict[str, int]) -> bool:
+    """Whether visual tokens were merged in the tower or in the LLM."""
+    return visual["vision_kept"] < visual["patches"] or visual["llm_kept"] < visual["llm_in"]
+
+
+def reached(against: dict[str, Any], stage: str, without: str = "1") -> str:
     """`1.62x of 1.83x: 88 %`: measured speed-up, bound, efficiency."""
-    if "speedup" not in variant:
-        return "1"
-    measured, bound = variant["speedup"][stage]["median"], variant["bound"][stage]
-    return f"{measured:.2f}x of {bound:.2f}x: {100 * variant['efficiency'][stage]:.0f} %"
+    if "speedup" not in against:
+        return without
+    measured, bound = against["speedup"][stage]["median"], against["bound"][stage]
+    return f"{measured:.2f}x of {bound:.2f}x: {100 * against['efficiency'][stage]:.0f} %"
 
 
 def comparison(result: dict[str, Any]) -> Table:
@@ -81,6 +86,10 @@ def comparison(result: dict[str, Any]) -> Table:
     rows.append(["peak beyond weights", *peaks])
     for stage in ("vision", "prefill", "ttft", "request"):
         rows.append([f"speed-up, {STAGE_NAMES[stage]}", *(reached(v, stage) for v in variants.values())])
+    if any("over_off" in v for v in variants.values()):
+        for stage in ("vision", "prefill", "ttft", "request"):
+            cells = (reached(v.get("over_off", {}), stage, "-") for v in variants.values())
+            rows.append([f"over off, {STAGE_NAMES[stage]}", *cells])
     return [title(result), *variants], rows
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from illava_cli.bench import stock
-from illava_cli.bench.lab import Lab, Plan
+from illava_cli.bench.lab import Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import spread
 from illava_cli.bench.variants import Ours, Stock, synchronize
@@ -34,7 +34,7 @@ def _case(lab: Lab, medium: Medium, plan: Plan, progress: Callable[[str], None])
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for number in plan.each_round():
         progress(f"{label}: round {number + 1} of {plan.rounds}")
-        for name, variant in variants.items():
+        for name, variant in in_turn(variants, number):
             taken[name].append(_one(lab, variant))
     results = {
         name: {"rounds": len(rounds), "seconds": spread(rounds), "peak_bytes": peaks[name]}

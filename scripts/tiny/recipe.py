@@ -19,11 +19,11 @@ STILL_TASKS = {
     "shape": 1.0,
     "count": 0.7,
     "existence": 1.4,
-    "position": 1.4,
-    "relation": 2.2,
-    "what-is-at": 1.4,
+    "position": 2.0,
+    "relation": 4.0,
+    "what-is-at": 1.8,
 }
-CLIP_TASKS = {"video-direction": 1.0, "video-first": 1.0, "video-blinks": 1.0}
+CLIP_TASKS = {"video-direction": 1.0, "video-first": 0.6, "video-blinks": 2.0}
 SIGNED = 0.35  # share of pictures with a sign
 
 
@@ -94,7 +94,7 @@ KINDS = {
 }
 STAGES = {  # kind to share of the steps
     "decoder": {"square": 0.6, "tile": 0.12, "album": 0.1, "clip": 0.18},
-    "joint": {"square": 0.3, "tile": 0.22, "album": 0.13, "clip": 0.2, "large": 0.15},
+    "joint": {"square": 0.33, "tile": 0.18, "album": 0.2, "clip": 0.16, "large": 0.13},
 }
 
 

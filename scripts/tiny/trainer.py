@@ -49,7 +49,7 @@ class Plan:
     seconds: float
     seed: int = 0
     shares: tuple[float, float, float] = (0.20, 0.36, 0.44)
-    rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (1e-3, 2e-3))
+    rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (5e-4, 1.2e-3))
     warmup: int = 40
     check: float = 240.0
     check_count: int = 32
@@ -137,9 +137,9 @@ class Trainer:
         return loss
 
     def most(self) -> int:
-        """The most shapes in a picture: a curriculum from two to five."""
+        """The most shapes in a picture: a curriculum from two to five, few of them now and then later too."""
         done = self.share_done() if self.progress.stage == "decoder" else 1.0
-        return 2 if done < 0.15 else 3 if done < 0.3 else 5
+        return 2 if done < 0.15 or self.progress.step % 4 == 0 else 3 if done < 0.3 else 5
 
     def autocast(self):
         return torch.autocast(self.model.device.type, torch.bfloat16)

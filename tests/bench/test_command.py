@@ -78,6 +78,7 @@ def test_report(report):
     paper, off = result["variants"]["paper"], result["variants"]["off"]
     assert off["bound"] == dict.fromkeys(("vision", "prefill", "ttft", "request"), 1.0)
     assert paper["bound"]["vision"] > 1
+    assert paper["over_off"].keys() == {"speedup", "bound", "efficiency"}
     assert paper["efficiency"]["vision"] == paper["speedup"]["vision"]["median"] / paper["bound"]["vision"]
 
 

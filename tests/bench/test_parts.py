@@ -8,7 +8,7 @@ import torch
 
 from illava_cli.bench import machine
 from illava_cli.bench.compare import batching
-from illava_cli.bench.lab import Plan
+from illava_cli.bench.lab import Plan, in_turn
 from illava_cli.bench.markdown import main, page
 from illava_cli.bench.rivals import bipartite, keep_highest
 from illava_cli.bench.samples import Sample, speedups, spread, summary
@@ -108,35 +108,74 @@ def test_bipartite_keeps_the_mass():
     assert merged.flatten().tolist() == [0.5, 2.5]
 
 
+def test_rounds_go_there_and_back():
+    variants = {"transformers": 1, "paper": 2, "off": 3}
+    assert [[name for name, _ in in_turn(variants, n)] for n in range(3)] == [
+        ["transformers", "paper", "off"],
+        ["off", "paper", "transformers"],
+        ["transformers", "paper", "off"],
+    ]
+
+
 def test_keep_highest_keeps_the_order():
     x = torch.arange(5.0).view(1, 5, 1)
     scores = torch.tensor([[0.3, 0.1, 0.5, 0.2, 0.4]])
     assert keep_highest(x, scores, 2).flatten().tolist() == [0, 2, 4]
 
 
+def report(memory=None, **parts):
+    machine = {
+        "cpu": "CPU",
+        "cores": 2,
+        "threads": 2,
+        "memory_bytes": memory,
+        "gpus": [],
+        "os": "Linux",
+        "python": "3",
+        "torch": "2",
+        "transformers": "5",
+        "illava": "0",
+        "commit": "abc",
+        "command": "illava bench",
+    }
+    model = {"id": "random:x", "dtype": "float32", "attn": "sdpa", "device": "cpu"}
+    return {"model": model, "machine": machine} | parts
+
+
 @pytest.mark.parametrize("memory", [None, 8e9])
 def test_page_says_what_is_known(memory):
-    report = {
-        "model": {"id": "random:x", "dtype": "float32", "attn": "sdpa", "device": "cpu"},
-        "machine": {
-            "cpu": "CPU",
-            "cores": 2,
-            "threads": 2,
-            "memory_bytes": memory,
-            "gpus": [],
-            "os": "Linux",
-            "python": "3",
-            "torch": "2",
-            "transformers": "5",
-            "illava": "0",
-            "commit": None,
-            "command": "illava bench",
-        },
-    }
-    text = page({"a": report, "b": None})
+    text = page({"a": report(memory), "b": None})
     assert "- GPU: none" in text
     assert "    illava bench" in text
+    assert "commit abc" in text
     assert ("8 GB" in text) == (memory is not None)
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"), [(1.5, "None of the 1 merged requests was slower"), (0.9, "Slower than the unmodified")]
+)
+def test_page_says_whether_a_merged_request_was_slower(gain, said):
+    """What is left whole is not counted: nothing was merged there."""
+    whole = {"patches": 9, "vision_kept": 9, "llm_in": 9, "llm_kept": 9}
+
+    def variant(visual, speed):
+        stages = ("media", "vision", "prefill", "ttft", "per_token", "request")
+        same = {"median": speed, "min": speed, "max": speed}
+        against = {k: dict.fromkeys(stages, v) for k, v in (("bound", 2.0), ("efficiency", speed / 2))}
+        return {
+            "tokens": {"prompt": 9, "visual": visual},
+            "seconds": dict.fromkeys(stages, same),
+            "requests_per_s": same,
+            "tokens_per_s": same,
+            "peak_bytes_beyond_weights": 1,
+            "speedup": dict.fromkeys(stages, same),
+            **against,
+        }
+
+    variants = {"off": variant(whole, 0.5), "paper": variant(whole | {"llm_kept": 3}, gain)}
+    result = {"medium": {"label": "1 tile"}, "batch_size": 1, "variants": variants}
+    assert said in (text := page({"a": report(results=[result])}))
+    assert f"{gain:.2f}x" in text
 
 
 @pytest.mark.parametrize("name", ["llava faithful, original", "llava grid, paper", "qwen, paper"])
