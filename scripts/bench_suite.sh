@@ -44,7 +44,11 @@ small="random:llava-onevision-0.5b" qwen="random:qwen2-vl-2b" large="random:llav
 toy="random:llava-onevision-toy"
 
 grids=(--preset paper --preset video) half=(--dtype bfloat16) off=(--preset auto --preset off)
-shapes=illava_cli/assets/shapes.jpg # few enough tokens for auto to leave it whole
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+small_picture=$scratch/112x112.png # few enough tokens for auto to leave it whole
+"$PYTHON" -c 'import sys; from PIL import Image; Image.linear_gradient("L").resize((112, 112)).convert("RGB").save(sys.argv[1])' \
+    "$small_picture" || exit 1
 measure cpu llava-0.5b-1-tile -m $small "${grids[@]}" "${off[@]}" --tiles 1 --repeats 5
 measure cpu llava-0.5b-1-tile-bfloat16 -m $small "${grids[@]}" "${off[@]}" --tiles 1 "${half[@]}" --repeats 5
 measure cpu llava-0.5b-5-tiles -m $small "${grids[@]}" "${off[@]}" --tiles 5 "${half[@]}" --repeats 3
@@ -54,7 +58,7 @@ measure cpu llava-0.5b-batch -m $small --preset paper --tiles 1 "${both[@]}" "${
 measure cpu llava-0.5b-profile -m $small "${grids[@]}" --profile --tiles 1 --frames 4 --repeats 3
 measure cpu llava-0.5b-rivals -m $small --rivals --repeats 30
 measure cpu llava-7b-rivals-32-frames -m $large --rivals --tokens 6272 "${half[@]}" --repeats 3
-measure cpu qwen2-vl-2b-small -m $qwen --image $shapes "${off[@]}" "${half[@]}" --repeats 5
+measure cpu qwen2-vl-2b-small -m $qwen --image "$small_picture" "${off[@]}" "${half[@]}" --repeats 5
 measure cpu qwen2-vl-2b-1-tile -m $qwen "${off[@]}" --tiles 1 "${half[@]}" --repeats 3
 measure cpu qwen2-vl-2b-5-tiles -m $qwen "${off[@]}" --tiles 5 "${half[@]}" --repeats 3
 measure cpu qwen2-vl-2b-video -m $qwen "${off[@]}" --frames 4 --frames 8 "${half[@]}" --repeats 3
