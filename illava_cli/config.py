@@ -187,7 +187,7 @@ class ModelOptions(Strict):
     )
     vision_chunk_mb: Annotated[int, Field(gt=0)] | None = Field(
         default=None,
-        description="bound on the activations of one pass through the tower, in MiB; 64 on a CPU, else 256",
+        description="bound on the activations of one pass through the tower, in MiB; 32 on a CPU, else 256",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch.autograd.profiler_util import MEMORY_EVENT_NAME
@@ -23,7 +23,6 @@ class PeakMeter:
     def __init__(self, device: torch.device):
         self.device = device
         self.peak_bytes: int | None = None
-        self._stack = ExitStack()
 
     def __enter__(self) -> PeakMeter:
         if self.device.type == "cuda":
@@ -31,20 +30,19 @@ class PeakMeter:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         elif self.device.type == "cpu":
-            with ExitStack() as stack:  # a profiler that does not start must not leave stderr closed
-                stack.enter_context(_quiet())
-                self._profile = stack.enter_context(
-                    profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-                )
-                self._stack = stack.pop_all()
+            self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+            with _quiet():
+                self._profile.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)
         if self.device.type == "cuda":
             self.peak_bytes = max(0, torch.cuda.max_memory_allocated(self.device) - self._before)
-        elif self.device.type == "cpu" and error[0] is None:
-            self.peak_bytes = _peak(self._profile)
+        elif self.device.type == "cpu":
+            with _quiet():
+                self._profile.__exit__(*error)
+            if error[0] is None:
+                self.peak_bytes = _peak(self._profile)
 
 
 def _peak(profile: profile) -> int:
@@ -59,7 +57,7 @@ def _peak(profile: profile) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the lines that the profiler's library writes to stderr, past Python."""
+    """Without the lines that the profiler's library writes to stderr, past Python, as it starts and ends."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -40,6 +40,7 @@ from illava_cli.errors import ContextError, ModelError, UsageError
 from illava_cli.media import read_image, read_video
 from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
 from illava_cli.models.family import Family, Features, Pixels
+from illava_cli.models.host import to_device
 from illava_cli.models.loading import load_family
 
 OFF = Reduction()
@@ -532,9 +533,9 @@ class Session:
         if past:
             # generate wants the whole width and looks only at what is behind the cache
             embeds = torch.cat([embeds.new_zeros(batch, past, width), embeds], dim=1)
-        mask = torch.ones(batch, past + tokens, dtype=torch.long, device=embeds.device)
-        for row, left in enumerate(padding):
-            mask[row, past : past + left] = 0
+        place = torch.arange(past + tokens, device=embeds.device) - past
+        left = to_device(padding, embeds.device)[:, None]
+        mask = ((place < 0) | (place >= left)).long()  # (B, past + T)
         sampled = options.temperature > 0
         settings = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if sampled else {}
         end = self.model.generation_config.eos_token_id

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -63,9 +64,15 @@ def tapped_attention(
     tap: Tap = module.tap
     segment = kwargs.pop("max_length_q", None)
     if segment is not None:
-        query, key, value = (_unpack(x, segment) for x in (query, key, value))
-        for name in ("max_length_k", "cu_seq_lens_q", "cu_seq_lens_k"):
+        borders = kwargs.pop("cu_seq_lens_q")
+        for name in ("max_length_k", "cu_seq_lens_k"):
             kwargs.pop(name, None)
+        if segment * (len(borders) - 1) != query.shape[2]:
+            # only the stock forward mixes lengths: ours batches segments of one size
+            parts = zip(*(x.split(borders.diff().tolist(), dim=2) for x in (query, key, value)), strict=True)
+            attended = [tapped_attention(module, *part, attention_mask, **kwargs)[0] for part in parts]
+            return torch.cat(attended, dim=1), None
+        query, key, value = (_unpack(x, int(segment)) for x in (query, key, value))
     attended = None
     if tap.scorer is not None:
         attended = _with_lse(module, query, key, value, attention_mask, **kwargs)

@@ -18,7 +18,7 @@ from illava_cli.reduction import triton_scores
 def flash_cuda(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """PyTorch's FlashAttention: (B, H, Q, D) and the log-sum-exp (B, H, Q)."""
+    """PyTorch's FlashAttention, grouped queries as they are: (B, H, Q, D) and the log-sum-exp (B, H, Q)."""
     attend = torch.ops.aten._scaled_dot_product_flash_attention
     output, lse, *_ = attend(query, key, value, 0.0, causal, False, scale=scaling)
     return output, lse[..., : query.shape[2]]
@@ -45,9 +45,6 @@ def attention_with_lse(
         return None
     if query.is_cuda and not _runs_on_cuda(query.device, query.dtype, query.shape[-1]):
         return None
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     output, lse = kernel(query, key, value, causal, scaling)
     return output.transpose(1, 2).contiguous(), lse
 
@@ -61,9 +58,10 @@ def _runs_on_cuda(device: torch.device, dtype: torch.dtype, dim: int) -> bool:
         or not triton_scores.available(device, dtype, dim)
     ):
         return False
-    x = torch.zeros(1, 1, 8, dim, dtype=dtype, device=device)
+    query = torch.zeros(1, 2, 8, dim, dtype=dtype, device=device)
+    key = query[:, :1]  # grouped queries: older builds refuse them
     try:
-        flash_cuda(x, x, x, False, 1.0)
+        flash_cuda(query, key, key, False, 1.0)
     except (RuntimeError, NotImplementedError, AttributeError):
         return False
     return True

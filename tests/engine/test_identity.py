@@ -53,6 +53,21 @@ def test_off_equals_transformers(family, case, stock, open_session):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("case", ["two images", "image and video"])
+def test_the_prepared_model_called_directly_equals_transformers(family, case, stock, open_session):
+    """Without our cache the model is the stock one, media of different size in one call as well."""
+    media = CASES[case]
+    reference = stock[family]
+    text = reference.chat([message("What is shown here?", **media)])
+    inputs = reference.inputs(text, media.get("images", ()), frames(media.get("videos", ())))
+    model = open_session(family, *OFF).model
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(**inputs).logits, reference.model(**inputs).logits, atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_padded_batch_equals_transformers(family, stock, open_session):
     rows = [
         {"prompt": "One.", "images": [picture(200, 150, 1)]},

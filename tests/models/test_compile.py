@@ -8,11 +8,28 @@ import torch
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
+DEVICES = [
+    pytest.param(
+        "cpu",
+        marks=pytest.mark.skipif(
+            shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU"
+        ),
+    ),
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ],
+    ),
+]
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper"])
-def test_compiled_equals_eager(name, open_session):
+def test_compiled_equals_eager(name, device, open_session):
     family, settings = SCHEDULES[name]
+    settings = [*settings, f"model.device={device}", "model.dtype=float32"]
     media = {"images": [picture(200, 150, 2)], "videos": [clip(3, 60, 60)]}
     eager = open_session(family, *settings).ask("What?", **media, logits=True)
     compiled = open_session(family, *settings, "model.compile=true").ask("What?", **media, logits=True)

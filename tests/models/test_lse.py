@@ -11,6 +11,7 @@ from tests.schedules import SCHEDULES
 
 def flash_cpu(query, key, value, causal, scaling):
     """What `flash_cuda` is on a GPU."""
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     return attend(query, key, value, 0.0, causal, scale=scaling)
 
