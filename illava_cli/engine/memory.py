@@ -9,8 +9,9 @@ time, so memory is never measured while the clock runs.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 
 import torch
 from torch.autograd.profiler_util import MEMORY_EVENT_NAME
@@ -23,6 +24,7 @@ class PeakMeter:
     def __init__(self, device: torch.device):
         self.device = device
         self.peak_bytes: int | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> PeakMeter:
         if self.device.type == "cuda":
@@ -30,19 +32,20 @@ class PeakMeter:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         elif self.device.type == "cpu":
-            self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-            with _quiet():
-                self._profile.__enter__()
+            with ExitStack() as stack:  # a profiler that does not start must not leave stderr closed
+                stack.enter_context(_quiet())
+                self._profile = stack.enter_context(
+                    profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+                )
+                self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
         if self.device.type == "cuda":
             self.peak_bytes = max(0, torch.cuda.max_memory_allocated(self.device) - self._before)
-        elif self.device.type == "cpu":
-            with _quiet():
-                self._profile.__exit__(*error)
-            if error[0] is None:
-                self.peak_bytes = _peak(self._profile)
+        elif self.device.type == "cpu" and error[0] is None:
+            self.peak_bytes = _peak(self._profile)
 
 
 def _peak(profile: profile) -> int:
@@ -57,11 +60,16 @@ def _peak(profile: profile) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the lines that the profiler's library writes to stderr, past Python, as it starts and ends."""
+    """Without the lines that the profiler's library writes to stderr, past Python; Python's own are heard."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield
+        with (
+            open(kept, "w", buffering=1, closefd=False) as heard,
+            # a stderr that was replaced before, as tests do, does not end at descriptor 2
+            redirect_stderr(heard if sys.stderr is sys.__stderr__ else sys.stderr),
+        ):
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

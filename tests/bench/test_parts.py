@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,6 +69,21 @@ def test_peak_memory_sees_what_was_freed(capfd):
     assert capfd.readouterr() == ("", "")
     with PeakMeter(torch.device("cpu")) as meter, pytest.raises(ValueError, match="broken"):
         raise ValueError("broken")
+
+
+def test_the_memory_meter_lets_warnings_through():
+    script = (
+        "import torch, warnings\nfrom illava_cli.engine.memory import PeakMeter\n"
+        "before = torch.ones(9)\n"
+        "with PeakMeter(torch.device('cpu')):\n"
+        "    del before\n"  # PyTorch's profiler writes a line about it
+        "    warnings.warn('heard')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [line for line in run.stderr.splitlines() if "warn" in line.lower()] == [
+        "<string>:6: UserWarning: heard"
+    ]
+    assert "Memory block" not in run.stderr
 
 
 def test_machine_names_no_host_and_no_folder(tmp_path, monkeypatch):
