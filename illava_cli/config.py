@@ -95,6 +95,19 @@ class VisionStage(Strict):
     drop: Share | list[Share] | None = Field(
         default=None, description="fraction of the 2x2 groups removed per layer (Qwen2-VL)"
     )
+    proportional: bool = Field(
+        default=False,
+        description="attention counts a merged token by its size (method bipartite and the like)",
+    )
+
+
+class InputStage(Strict):
+    """Reduction between projector and LLM, of each tile's or frame's tokens by the tower's last attention."""
+
+    method: str = "illava"
+    keep: Share | None = Field(
+        default=None, description="fraction kept of each tile or frame; prumerge decides by itself without it"
+    )
 
 
 class LLMStage(Strict):
@@ -147,7 +160,11 @@ class Reduction(Strict):
     variant: Literal["paper", "authors"] = "paper"
     layout: Literal["grid", "faithful"] = "grid"
     positions: Literal["packed", "original"] | None = None
+    method: str | None = Field(
+        default=None, description="one method for the stages that have a meaning for it; others do nothing"
+    )
     vision: VisionSchedule | None = None
+    input: InputStage | None = None
     llm: LLMSchedule | None = None
 
 
@@ -227,6 +244,11 @@ class GenerationOptions(Strict):
     system: str | None = Field(default=None, description="system prompt; default: the template's own")
 
 
+# what a configuration may override of its preset
+WORDS, STAGES = ("variant", "layout", "positions", "method"), ("vision", "input", "llm")
+OVERRIDES = (*WORDS, *STAGES)
+
+
 class Config(Strict):
     """Everything that decides an answer but the prompt and the media."""
 
@@ -235,7 +257,9 @@ class Config(Strict):
     variant: Literal["paper", "authors"] | None = None
     layout: Literal["grid", "faithful"] | None = None
     positions: Literal["packed", "original"] | None = None
+    method: str | None = None
     vision: VisionSchedule | None = None
+    input: InputStage | None = None
     llm: LLMSchedule | None = None
     media: MediaOptions = MediaOptions()
     generation: GenerationOptions = GenerationOptions()
@@ -260,10 +284,10 @@ class Config(Strict):
         if base is None:
             raise UsageError(f"preset {self.preset!r} has no schedule for {family}: name another preset")
         merged = base.model_dump(exclude_unset=True)
-        for name in ("variant", "layout", "positions"):
+        for name in WORDS:
             if (value := getattr(self, name)) is not None:
                 merged[name] = value
-        for name in ("vision", "llm"):
+        for name in STAGES:
             if name not in self.model_fields_set:
                 continue
             override = getattr(self, name)

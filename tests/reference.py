@@ -1,8 +1,9 @@
 """A slow second implementation of iLLaVA, written from the definitions alone, to test the package against.
 
-It shares no code with `illava_cli`. Everything is the plainest way to say it: one prompt at a time (no batch,
-padding or cache), one tile or frame at a time, full attention maps with the softmax in the model's own dtype,
-Python loops over tokens, and the submodules (projections, norms, MLPs) of the stock `transformers` model.
+It shares no code with `illava_cli`; methods other than the paper's are those of `tests/reduction/slow.py`.
+Everything is the plainest way to say it: one prompt at a time (no batch, padding or cache), one tile or frame
+at a time, full attention maps with the softmax in the model's own dtype, Python loops over tokens, and the
+submodules (projections, norms, MLPs) of the stock `transformers` model.
 
     reference(model, pieces, schedule)                after a prompt: logits, counts, kept sets
     reference_conversation(model, turns, schedule)    the same after several turns, earlier merges fixed
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
+from tests.reduction import slow
+
 
 @dataclass
 class Medium:
@@ -45,6 +48,9 @@ class Schedule:
     llm: dict[int, float] = field(default_factory=dict)  # layer K >= 1 -> fraction kept
     queries: str = "last"  # or "visual", "visual-literal"
     scope: str = "medium"  # or "all"
+    method: str = "illava"  # or another of `slow.METHODS`; LLM only where it has no meaning for the tower
+    behind: tuple[str, float | None] | None = None  # method and share kept between projector and decoder
+    proportional: bool = False  # the tower's attention counts a token by its size
 
 
 @dataclass
@@ -109,16 +115,30 @@ def merge_plan(scores: list[float], r: int, padding: Collection[int] = ()):
     return [i for i in range(len(scores)) if i not in leaving], anchor, parts
 
 
+def members(method: str, keys: Tensor, scores: list[float], sizes: list[float], r: int, padding=()):
+    """{survivor: {token: weight}} under a method; `illava` by the definition above."""
+    if method != "illava":
+        marks = [i in padding for i in range(len(scores))]
+        return slow.members(
+            method, keys, torch.tensor(scores, dtype=torch.float64), torch.tensor(sizes), r, marks
+        )
+    kept, anchor, parts = merge_plan(scores, r, padding)
+    return {i: dict(parts) if i == anchor else {i: 1.0} for i in kept}
+
+
 def weighted_sum(x: Tensor, parts: list[tuple[int, float]]) -> Tensor:
     """sum of weight * x[index], accumulated in float32 (float64 for float64), in x's dtype."""
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     return sum(weight * x[i].to(wide) for i, weight in parts).to(x.dtype)
 
 
-def merge(x: Tensor, scores: list[float], r: int, padding: Collection[int] = ()):
-    """N -> N - r along the first dimension: the reduced x, and the index of each survivor's anchor."""
-    kept, anchor, parts = merge_plan(scores, r, padding)
-    return torch.stack([weighted_sum(x, parts) if i == anchor else x[i] for i in kept]), kept
+def merge(x: Tensor, keys: Tensor, scores: list[float], sizes: list[float], r: int, method: str, padding=()):
+    """N -> N - r along the first dimension: x, the index of each survivor's anchor, and its size."""
+    found = members(method, keys, scores, sizes, r, padding)
+    kept = sorted(found)
+    parts = [list(found[i].items()) for i in kept]
+    x = torch.stack([x[i] if len(p) == 1 else weighted_sum(x, p) for i, p in zip(kept, parts, strict=True)])
+    return x, kept, [sum(sizes[i] for i, _ in p) for p in parts]
 
 
 def received(attention: Tensor, variant: str) -> list[float]:
@@ -130,9 +150,11 @@ def received(attention: Tensor, variant: str) -> list[float]:
     return [sum(rows[k][i] for k in range(n) if k != i) / (n - 1) for i in range(n)]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool = False) -> tuple[Tensor, Tensor]:
-    """softmax(q k^T) v of (H, N, D), in their own dtype -> (N, H*D) and the map (H, N, N)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool = False, sizes=None):
+    """softmax(q k^T + log sizes) v of (H, N, D), in their own dtype -> (N, H*D) and the map (H, N, N)."""
     logits = q @ k.transpose(1, 2) * scale
+    if sizes is not None:
+        logits = logits + torch.tensor(sizes, dtype=logits.dtype).log()
     if causal:
         logits = logits.masked_fill(torch.ones(logits.shape[1:], dtype=torch.bool).triu(1), -math.inf)
     attention = torch.softmax(logits, dim=-1)
@@ -160,19 +182,47 @@ def encode_llava(model, medium: Medium, schedule: Schedule) -> Encoded:
     if schedule.positions == "original" and not faithful:
         raise ValueError("original positions are not defined in the grid layout")
     padding = padding_cells(medium, config) if faithful else [set() for _ in medium.pixel_values]
-    tiles, kept = [], []
+    tiles, kept, seen = [], [], []
     for pixels, padded in zip(medium.pixel_values.to(model.dtype), padding, strict=True):
-        x, cells, scores, kept_by_layer = siglip_tile(core.vision_tower, pixels, schedule, config, padded)
+        x, cells, scores, kept_by_layer, last = siglip_tile(
+            core.vision_tower, pixels, schedule, config, padded
+        )
         features = core.multi_modal_projector(x)
         tiles.append([Cell(*divmod(c, side), f, s) for c, f, s in zip(cells, features, scores, strict=True)])
         kept.append(kept_by_layer)
+        seen.append(last)
     counts = Counts(patches=len(tiles) * side * side, vision_kept=sum(len(tile) for tile in tiles))
-    if faithful and counts.vision_kept < counts.patches:
+    if schedule.behind:
+        marks = [
+            {i for i, cell in enumerate(tile) if cell.y * side + cell.x in padded}
+            for tile, padded in zip(tiles, padding, strict=True)
+        ]
+        tiles = thin_out(tiles, seen, marks, *schedule.behind)
+    fewer = sum(len(tile) for tile in tiles) < counts.patches
+    if faithful and fewer:
         tokens, length = faithful_layout(medium, tiles, core.image_newline, config)
     else:
         tokens = grid_layout(medium, tiles, core.image_newline, config)
         length = len(tokens)
     return Encoded(medium, tokens, length, counts, kept)
+
+
+def thin_out(tiles: list[list[Cell]], seen: list, padding: list[set[int]], method: str, keep: float | None):
+    """As many cells of each tile: a share of them, or as many as stand out where most do."""
+    if keep is None:
+        bare = zip(seen, padding, strict=True)
+        left = max(
+            slow.outliers([s for i, s in enumerate(scores) if i not in p]) for (scores, _, _), p in bare
+        )
+    else:
+        left = round(len(tiles[0]) * keep)
+    thinner = []
+    for cells, (scores, keys, sizes), padded in zip(tiles, seen, padding, strict=True):
+        x = torch.stack([cell.feature for cell in cells])
+        r = len(cells) - max(1, left)
+        x, kept, _ = merge(x, keys, scores, sizes, r, method, padded)
+        thinner.append([replace(cells[i], feature=f, score=scores[i]) for i, f in zip(kept, x, strict=True)])
+    return thinner
 
 
 def siglip_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[int]):
@@ -185,20 +235,22 @@ def siglip_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[
     if any(not 0 <= index < len(layers) for index in schedule.vision):
         raise ValueError(f"vision layers {sorted(schedule.vision)}, but the features need {len(layers)}")
     x = tower.embeddings(pixels[None])[0]  # (N, C)
-    cells, scores, kept_by_layer = list(range(len(x))), [0.0] * len(x), {}
+    cells, scores, sizes, kept_by_layer = list(range(len(x))), [0.0] * len(x), [1.0] * len(x), {}
     for index, layer in enumerate(layers):
         attn, normed = layer.self_attn, layer.layer_norm1(x)
         qkv = [project(normed) for project in (attn.q_proj, attn.k_proj, attn.v_proj)]
         qkv = [x.unflatten(1, (attn.num_heads, -1)).transpose(0, 1) for x in qkv]  # (H, N, D)
-        out, attention = attend(*qkv, attn.scale)
+        out, attention = attend(*qkv, attn.scale, sizes=sizes if schedule.proportional else None)
         x = x + attn.out_proj(out)
         if r := schedule.vision.get(index, 0):
             scores = received(attention, schedule.variant)
-            x, kept = merge(x, scores, r, {i for i, cell in enumerate(cells) if cell in padding})
+            padded = {i for i, cell in enumerate(cells) if cell in padding}
+            x, kept, sizes = merge(x, qkv[1].mean(0), scores, sizes, r, schedule.method, padded)
             cells, scores = [cells[i] for i in kept], [scores[i] for i in kept]
             kept_by_layer[index] = cells
+        last = received(attention, schedule.variant), qkv[1].mean(0), sizes
         x = x + layer.mlp(layer.layer_norm2(x))
-    return x, cells, scores, kept_by_layer
+    return x, cells, scores, kept_by_layer, last
 
 
 # ---- LLaVA-OneVision: geometry and layouts ----
@@ -358,18 +410,21 @@ def encode_qwen(model, medium: Medium, schedule: Schedule) -> Encoded:
     tokens, kept = [], []
     for frame, pixels in enumerate(medium.pixel_values.to(model.dtype).view(t, h * w, -1)):
         x = visual.patch_embed(pixels)  # (h*w, C)
-        groups, kept_by_layer = list(range(per_frame)), {}
+        groups, sizes, kept_by_layer = list(range(per_frame)), [1.0] * per_frame, {}
         for index, block in enumerate(visual.blocks):
             attn = block.attn
             q, k, v = attn.qkv(block.norm1(x)).unflatten(1, (3, attn.num_heads, -1)).unbind(1)  # (N, H, D)
             own = angles.unflatten(0, (per_frame, unit))[groups].flatten(0, 1)  # of each survivor's anchor
             q, k = apply_rotary_pos_emb_vision(q, k, own.cos(), own.sin())
-            out, attention = attend(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), attn.scaling)
+            patch_sizes = [size for size in sizes for _ in range(unit)] if schedule.proportional else None
+            q, k, v = (y.transpose(0, 1) for y in (q, k, v))
+            out, attention = attend(q, k, v, attn.scaling, sizes=patch_sizes)
             x = x + attn.proj(out)
             if removed := math.floor(schedule.vision.get(index, 0) * len(groups)):
                 each = received(attention, schedule.variant)
                 scores = [sum(each[g * unit : (g + 1) * unit]) / unit for g in range(len(groups))]
-                x, left = merge(x.unflatten(0, (len(groups), unit)), scores, removed)
+                grouped, keys = x.unflatten(0, (len(groups), unit)), k.mean(0).reshape(len(groups), -1)
+                x, left, sizes = merge(grouped, keys, scores, sizes, removed, schedule.method)
                 x, groups = x.flatten(0, 1), [groups[i] for i in left]
                 kept_by_layer[index] = groups
             x = x + block.mlp(block.norm2(x))
@@ -427,16 +482,17 @@ def lay_out(model, turns: list[list], schedule: Schedule) -> tuple[list[Token], 
     return sequence, len(sequence) if packed else int(ids[0, -1])
 
 
-def decoder_layer(layer, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """One stock decoder layer on (T, C), causal, and its attention map (H, T, T)."""
+def decoder_layer(layer, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """One stock decoder layer on (T, C), causal, its attention map (H, T, T), and its keys' mean (T, D)."""
     attn, normed = layer.self_attn, layer.input_layernorm(x)
     qkv = [project(normed) for project in (attn.q_proj, attn.k_proj, attn.v_proj)]
     q, k, v = (x.unflatten(1, (-1, attn.head_dim)).transpose(0, 1) for x in qkv)  # (heads, T, D)
     q, k = (x[0] for x in apply_rotary_pos_emb(q[None], k[None], *rotary))
+    keys = k.mean(0)
     k, v = (x.repeat_interleave(attn.num_key_value_groups, dim=0) for x in (k, v))
     out, attention = attend(q, k, v, attn.scaling, causal=True)
     x = x + attn.o_proj(out)
-    return x + layer.mlp(layer.post_attention_layernorm(x)), attention
+    return x + layer.mlp(layer.post_attention_layernorm(x)), attention, keys
 
 
 def llm_scores(attention: Tensor, ranked: list[int], last: int, queries: str) -> list[float]:
@@ -451,28 +507,38 @@ def llm_scores(attention: Tensor, ranked: list[int], last: int, queries: str) ->
     return [total / (others - i) if i < others else math.inf for i, total in enumerate(totals)]
 
 
-def llm_merge(x: Tensor, alive: list[int], sequence: list[Token], attention: Tensor, keep: float, schedule):
-    """Before layer K, by the map of layer K-1: a medium with n ranked tokens loses round(n * (1 - keep)).
+def llm_merge(
+    x: Tensor, alive: list[int], sequence: list[Token], seen: tuple, sizes: list[float], keep: float, schedule
+):
+    """Before layer K, by map and keys of layer K-1: a medium's n ranked tokens lose round(n * (1 - keep)).
 
-    With scope "all" the media of a turn rank together. Returns x and the alive indices without the removed.
+    With scope "all" the media of a turn rank together. Returns x, the alive indices and their sizes without
+    the removed.
     """
+    attention, keys = seen
     kinds = ("image", "row") if schedule.variant == "authors" else ("image",)
     groups: dict[tuple, list[int]] = {}
     for i, token in enumerate(sequence[a] for a in alive):
         if token.kind in kinds:
             together = token.medium if schedule.scope == "medium" else None
             groups.setdefault((token.turn, together), []).append(i)
-    gone, pooled = set(), {}
+    gone, pooled, grown = set(), {}, {}
     for (turn, _), ranked in groups.items():
         if r := round(len(ranked) * (1 - keep)):
             last = max(i for i, a in enumerate(alive) if sequence[a].turn == turn)
             if sequence[alive[last]].kind != "text":
                 raise ValueError("a turn must end with text")
-            kept, anchor, parts = merge_plan(llm_scores(attention, ranked, last, schedule.queries), r)
-            gone |= set(ranked) - {ranked[i] for i in kept}
-            pooled[ranked[anchor]] = weighted_sum(x, [(ranked[i], weight) for i, weight in parts])
+            scores, own = llm_scores(attention, ranked, last, schedule.queries), [sizes[i] for i in ranked]
+            found = members(schedule.method, keys[ranked], scores, own, r)
+            gone |= set(ranked) - {ranked[i] for i in found}
+            for survivor, parts in found.items():
+                if len(parts) > 1:
+                    weights = [(ranked[i], weight) for i, weight in parts.items()]
+                    pooled[ranked[survivor]] = weighted_sum(x, weights)
+                    grown[ranked[survivor]] = sum(own[i] for i in parts)
     left = [i for i in range(len(alive)) if i not in gone]
-    return torch.stack([pooled.get(i, x[i]) for i in left]), [alive[i] for i in left]
+    x = torch.stack([pooled.get(i, x[i]) for i in left])
+    return x, [alive[i] for i in left], [grown.get(i, sizes[i]) for i in left]
 
 
 def run(model, turns: list[list], schedule: Schedule) -> Result:
@@ -484,14 +550,14 @@ def run(model, turns: list[list], schedule: Schedule) -> Result:
         raise ValueError("sliding windows are not part of this reference")
     sequence, next_position = lay_out(model, turns, schedule)
     x = torch.stack([token.embedding for token in sequence])  # (T, C)
-    alive, attention, llm_kept = list(range(len(sequence))), None, {}
+    alive, sizes, seen, llm_kept = list(range(len(sequence))), [1.0] * len(sequence), None, {}
     for index, layer in enumerate(text.layers):
         if index in schedule.llm:
-            x, alive = llm_merge(x, alive, sequence, attention, schedule.llm[index], schedule)
+            x, alive, sizes = llm_merge(x, alive, sequence, seen, sizes, schedule.llm[index], schedule)
             llm_kept[index] = alive
         positions = torch.tensor([sequence[a].position for a in alive]).T  # (1 or 3, T)
         positions = positions[:, None] if len(positions) == 3 else positions
-        x, attention = decoder_layer(layer, x, text.rotary_emb(x[None], positions))
+        x, *seen = decoder_layer(layer, x, text.rotary_emb(x[None], positions))
 
     media = [piece for pieces in turns for piece in pieces if isinstance(piece, Encoded)]
     counts = [replace(piece.counts) for piece in media]

@@ -226,8 +226,8 @@ def test_feature_layer_counts_as_hidden_states_do(llava, monkeypatch):
 def test_merge_by_hand():
     x = torch.tensor([[1.0], [10.0], [100.0], [1000.0], [10000.0]], dtype=torch.float64)
     # ascending: 3 (0.1), 1 (0.2), 4 (0.2, later), 0, 2; two leave: weights 3, 2, 1 on 3, 1, 4
-    merged, kept = merge(x, [0.3, 0.2, 0.4, 0.1, 0.2], 2)
-    assert kept == [0, 2, 4]
+    merged, kept, sizes = merge(x, x, [0.3, 0.2, 0.4, 0.1, 0.2], [1, 2, 1, 3, 1], 2, "illava")
+    assert (kept, sizes) == ([0, 2, 4], [1, 1, 6])
     expected = torch.tensor([1.0, 100.0, (3 * 1000 + 2 * 10 + 1 * 10000) / 6], dtype=torch.float64)
     torch.testing.assert_close(merged[:, 0], expected)
 

@@ -23,7 +23,7 @@ from illava_cli.bench.layers import Attended, Layer, decoder_layer, tower_layer
 from illava_cli.bench.samples import spread
 from illava_cli.bench.variants import synchronize
 from illava_cli.engine.memory import PeakMeter
-from illava_cli.reduction import METHODS, Merge, received_attention
+from illava_cli.reduction import Candidates, Merge, decide, received_attention
 
 REMOVED = 92  # of a tile's tokens, in one tower layer (the paper's r)
 KEEP = 253 / 361  # of the visual tokens, in the decoder (the paper's keep)
@@ -88,7 +88,9 @@ def bipartite(x: Tensor, metric: Tensor, r: int) -> Tensor:
 
 def merged(x: Tensor, scores: Tensor, r: int) -> Tensor:
     """iLLaVA: the r+1 lowest-scored become one."""
-    return Merge.from_assignment(METHODS["illava"](scores, r), x.shape[1] - r).apply(x)
+    return Merge.from_assignment(
+        decide("illava", Candidates.of(scores, [(x.shape[1], r)])), x.shape[1] - r
+    ).apply(x)
 
 
 # --- a tower layer: attention, reduction, MLP ------------------------------------------------------

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from illava_cli.config import (
+    OVERRIDES,
     Config,
     GenerationOptions,
     MediaOptions,
@@ -174,9 +175,7 @@ class Session:
         try:
             self.family.check(reduction)
         except UsageError as error:
-            overridden = not {"vision", "llm", "layout", "positions", "variant"}.isdisjoint(
-                self.config.model_fields_set
-            )
+            overridden = not self.config.model_fields_set.isdisjoint(OVERRIDES)
             if self.config.preset != "auto" or overridden:
                 raise
             self.on_note(f"merging is off: preset auto does not fit this model ({error})")
@@ -374,7 +373,7 @@ class Session:
     def _tower_settings(self) -> str:
         """What of the schedule decides a medium's features."""
         reduction = self.reduction if self.merging else OFF
-        return reduction.model_dump_json(include={"variant", "layout", "vision"})
+        return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
     def _encode(
         self, turns: list[_Turn], reduction: Reduction, notes: list[str], trace: bool

@@ -40,16 +40,21 @@ class Tap:
         eager = sys.modules[type(attention).__module__].eager_attention_forward
         self.backend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager)
         self.scorer: Scorer | None = None
+        self.bias: Tensor | None = None
         self.scores: Tensor | None = None
 
     @contextmanager
-    def recording(self, scorer: Scorer | None) -> Iterator[Tap]:
-        """Let the next call of this attention also compute `scorer(query, key, scaling, lse)`."""
-        self.scorer, self.scores = scorer, None
+    def recording(self, scorer: Scorer | None, bias: Tensor | None = None) -> Iterator[Tap]:
+        """Let the next call of this attention also compute `scorer(query, key, scaling, lse)`.
+
+        Args:
+            bias: (B, 1, 1, K) added to its logits; the scorer adds it by itself.
+        """
+        self.scorer, self.bias, self.scores = scorer, bias, None
         try:
             yield self
         finally:
-            self.scorer = None
+            self.scorer = self.bias = None
 
 
 def _unpack(x: Tensor, segment: int) -> Tensor:
@@ -73,6 +78,8 @@ def tapped_attention(
             attended = [tapped_attention(module, *part, attention_mask, **kwargs)[0] for part in parts]
             return torch.cat(attended, dim=1), None
         query, key, value = (_unpack(x, int(segment)) for x in (query, key, value))
+    if tap.bias is not None:
+        attention_mask = tap.bias
     attended = None
     if tap.scorer is not None:
         attended = _with_lse(module, query, key, value, attention_mask, **kwargs)

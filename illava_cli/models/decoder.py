@@ -17,8 +17,15 @@ from illava_cli.models.attention import install_tap
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import MergeCache, MergePoint, Prefill
 from illava_cli.models.host import to_device
-from illava_cli.reduction import METHODS, Merge, gather_tokens, received_attention
-from illava_cli.reduction.merge import Assignment
+from illava_cli.reduction import (
+    METHODS,
+    Assignment,
+    Candidates,
+    Merge,
+    decide,
+    gather_tokens,
+    received_attention,
+)
 
 
 def prepare_decoder(text_model: nn.Module, rope_axes: int) -> None:
@@ -130,6 +137,8 @@ class _Sequence:
         self.kinds, self.groups = prefill.kinds, prefill.groups
         self.counts = [list(row) for row in prefill.counts]
         self.span = prefill.span
+        self.sizes = torch.ones_like(self.groups, dtype=torch.float32)  # (B, T) tokens each stands for
+        self.keys: Tensor | None = None  # (B, T, D) of the layer before a merge, where the method compares
         self.rankable = any(map(any, self.counts))
         self.valid = self._valid(self.embeds.device)
 
@@ -143,6 +152,7 @@ class _Sequence:
         """Attention received by each new token (B, T) as `point.queries` defines it (eq. 2)."""
 
         def score(query: Tensor, key: Tensor, scaling: float, lse: Tensor | None) -> Tensor:
+            self.keys = key[:, :, past:].mean(1) if METHODS[point.method].compares else None
             groups = self.groups.to(query.device)
             valid = None if key_valid is None else key_valid.to(query.device)
             if point.queries == "last":
@@ -207,6 +217,7 @@ class _Sequence:
         self.valid = self._valid(device)
         self.kinds = merge.keep(self.kinds.to(device))
         self.groups = merge.keep(self.groups.to(device))
+        self.sizes = merge.total(self.sizes.to(device))
         if self.valid is not None:
             self.kinds = self.kinds.where(self.valid, 0)
             self.groups = self.groups.where(self.valid, -1)
@@ -233,12 +244,15 @@ class _Sequence:
         rank = torch.arange(widest, device=device)
         valid = rank < count  # (S, widest), S groups in all
         token = by_group[row, (start + rank).clamp(max=self.length - 1)]
-        decision = METHODS[point.method](
+        candidates = Candidates.of(
             scores[row, token].nan_to_num(nan=torch.finfo(scores.dtype).max),
-            max(budgets),
+            list(zip(counts, budgets, strict=True)),
             counts=budget.squeeze(1),
             valid=valid,
+            keys=None if self.keys is None else self.keys.to(device)[row, token],
+            sizes=self.sizes.to(device)[row, token],
         )
+        decision = decide(point.method, candidates)
         joined = gather_tokens(token, decision.target.clamp(min=0)).where(decision.target >= 0, -1)
 
         # one spare column takes what the shorter groups do not have

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from illava_cli.config import (
+    InputStage,
     LLMByMedium,
     LLMStage,
     MediaOptions,
@@ -30,8 +31,9 @@ from illava_cli.errors import UsageError
 from illava_cli.models.cache import MergePoint
 from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.host import to_device
+from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
-from illava_cli.reduction import METHODS, Merge
+from illava_cli.reduction import METHODS, Merge, Method
 
 
 @dataclass(frozen=True)
@@ -53,48 +55,6 @@ class Pixels:
     shape: tuple[int, ...]
     pixel_values: Callable[[int, int], Tensor]
     geometry: Any
-
-
-@dataclass(frozen=True)
-class Survivors:
-    """What leaves the tower and the projector: M tokens of each of B segments."""
-
-    features: Tensor  # (B, M, C) of the decoder's width
-    place: Tensor  # (B, M) place in the segment
-    padding: Tensor | None  # (B, M)
-    scores: Tensor | None  # (B, M) attention received at the last merge layer
-    left: int  # tokens of a segment that left the tower: M, or more where a family has pooled them
-    merges: dict[int, Merge] = field(default_factory=dict)
-
-    def rows(self, start: int, stop: int | None) -> Survivors:
-        """The segments from `start` to `stop`; None: to the end."""
-        cut = slice(start, stop)
-        merges = {k: Merge(m.slot[cut], m.weight[cut], m.anchor[cut]) for k, m in self.merges.items()}
-        padding = None if self.padding is None else self.padding[cut]
-        scores = None if self.scores is None else self.scores[cut]
-        return Survivors(self.features[cut], self.place[cut], padding, scores, self.left, merges)
-
-    @staticmethod
-    def cat(parts: Sequence[Survivors]) -> Survivors:
-        """Chunks of one pass, put together again."""
-        if len(parts) == 1:
-            return parts[0]
-
-        def joined(name: str) -> Tensor | None:
-            values = [getattr(p, name) for p in parts]
-            return None if values[0] is None else torch.cat(values)
-
-        merges = {
-            layer: Merge(
-                *(
-                    torch.cat([getattr(p.merges[layer], n) for p in parts])
-                    for n in ("slot", "weight", "anchor")
-                )
-            )
-            for layer in parts[0].merges
-        }
-        features, place, padding, scores = map(joined, ("features", "place", "padding", "scores"))
-        return Survivors(features, place, padding, scores, parts[0].left, merges)
 
 
 @dataclass(frozen=True)
@@ -227,12 +187,31 @@ class Family(ABC):
     def vision_stage(self, reduction: Reduction, kind: str) -> VisionStage | None:
         """The tower's schedule for a kind of medium."""
         stage = reduction.vision
-        return getattr(stage, kind) if isinstance(stage, VisionByMedium) else stage
+        stage = getattr(stage, kind) if isinstance(stage, VisionByMedium) else stage
+        if stage is None or reduction.method is None:
+            return stage
+        method = known_method(reduction.method)
+        return stage.model_copy(update={"method": reduction.method}) if "vision" in method.stages else None
+
+    def input_stage(self, reduction: Reduction) -> InputStage | None:
+        """The reduction between projector and decoder."""
+        stage = reduction.input
+        if reduction.method is None:
+            return stage
+        stages = known_method(reduction.method).stages
+        if stage is None and stages == ("input",):
+            return InputStage(method=reduction.method)
+        return stage.model_copy(update={"method": reduction.method}) if stage and "input" in stages else None
 
     def llm_stage(self, reduction: Reduction, kind: str) -> LLMStage | None:
         """The decoder's part of a reduction for a kind of medium."""
         stage = reduction.llm
-        return getattr(stage, kind) if isinstance(stage, LLMByMedium) else stage
+        stage = getattr(stage, kind) if isinstance(stage, LLMByMedium) else stage
+        if stage is None or reduction.method is None:
+            return stage
+        method = known_method(reduction.method)
+        changed = {"method": reduction.method, "queries": method.queries or stage.queries}
+        return stage.model_copy(update=changed) if "llm" in method.stages else None
 
     def merge_points(self, reduction: Reduction, kind: str) -> dict[int, MergePoint]:
         """The decoder's schedule, for a session whose leading medium is `kind`."""
@@ -240,7 +219,7 @@ class Family(ABC):
         return {} if stage is None else self._llm_points(stage, reduction.variant)
 
     def _llm_points(self, stage: LLMStage, variant: str) -> dict[int, MergePoint]:
-        known_method(stage.method, "llm")
+        method = known_method(stage.method, "llm")
         layers = self.text_config.num_hidden_layers
         keep = per_layer(stage.keep, stage.layers, "llm.keep")
         for layer in stage.layers:
@@ -250,7 +229,11 @@ class Family(ABC):
                 )
         if variant == "authors" and stage.queries not in (None, "last"):
             raise UsageError("llm.queries: variant 'authors' ranks by the last token: set queries: last")
-        queries = stage.queries or ("last" if variant == "authors" else "visual-literal")
+        if method.queries and stage.queries not in (None, method.queries):
+            raise UsageError(
+                f"llm.queries: method {stage.method!r} ranks by {method.queries!r}: leave it out"
+            )
+        queries = stage.queries or method.queries or ("last" if variant == "authors" else "visual-literal")
         if any(k <= 0 for k in keep):
             raise UsageError("llm.keep: must be more than 0: at least one token has to stay")
         return {
@@ -266,10 +249,24 @@ class Family(ABC):
             if stage is not None:
                 self.check_vision(stage, reduction)
             self.merge_points(reduction, kind)
+        stage = self.input_stage(reduction)
+        if stage is None:
+            return
+        if known_method(stage.method, "input").count is None and stage.keep is None:
+            raise UsageError(f"input.keep is missing: say which share {stage.method!r} keeps")
+        if stage.keep == 0:
+            raise UsageError("input.keep: must be more than 0: at least one token has to stay")
+        if reduction.layout == "grid":
+            raise UsageError("input: its survivors keep their own place: set layout: faithful")
 
     def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
         """Layers and method of a tower schedule."""
-        known_method(stage.method, "vision")
+        method = known_method(stage.method, "vision")
+        if stage.proportional and not method.proportional:
+            able = ", ".join(name for name, method in METHODS.items() if method.proportional)
+            raise UsageError(f"vision.proportional: not defined for {stage.method!r}, but for {able}")
+        if stage.proportional and "flash" in (self.model.config._attn_implementation or ""):
+            raise UsageError("vision.proportional: FlashAttention takes no sizes: give --attn sdpa")
         for layer in stage.layers:
             if layer >= self.tower_layers:
                 raise UsageError(
@@ -298,15 +295,25 @@ class Family(ABC):
             start = 0
             for index, pixels in zip(indices, group, strict=True):
                 own = survivors.rows(start, start + pixels.segments)
-                features[index] = self.lay_out(pixels, own, reduction)
+                features[index] = self._decoder_tokens(pixels, own, reduction)
                 start += pixels.segments
         return [features[i] for i in range(len(media))]
 
+    def _decoder_tokens(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+        """The survivors of one medium behind the reduction between tower and decoder, if there is one."""
+        stage = self.input_stage(reduction)
+        if stage is None:
+            return self.lay_out(pixels, survivors, reduction)
+        fewer = thinned(survivors, stage.method, stage.keep, layer=self.tower_layers)
+        features = self.lay_out(pixels, self.condense(pixels, fewer, reduction), reduction)
+        return replace(features, vision_kept=pixels.segments * survivors.left * self.patches_per_token)
+
     def _run_group(self, group: list[Pixels], reduction: Reduction, trace: bool) -> Survivors:
         first = group[0]
-        stage = self.vision_stage(reduction, first.kind)
+        stage, behind = self.vision_stage(reduction, first.kind), self.input_stage(reduction)
         budget = self.budget(stage, first.tokens) if stage else {}
-        padding = [self.padding(p, reduction) if any(budget.values()) else None for p in group]
+        reduces = any(budget.values()) or behind is not None
+        padding = [self.padding(p, reduction) if reduces else None for p in group]
         if any(p is not None for p in padding):
             nothing = torch.zeros(1, first.tokens, dtype=torch.bool)
             masks = zip(group, padding, strict=True)
@@ -326,15 +333,15 @@ class Family(ABC):
                 group=self.patches_per_token,
                 budget=budget,
                 method=stage.method if stage else "illava",
+                proportional=bool(stage and stage.proportional),
                 include_self=reduction.variant == "authors",
                 padding=None if padding is None else to_device(padding[start:stop], self.device),
+                scored=None if behind is None else self.tower_layers - 1,
                 traced=trace,
             )
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
-            survivors = Survivors(
-                hidden_states, state.place, state.padding, state.scores, state.tokens, state.merges
-            )
-            parts.append(self.condense(first, survivors, reduction))
+            survivors = Survivors.of(hidden_states, state)
+            parts.append(survivors if behind else self.condense(first, survivors, reduction))
         return Survivors.cat(parts)
 
 
@@ -362,11 +369,18 @@ def _pixel_slice(group: list[Pixels], start: int, stop: int) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def known_method(name: str, stage: str) -> None:
-    """Refuse a method that is not registered."""
+def known_method(name: str, stage: str | None = None) -> Method:
+    """The method of that name; refused where it is not registered, or has no meaning for the stage."""
+    here = [known for known, method in METHODS.items() if stage is None or stage in method.stages]
     if name not in METHODS:
-        hint = near_miss(name, list(METHODS))
-        raise UsageError(f"{stage}.method: unknown method {name!r}{hint} (there are: {', '.join(METHODS)})")
+        where = f"{stage}.method" if stage else "method"
+        raise UsageError(
+            f"{where}: unknown method {name!r}{near_miss(name, here)} (there are: {', '.join(here)})"
+        )
+    if name not in here:
+        stages = " and ".join(METHODS[name].stages)
+        raise UsageError(f"{stage}.method: {name!r} is for {stages} only (here: {', '.join(here)})")
+    return METHODS[name]
 
 
 def per_layer(value: float | list[float] | None, layers: list[int], name: str) -> list[float]:

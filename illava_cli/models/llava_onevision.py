@@ -34,11 +34,11 @@ from illava_cli.models.family import (
     Family,
     Features,
     Pixels,
-    Survivors,
     nearest_squares,
     normalised,
     per_layer,
 )
+from illava_cli.models.survivors import Survivors
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 from illava_cli.reduction import Merge, gather_tokens
 from illava_cli.reduction.nearest import nearest

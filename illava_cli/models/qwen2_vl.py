@@ -23,8 +23,9 @@ from illava_cli.models.attention import PACKED
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
-from illava_cli.models.family import Family, Features, Pixels, Survivors, normalised, per_layer
+from illava_cli.models.family import Family, Features, Pixels, normalised, per_layer
 from illava_cli.models.host import to_device
+from illava_cli.models.survivors import Survivors
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 
 QWEN_BLOCK = BlockParts("norm1", "attn", "norm2", "mlp")

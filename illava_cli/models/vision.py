@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from illava_cli.models.attention import install_tap
 from illava_cli.models.binding import bind, stock_forward
-from illava_cli.reduction import METHODS, Merge, received_attention
+from illava_cli.reduction import METHODS, Candidates, Merge, decide, received_attention
+from illava_cli.reduction.merge import accumulation_dtype
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class TowerState:
         group: patches per token.
         budget: tokens removed at each layer of the schedule.
         method: name of the method.
+        proportional: attention counts a merged token as often as it stands for others (ToMe, eq. 1).
         include_self: whether a patch's attention to itself counts (variant `authors`).
         padding: (B, N) True for image padding, which leaves first; None where there is none.
         rope: rotary cos and sin (B * N * group, D) of a tower that has them.
+        scored: a layer that gives scores and keys though it may not merge, for a reduction behind the tower.
         traced: keep each layer's `Merge`; without it nothing grows with the number of segments.
     """
 
@@ -53,20 +56,41 @@ class TowerState:
     group: int = 1
     budget: dict[int, int] = field(default_factory=dict)
     method: str = "illava"
+    proportional: bool = False
     include_self: bool = False
     padding: Tensor | None = None
     rope: tuple[Tensor, Tensor] | None = None
+    scored: int | None = None
     traced: bool = False
     merges: dict[int, Merge] = field(default_factory=dict)  # by layer, where `traced`
     scores: Tensor | None = None  # (B, N) of the survivors, from the last merge layer
+    keys: Tensor | None = None  # (B, N, C) of the last layer that was scored, where a method compares
     place: Tensor = field(init=False)  # (B, N) index of each survivor in its segment
+    sizes: Tensor = field(init=False)  # (B, N) tokens that each survivor stands for
 
     def __post_init__(self):
         self.place = torch.arange(self.tokens, device=self.device).expand(self.segments, self.tokens)
+        self.sizes = torch.ones(self.segments, self.tokens, device=self.device)
+        self.full = self.tokens
+
+    def attention_bias(self, dtype: torch.dtype) -> Tensor | None:
+        """(B, 1, 1, N * group) what proportional attention adds to the logits: the logarithm of the sizes."""
+        if not self.proportional or self.tokens == self.full:
+            return None
+        sizes = self.sizes.to(accumulation_dtype(dtype))
+        return sizes.log().to(dtype).repeat_interleave(self.group, dim=1)[:, None, None]
 
     def score(self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None = None) -> Tensor:
         """Attention received per token, (B, N): eq. 1, averaged over a token's patches."""
         patches = query.shape[2]
+        if self.scored is not None or METHODS[self.method].compares:
+            # ToMe's metric: keys, averaged over heads (arXiv 2210.09461, section 3)
+            self.keys = key.mean(1).reshape(self.segments, self.tokens, -1)
+        bias = self.attention_bias(query.dtype)
+        if bias is not None:  # one more dimension adds it to the logits
+            query = torch.cat([query, torch.ones_like(query[..., :1])], dim=-1)
+            bias = (bias / scaling).transpose(2, 3).expand(-1, key.shape[1], -1, -1)
+            key = torch.cat([key, bias], dim=-1)
         received = received_attention(query, key, scaling=scaling, include_self=self.include_self, lse=lse)
         received = received / (patches if self.include_self else max(1, patches - 1))
         return received.view(self.segments, self.tokens, self.group).mean(-1)
@@ -75,7 +99,8 @@ class TowerState:
         """Merge at `layer`; everything that is aligned with the tokens follows."""
         shape = hidden_states.shape
         r = self.budget[layer]
-        assignment = METHODS[self.method](scores, r, padding=self.padding)
+        candidates = Candidates.of(scores, [(self.tokens, r)], keys=self.keys, sizes=self.sizes)
+        assignment = decide(self.method, candidates, self.padding)
         merge = Merge.from_assignment(assignment, self.tokens - r)
         tokens = hidden_states.reshape(self.segments, self.tokens, -1)  # (B, N, group * C)
         self.tokens -= r
@@ -83,6 +108,8 @@ class TowerState:
             self.merges[layer] = merge
         self.place = merge.keep(self.place)
         self.scores = merge.keep(scores)
+        self.sizes = merge.total(self.sizes)
+        self.keys = None if self.keys is None else merge.keep(self.keys)
         if self.padding is not None:
             self.padding = merge.keep(self.padding)
         if self.rope is not None:
@@ -102,7 +129,15 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
                 return self.unmerged(hidden_states, *args, **kwargs)
             state, layer = merge_point
             attention = getattr(self, parts.attention)
-            with attention.tap.recording(state.score) as tap:
+            merges = bool(state.budget.get(layer))
+            scorer = state.score if merges or layer == state.scored else None
+            bias = state.attention_bias(hidden_states.dtype)
+            with attention.tap.recording(scorer, bias) as tap:
+                if not merges:
+                    hidden_states = self.unmerged(hidden_states, *args, **kwargs)
+                    if scorer is not None:
+                        state.scores = tap.scores
+                    return hidden_states
                 attended = attention(getattr(self, parts.norm1)(hidden_states), *args, **kwargs)
             hidden_states = hidden_states + (attended[0] if isinstance(attended, tuple) else attended)
             hidden_states = state.reduce(hidden_states, tap.scores, layer)
@@ -120,6 +155,5 @@ def compile_blocks(blocks: Iterable[nn.Module]) -> None:
 def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerState, arguments) -> Tensor:
     """The tower's loop. `arguments(state)` gives a block's further arguments for the tokens there are."""
     for layer, block in enumerate(blocks):
-        merge_point = (state, layer) if state.budget.get(layer) else None
-        hidden_states = block(hidden_states, merge_point=merge_point, **arguments(state))
+        hidden_states = block(hidden_states, merge_point=(state, layer), **arguments(state))
     return hidden_states

@@ -1,14 +1,90 @@
 """Pure tensor functions: scores, `Merge`, and one file per method. Knows no model.
 
-A method is a function `(scores, r, *, counts, valid, padding) -> Assignment`; `METHODS` is where it
-gets its name.
+A method is a function `Candidates -> Assignment`; a line of `METHODS` gives it its name.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from illava_cli.reduction.bipartite import bipartite
+from illava_cli.reduction.candidates import Candidates, lowest
+from illava_cli.reduction.diversity import assign, diversity, diversity_assign, novelty, novelty_assign
+from illava_cli.reduction.greedy import greedy
 from illava_cli.reduction.illava import illava
+from illava_cli.reduction.kmeans import kmeans
 from illava_cli.reduction.merge import Assignment, Merge, gather_tokens
+from illava_cli.reduction.prumerge import outliers, prumerge
 from illava_cli.reduction.prune import attention_prune, random
 from illava_cli.reduction.scores import received_attention
 
-METHODS = {"illava": illava, "attention-prune": attention_prune, "random": random}
 
-__all__ = ["METHODS", "Assignment", "Merge", "gather_tokens", "illava", "received_attention"]
+@dataclass(frozen=True)
+class Method:
+    """A method and what it asks of the stage that runs it.
+
+    Args:
+        decide: who joins whom.
+        stages: where it has a meaning: `vision`, `llm`, and `input` between the two.
+        compares: it looks at the attention keys.
+        proportional: attention may count a merged token by its size (ToMe, eq. 1).
+        queries: the only `llm.queries` that it is defined for, or None.
+        count: how many tokens (B,) it keeps by itself, from scores and what is no padding, both (B, N).
+    """
+
+    decide: Callable[[Candidates], Assignment]
+    stages: tuple[str, ...] = ("vision", "input", "llm")
+    compares: bool = False
+    proportional: bool = False
+    queries: str | None = None
+    count: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+METHODS = {
+    "illava": Method(illava),
+    "attention-prune": Method(attention_prune),
+    "random": Method(random),
+    "fastv": Method(attention_prune, stages=("llm",), queries="last"),
+    "prumerge": Method(prumerge, stages=("input",), compares=True, count=outliers),
+    "greedy": Method(greedy, compares=True, proportional=True),
+    "bipartite": Method(bipartite, compares=True, proportional=True),
+    "kmeans": Method(kmeans, compares=True, proportional=True),
+    "assign": Method(assign, compares=True),
+    "novelty": Method(novelty, compares=True),
+    "novelty-assign": Method(novelty_assign, compares=True),
+    "diversity": Method(diversity, compares=True),
+    "diversity-assign": Method(diversity_assign, compares=True),
+}
+
+
+def decide(method: str, tokens: Candidates, padding: Tensor | None = None) -> Assignment:
+    """Who joins whom under a method of `METHODS`.
+
+    Args:
+        padding: (B, N) True for patches of image padding: they leave first, in their order, and are dropped
+            whatever the method.
+    """
+    if tokens.r == 0:
+        return Assignment(tokens.index, torch.ones_like(tokens.scores))
+    if padding is None:
+        return METHODS[method].decide(tokens)
+    marked = padding & tokens.valid
+    leaving = lowest((~marked).to(tokens.scores.dtype), torch.minimum(tokens.counts, marked.sum(1)), tokens.r)
+    decision = METHODS[method].decide(tokens.without(leaving))
+    return Assignment(decision.target.masked_fill(leaving, -1), decision.weight)
+
+
+__all__ = [
+    "METHODS",
+    "Assignment",
+    "Candidates",
+    "Merge",
+    "Method",
+    "decide",
+    "gather_tokens",
+    "received_attention",
+]

@@ -96,6 +96,11 @@ class Merge:
         out.scatter_add_(1, index, weighted)
         return out.to(x.dtype).reshape(x.shape[0], self.anchor.shape[1], *x.shape[2:])
 
+    def total(self, x: Tensor) -> Tensor:
+        """Plain sums of `x` (B, N) per slot -> (B, M): how many tokens each slot stands for."""
+        out = x.new_zeros(self.anchor.shape)
+        return out.scatter_add_(1, self.slot.clamp(min=0), x.where(self.slot >= 0, 0))
+
     def keep(self, x: Tensor) -> Tensor:
         """`x` (B, N, ...) of each slot's anchor -> (B, M, ...): positions, rotary embeddings, masks."""
         return gather_tokens(x, self.anchor)

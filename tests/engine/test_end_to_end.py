@@ -12,6 +12,7 @@ import torch
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
 from tests.conftest import clip, picture
+from tests.reduction import slow
 from tests.reference import Medium, Schedule, reference_conversation, reference_greedy
 from tests.schedules import SCHEDULES
 
@@ -29,18 +30,29 @@ REQUESTS = {
 
 def schedule_of(session, **changes) -> Schedule:
     reduction = session.reduction
-    stage, llm = reduction.vision, reduction.llm
-    budgets = stage.r if stage.r is not None else stage.drop
-    budgets = budgets if isinstance(budgets, list) else [budgets] * len(stage.layers)
+    stage, llm = session.family.vision_stage(reduction, "image"), session.family.llm_stage(reduction, "image")
+    tower, decoder = {}, {}
+    if llm is not None:
+        decoder = {
+            "llm": dict(zip(llm.layers, llm.keep, strict=True)),
+            "queries": llm.queries or ("last" if reduction.variant == "authors" else "visual-literal"),
+            "scope": llm.scope,
+        }
+    if stage is not None:
+        budgets = stage.r if stage.r is not None else stage.drop
+        budgets = budgets if isinstance(budgets, list) else [budgets] * len(stage.layers)
+        tower = dict(zip(stage.layers, budgets, strict=True))
     positions = reduction.positions or ("packed" if reduction.layout == "grid" else "original")
+    behind = session.family.input_stage(reduction)
     schedule = Schedule(
         variant=reduction.variant,
         layout=reduction.layout,
         positions=positions,
-        vision=dict(zip(stage.layers, budgets, strict=True)),
-        llm=dict(zip(llm.layers, llm.keep, strict=True)),
-        queries=llm.queries or ("last" if reduction.variant == "authors" else "visual-literal"),
-        scope=llm.scope,
+        vision=tower,
+        **decoder,
+        method=reduction.method or "illava",
+        behind=behind and (behind.method, behind.keep),
+        proportional=stage is not None and stage.proportional,
     )
     return replace(schedule, **changes)
 
@@ -92,6 +104,48 @@ def test_merged_logits_equal_the_reference(name, case, double):
     if request.images or request.videos:
         assert visual.vision_kept < visual.patches
         assert visual.llm_kept + visual.newlines_kept < visual.llm_in + visual.newlines_in
+
+
+@pytest.mark.parametrize("case", ["tiles with padding", "image and video"])
+@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper"])
+@pytest.mark.parametrize("method", [*(m for m in slow.METHODS if m != "prumerge"), "bipartite, proportional"])
+def test_every_method_equals_the_reference(method, name, case, open_session):
+    family, settings = SCHEDULES[name]
+    method, _, proportional = method.partition(", ")
+    settings = [*settings, f"method={method}", f"vision.proportional={bool(proportional)}"]
+    session, request = open_session(family, *settings, "model.dtype=float64"), REQUESTS[case]
+    answer = session.ask(request.prompt, request.images, request.videos, logits=True)
+    schedule = schedule_of(session)
+    result = reference_conversation(session.model, [pieces_of(session, request)], schedule)
+    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    assert answer.usage.visual.llm_kept == sum(c.llm_kept for c in result.counts)
+    other = replace(schedule, method="illava" if method != "illava" else "assign", queries="last")
+    wrong = reference_conversation(session.model, [pieces_of(session, request)], other)
+    assert (answer.logits - wrong.logits).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("case", ["tiles with padding", "interpolated", "two images", "image and video"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["method=prumerge"],
+        ["input.method=prumerge"],
+        ["input.method=prumerge", "input.keep=0.4", "vision=null"],
+        ["input.method=illava", "input.keep=0.5", "llm=null"],
+    ],
+)
+def test_a_reduction_before_the_decoder_equals_the_reference(settings, case, open_session):
+    family, common = SCHEDULES["llava faithful, original"]
+    session = open_session(family, *common, *settings, "model.dtype=float64")
+    request = REQUESTS[case]
+    answer = session.ask(request.prompt, request.images, request.videos, logits=True)
+    schedule = schedule_of(session)
+    result = reference_conversation(session.model, [pieces_of(session, request)], schedule)
+    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    visual = answer.usage.visual
+    for field in ("patches", "vision_kept", "llm_in", "llm_kept"):
+        assert getattr(visual, field) == sum(getattr(c, field) for c in result.counts), field
+    assert visual.llm_in < visual.vision_kept
 
 
 @pytest.mark.parametrize("name", ["llava grid, authors", "llava faithful, original", "qwen, paper"])

@@ -1,0 +1,103 @@
+"""What leaves the tower, and the reduction of it before the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from illava_cli.models.vision import TowerState
+from illava_cli.reduction import METHODS, Candidates, Merge, decide
+
+ALIGNED = ("features", "place", "padding", "scores", "keys", "sizes")
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """What leaves the tower and the projector: M tokens of each of B segments."""
+
+    features: Tensor  # (B, M, C) of the decoder's width
+    place: Tensor  # (B, M) place in the segment
+    left: int  # tokens of a segment that left the tower: M, or more where a family has pooled them
+    padding: Tensor | None = None  # (B, M)
+    scores: Tensor | None = None  # (B, M) attention received at the last layer that was scored
+    keys: Tensor | None = None  # (B, M, D) of that layer, for a reduction behind the tower
+    sizes: Tensor | None = None  # (B, M) tokens that each stands for
+    merges: dict[int, Merge] = field(default_factory=dict)
+
+    @staticmethod
+    def of(features: Tensor, state: TowerState) -> Survivors:
+        """At the end of a pass."""
+        return Survivors(
+            features,
+            state.place,
+            state.tokens,
+            state.padding,
+            state.scores,
+            state.keys,
+            state.sizes,
+            state.merges,
+        )
+
+    def rows(self, start: int, stop: int | None) -> Survivors:
+        """The segments from `start` to `stop`; None: to the end."""
+        cut = slice(start, stop)
+        merges = {k: Merge(m.slot[cut], m.weight[cut], m.anchor[cut]) for k, m in self.merges.items()}
+        whole = {name: getattr(self, name) for name in ALIGNED}
+        return replace(self, merges=merges, **{name: x if x is None else x[cut] for name, x in whole.items()})
+
+    @staticmethod
+    def cat(parts: Sequence[Survivors]) -> Survivors:
+        """Chunks of one pass, put together again."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def joined(name: str) -> Tensor | None:
+            values = [getattr(p, name) for p in parts]
+            return None if values[0] is None else torch.cat(values)
+
+        merges = {
+            layer: Merge(
+                *(
+                    torch.cat([getattr(p.merges[layer], n) for p in parts])
+                    for n in ("slot", "weight", "anchor")
+                )
+            )
+            for layer in parts[0].merges
+        }
+        return replace(parts[0], merges=merges, **{name: joined(name) for name in ALIGNED})
+
+
+def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int) -> Survivors:
+    """Fewer of them, as many in each segment of a medium.
+
+    Args:
+        keep: the share kept; None: as many as the method finds worth keeping in the segment where these are
+            most, which the host has to wait for.
+        layer: under which the merge stands in the trace.
+    """
+    tokens = survivors.left
+    if keep is None:
+        valid = torch.ones_like(survivors.scores, dtype=torch.bool)
+        valid = valid if survivors.padding is None else ~survivors.padding
+        kept = int(METHODS[method].count(survivors.scores, valid).max())
+    else:
+        kept = round(tokens * keep)
+    kept = max(1, min(kept, tokens))
+    candidates = Candidates.of(
+        survivors.scores, [(tokens, tokens - kept)], keys=survivors.keys, sizes=survivors.sizes
+    )
+    merge = Merge.from_assignment(decide(method, candidates, survivors.padding), kept)
+    return replace(
+        survivors,
+        features=merge.apply(survivors.features),
+        place=merge.keep(survivors.place),
+        left=kept,
+        padding=None if survivors.padding is None else merge.keep(survivors.padding),
+        scores=merge.keep(survivors.scores),
+        keys=None,
+        sizes=merge.total(survivors.sizes),
+        merges=survivors.merges | {layer: merge},
+    )

@@ -1,0 +1,119 @@
+"""Every method against loops over tokens, and what all of them promise."""
+
+import pytest
+import torch
+
+from illava_cli.reduction import METHODS, Candidates, Merge, decide
+from tests.reduction import slow
+
+REFERENCED = [name for name in METHODS if name != "random"]  # random has only promises
+DROPPING = {"attention-prune", "fastv", "random", "novelty", "diversity"}
+
+
+def draw(seed, batch, tokens):
+    rng = torch.Generator().manual_seed(seed)
+    wide = {"generator": rng, "dtype": torch.float64}
+    keys = torch.randn(batch, tokens, 5, **wide)
+    keys[0, tokens // 2 :] = keys[0, : tokens - tokens // 2].clone()  # the same key twice
+    scores = torch.rand(batch, tokens, **wide)
+    scores[-1] = scores[-1].mul(6).round()  # ties
+    sizes = torch.randint(1, 5, (batch, tokens), generator=rng).double()
+    x = torch.randn(batch, tokens, 3, **wide)
+    return rng, keys + 1e-3 * torch.randn(batch, tokens, 5, **wide), scores, sizes, x
+
+
+def test_every_method_has_a_reference():
+    assert set(slow.METHODS) == set(REFERENCED)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("method", REFERENCED)
+def test_a_method_equals_its_loop(method, seed, padded):
+    tokens = [3, 7, 12, 16, 21, 25, 30, 33][seed]
+    rng, keys, scores, sizes, x = draw(seed, 3, tokens)
+    r = int(torch.randint(0, tokens, (1,), generator=rng))
+    padding = torch.rand(3, tokens, generator=rng) < 0.3 if padded else None
+    decision = decide(method, Candidates.of(scores, [(tokens, r)], keys=keys, sizes=sizes), padding)
+    merge = Merge.from_assignment(decision, tokens - r)
+    out = merge.apply(x)
+    for row in range(3):
+        marks = None if padding is None else padding[row].tolist()
+        found = slow.members(method, keys[row], scores[row], sizes[row], r, marks)
+        assert merge.anchor[row].tolist() == sorted(found)
+        torch.testing.assert_close(out[row], slow.reduced(x[row], found), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("method", REFERENCED)
+def test_rows_of_different_length_and_budget(method, seed):
+    lengths, budgets = [9, 4, 25, 1, 5], [3, 0, 11, 0, 4]
+    _, keys, scores, sizes, x = draw(seed, 5, 25)
+    valid = torch.arange(25) < torch.tensor(lengths)[:, None]
+    candidates = Candidates.of(
+        scores,
+        list(zip(lengths, budgets, strict=True)),
+        counts=torch.tensor(budgets),
+        valid=valid,
+        keys=keys,
+        sizes=sizes,
+    )
+    kept = [n - r for n, r in zip(lengths, budgets, strict=True)]
+    offset = torch.tensor([max(kept) - k for k in kept])
+    merge = Merge.from_assignment(decide(method, candidates), max(kept), valid=valid, offset=offset)
+    out = merge.apply(x)
+    for row, (n, r) in enumerate(zip(lengths, budgets, strict=True)):
+        found = slow.members(method, keys[row, :n], scores[row, :n], sizes[row, :n], r)
+        torch.testing.assert_close(out[row, offset[row] :], slow.reduced(x[row], found), atol=1e-9, rtol=0)
+        assert out[row, : offset[row]].abs().sum() == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_removed_is_the_identity(method):
+    _, keys, scores, _, x = draw(0, 2, 9)
+    merge = Merge.from_assignment(decide(method, Candidates.of(scores, [(9, 0)], keys=keys)), 9)
+    assert torch.equal(merge.apply(x), x)
+    assert torch.equal(merge.keep(x), x)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("r", [1, 13, 30, 39])
+@pytest.mark.parametrize("method", METHODS)
+def test_budget_weights_and_sizes(method, r, padded):
+    """Exactly r leave; a slot's weights sum to 1; what merges conserves sizes, what drops loses r of them."""
+    rng, keys, scores, _, _ = draw(r, 4, 40)
+    padding = torch.rand(4, 40, generator=rng) < 0.2 if padded else None
+    decision = decide(method, Candidates.of(scores, [(40, r)], keys=keys), padding)
+    assert torch.equal((decision.target == torch.arange(40)).sum(1), torch.full((4,), 40 - r))
+    merge = Merge.from_assignment(decision, 40 - r)
+    sums = merge.weight.new_zeros(4, 40 - r).scatter_add(1, merge.slot.clamp(min=0), merge.weight)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+    assert (merge.weight[merge.slot < 0] == 0).all()
+    gone = padding.sum(1).clamp(max=r) if padded else torch.zeros(4, dtype=torch.long)
+    if method in DROPPING:
+        gone = torch.full((4,), r)
+    sizes = merge.total(torch.ones(4, 40))
+    torch.testing.assert_close(sizes.sum(1), 40.0 - gone)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_row_is_the_same_alone_and_in_a_batch(method):
+    _, keys, scores, _, _ = draw(5, 3, 50)
+    together = decide(method, Candidates.of(scores, [(50, 20)], keys=keys)).target
+    alone = decide(method, Candidates.of(scores[1:2], [(50, 20)], keys=keys[1:2])).target
+    assert torch.equal(together[1:2], alone)
+
+
+def test_random_knows_nothing_of_attention_or_place():
+    """Of 400 rows each tenth by score, and each place, loses about the share that all lose: 0.4."""
+
+    def leaving(scores):
+        return decide("random", Candidates.of(scores, [(100, 40)])).target < 0
+
+    scores = torch.rand(400, 100, generator=torch.Generator().manual_seed(0))
+    gone = leaving(scores)
+    assert not torch.equal(gone[0], gone[1])
+    by_score = gone.gather(1, scores.argsort(1)).float().view(400, 10, 10).mean((0, 2))
+    assert (by_score - 0.4).abs().max() < 0.04
+    assert (gone.float().mean(0) - 0.4).abs().max() < 0.12
+    assert leaving(torch.full((1, 100), 0.5)).float().diff().abs().sum() > 20  # equal scores
