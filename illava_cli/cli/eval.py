@@ -6,16 +6,13 @@ The table goes to stderr; `--format json` writes the report to stdout, `--save` 
 from __future__ import annotations
 
 import json
-import random
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, write_file
@@ -23,16 +20,11 @@ from illava_cli.cli.render import table
 from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
     from illava_cli.engine.session import Session
-    from illava_cli.evals.results import Results
     from illava_cli.evals.runner import Lane
     from illava_cli.evals.sweep import Grid, Point
-    from illava_cli.evals.taskfile import Question
-    from illava_cli.evals.variants import Variant
 
 FAILED = 3  # some questions have no answer
-MAX_TOKENS = 32  # answers are short; where the user sets none
 SHOWN = 5  # failures that are told on stderr; the report has all
 
 
@@ -46,7 +38,7 @@ class Targets:
     plot: Path | None
 
 
-@with_model_flags(without=("preset", "temperature", "top_p"))
+@with_model_flags(without=("preset", "method", "temperature", "top_p"))
 def evaluate(
     tasks: Annotated[
         list[str] | None,
@@ -66,6 +58,10 @@ def evaluate(
     preset: Annotated[
         list[str] | None,
         typer.Option("--preset", metavar="NAME", help="Merging schedule to compare with off; repeats."),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="NAME", help="Method for the presets' merge points; repeats."),
     ] = None,
     variant: Annotated[
         list[str] | None,
@@ -144,18 +140,18 @@ def evaluate(
         flags = replace(flags, preset=preset[0] if preset else None)
         preset = ["off"]
     grid = _grid(*grid_flags)
-    plain = _resolve(flags)([])
+    plain = resolver(flags)([])
     seed = plain.generation.seed
-    chosen = _limited(read_questions(tasks or [WORLD], questions), limit, seed)
-    compared = variants(_resolve(flags), preset or [], variant or [], blind)
+    chosen = limited(read_questions(tasks or [WORLD], questions), limit, seed)
+    compared = variants(resolver(flags), preset or [], variant or [], blind, method or [])
     from illava_cli.evals.results import Results  # brings torch: mistakes in the flags are told before
 
     results = Results(output)
     results.check(compared)
-    session = _load(compared[0].config, messages)
+    session = load(compared[0].config, messages)
     walked: dict[str, Point] = {}
     skipped: dict[str, str] = {}
-    lanes = _lanes(session, compared)
+    lanes = lanes_of(session, compared)
     if sweep:
         lanes += _walk(session, grid, flags, walked, skipped)
         for name, why in skipped.items():
@@ -167,8 +163,8 @@ def evaluate(
         "batch_size": 1 if survivors else batch_size,
         "max_tokens": plain.generation.max_tokens,
     }
-    report = {"settings": settings, "model": _model(session)}
-    report |= _run(lanes, chosen, results, batch_size, survivors, messages)
+    report = {"settings": settings, "model": about_model(session)}
+    report |= ask(lanes, chosen, results, batch_size, survivors, messages)
     if sweep:
         from illava_cli.evals.sweep import frontier
 
@@ -211,44 +207,6 @@ def _grid(vision_keep, vision_layers, llm_keep, llm_layers) -> Grid:
     )
 
 
-def _resolve(flags: ModelFlags) -> Callable[[list[str]], Config]:
-    """Configurations under the flags and further settings, with short answers where nobody says how long."""
-
-    def resolve(settings: list[str]) -> Config:
-        config = replace(flags, settings=[*(flags.settings or []), *settings]).config()
-        if "max_tokens" in config.generation.model_fields_set:
-            return config
-        generation = config.generation.model_copy(update={"max_tokens": MAX_TOKENS})
-        return config.model_copy(update={"generation": generation})
-
-    return resolve
-
-
-def _limited(questions: list[Question], limit: int | None, seed: int) -> list[Question]:
-    if limit is None or limit >= len(questions):
-        return questions
-    return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
-
-
-def _load(config: Config, messages: Messages) -> Session:
-    with messages.loading(str(config.model.id)):
-        from illava_cli.engine.session import Session
-
-        return Session(config, on_note=messages.note)
-
-
-def _lanes(session: Session, compared: list[Variant]) -> list[Lane]:
-    from illava_cli.evals.runner import Lane
-
-    lanes = []
-    for variant in compared:
-        try:
-            lanes.append(Lane(variant, session.under(variant.config)))
-        except UsageError as error:
-            raise UsageError(f"variant {variant.name!r}: {error}") from None
-    return lanes
-
-
 def _walk(
     session: Session, grid: Grid, flags: ModelFlags, walked: dict[str, Point], skipped: dict[str, str]
 ) -> list[Lane]:
@@ -257,7 +215,7 @@ def _walk(
     from illava_cli.evals.sweep import points
     from illava_cli.evals.variants import Variant
 
-    resolve, family = _resolve(flags), session.family
+    resolve, family = resolver(flags), session.family
     key = family.schedule_key(family.text_config.hidden_size)
     base = resolve([]).reduction_for(key)
     lanes = []
@@ -271,54 +229,6 @@ def _walk(
     if not lanes:
         raise UsageError(f"the model refuses all schedules of the sweep: {next(iter(skipped.values()), '')}")
     return lanes
-
-
-def _model(session: Session) -> dict[str, Any]:
-    from illava_cli.bench.lab import reported_name
-
-    text = session.describe()
-    named = {name: text[name] for name in ("family", "device", "dtype", "attn")}
-    return {"id": reported_name(text["model"]), **named}
-
-
-def _run(
-    lanes: list[Lane],
-    questions: list[Question],
-    results: Results,
-    batch_size: int,
-    survivors: bool,
-    messages: Messages,
-) -> dict[str, Any]:
-    """Ask all questions; the figures of the report."""
-    from illava_cli.evals.report import summary
-    from illava_cli.evals.runner import Runner
-
-    results.declare([lane.variant for lane in lanes])
-    try:
-        with _progress(len(questions), messages) as advance:
-            asked = Runner(lanes, results, batch_size, trace=survivors).run(questions, advance)
-    except KeyboardInterrupt:
-        if results.path is not None:
-            messages.say(f"illava: stopped; the answers so far are in {results.path}: run again to go on")
-        raise
-    finally:
-        results.close()
-    return summary(lanes, asked, results)
-
-
-@contextmanager
-def _progress(total: int, messages: Messages) -> Iterator[Callable[[int], None]]:
-    """A bar for a person who waits: on a terminal only."""
-    if messages.quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), "questions", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("questions", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def _finish(report: dict[str, Any], targets: Targets, messages: Messages, *, as_json: bool) -> None:

@@ -51,6 +51,9 @@ class ModelFlags:
     preset: Annotated[
         str | None, typer.Option("--preset", metavar="NAME", help="Merging schedule (default: auto).")
     ] = None
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="NAME", help="Method of the preset's merge points.")
+    ] = None
     device: Annotated[
         str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
     ] = None
@@ -127,7 +130,8 @@ class ModelFlags:
             "media": ("num_frames", "fps", "start", "end", "max_tiles", "video_backend"),
             "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
         }
-        given: dict[str, Any] = {} if self.preset is None else {"preset": self.preset}
+        own = {"preset": self.preset, "method": self.method}
+        given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         for group, names in groups.items():
             # an absent repeatable flag is None or an empty list, by the version of Typer
             chosen = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, [])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,35 @@ def _best(points: list[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
         if not best or point["quality"] > best[-1]["quality"]:
             best.append(point)
     return best
+
+
+def plot_comparison(report: dict[str, Any], path: Path) -> None:
+    """Draw the rows of a comparison to `path`: a line for each model and method, squares for whole models."""
+    from matplotlib import colormaps
+
+    colours = colormaps["tab10"].colors
+    rows = [row for row in report["rows"] if row["quality"] is not None]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows if row["variant"] != OFF))
+    figure, plots = side_by_side(len(AXES), f"{rows[0]['answered']} questions" if rows else "")
+    for axes, (cost, label, scale) in zip(plots, AXES, strict=True):
+        for model, line in zip(models, itertools.cycle(("-", "--", ":"))):
+            own = [row for row in rows if row["model"] == model]
+            whole = [row for row in own if row["variant"] == OFF]
+            axes.plot(*_curve(whole, cost, scale), "s", color="black", label=f"{model}, whole")
+            for number, method in enumerate(methods):
+                points = [row for row in own if row["method"] == method and row["variant"] != OFF]
+                style = {"color": colours[number % len(colours)], "ls": line, "marker": "o", "ms": 4}
+                axes.plot(*_curve(points, cost, scale), **style, label=f"{model}, {method}")
+        axes.set(xlabel=label, ylabel="quality (%)", xlim=(0, None))
+    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    save(figure, path)
+
+
+def _curve(rows: list[dict[str, Any]], cost: str, scale: float) -> tuple[list[float], list[float]]:
+    """Costs, ascending, and qualities in percent."""
+    points = sorted(
+        ((row["visual_tokens"]["llm_kept"] if cost == "visual_tokens" else row[cost]) * scale, row["quality"])
+        for row in rows
+    )
+    return [x for x, _ in points], [100 * y for _, y in points]

@@ -117,16 +117,7 @@ def tables(report: dict[str, Any]) -> list[Table]:
 
 def overview(report: dict[str, Any]) -> Table:
     """A row for each variant, over all questions."""
-    whole = report["all"]
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "accuracy %": _accuracy,
-        "change": _difference,
-        "same answer %": lambda f: _share(f.get("agreement")),
-        "KL": lambda f: _number(f.get("kl")),
-        "visual tokens": lambda f: _stages(f["visual_tokens"]),
-        "time": lambda f: _seconds(f["seconds"]),
-        "peak": lambda f: _megabytes(f["peak_bytes_beyond_weights"]),
-    }
+    whole, columns = report["all"], dict(COLUMNS)
     if any(figures["failed"] for figures in whole["variants"].values()):
         columns["failed"] = lambda f: str(f["failed"])
     rows = [
@@ -243,3 +234,15 @@ def _seconds(value: float | None) -> str:
 
 def _megabytes(value: int | None) -> str:
     return "-" if value is None else f"{value / 1e6:.0f} MB"
+
+
+# what a table shows of a variant's figures
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "accuracy %": _accuracy,
+    "change": _difference,
+    "same answer %": lambda f: _share(f.get("agreement")),
+    "KL": lambda f: _number(f.get("kl")),
+    "visual tokens": lambda f: _stages(f["visual_tokens"]),
+    "time": lambda f: _seconds(f["seconds"]),
+    "peak": lambda f: _megabytes(f["peak_bytes_beyond_weights"]),
+}

@@ -75,15 +75,22 @@ def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
     llm_given = any((grid.llm_keep, grid.llm_layers))
     vision_keep = VISION_KEEP if vision_given or not llm_given else (1.0,)
     llm_keep = LLM_KEEP if llm_given or not vision_given else (1.0,)
-    depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
-    start = max(1, round(depth * VISION_START))
-    scaled = range(start, min(start + VISION_COUNT, depth)), [max(1, round(text_depth * LLM_AT))]
-    vision_layers = [_layers_of(family.vision_stage(base, "image"), depth) or scaled[0]]
-    llm_layers = [_layers_of(family.llm_stage(base, "image"), text_depth) or scaled[1]]
-    tower = _stage(grid.vision_keep or vision_keep, grid.vision_layers or vision_layers)
-    decoder = _stage(grid.llm_keep or llm_keep, grid.llm_layers or llm_layers)
+    vision_layers, llm_layers = placed(family, base)
+    tower = _stage(grid.vision_keep or vision_keep, grid.vision_layers or [vision_layers])
+    decoder = _stage(grid.llm_keep or llm_keep, grid.llm_layers or [llm_layers])
     found = [Point(*vision, *llm) for vision, llm in itertools.product(tower, decoder)]
     return [point for point in dict.fromkeys(found) if point.vision_layers or point.llm_layers]
+
+
+def placed(family: Family, base: Reduction) -> tuple[list[int], list[int]]:
+    """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
+    depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
+    start = max(1, round(depth * VISION_START))
+    scaled = list(range(start, min(start + VISION_COUNT, depth))), [max(1, round(text_depth * LLM_AT))]
+    return (
+        _layers_of(family.vision_stage(base, "image"), depth) or scaled[0],
+        _layers_of(family.llm_stage(base, "image"), text_depth) or scaled[1],
+    )
 
 
 def _layers_of(stage: VisionStage | LLMStage | None, depth: int) -> list[int]:

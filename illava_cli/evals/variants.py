@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from illava_cli.config import Config, parse_setting, validate
+from illava_cli.config import OVERRIDES, Config, parse_setting, validate
 from illava_cli.errors import UsageError
 
 OFF, BLIND = "off", "blind"
 FIXED = "model"  # one model is loaded for all
-REDUCTION = ("variant", "layout", "positions", "vision", "llm")
 NAMED = re.compile(r"([^=:]*[^=:\s])\s*:\s*(.*)", re.DOTALL)
 BETWEEN = re.compile(r"\s+(?=[\w.]+=)")  # a value may hold spaces: vision.layers=[2, 3]
 
@@ -27,7 +26,11 @@ class Variant:
 
 
 def variants(
-    resolve: Callable[[list[str]], Config], presets: Sequence[str], named: Sequence[str], blind: bool = False
+    resolve: Callable[[list[str]], Config],
+    presets: Sequence[str],
+    named: Sequence[str],
+    blind: bool = False,
+    methods: Sequence[str] = (),
 ) -> list[Variant]:
     """The reference, which merges nothing, and the variants that were asked for.
 
@@ -36,6 +39,7 @@ def variants(
         presets: names or files; each becomes a variant.
         named: `NAME: key=value key=value`, see `parse`. Without presets and these: the run's own preset.
         blind: add the reference without its media, which shows what can be guessed.
+        methods: each preset runs with each of them, under the method's name where there is one preset.
 
     Raises:
         UsageError: a bad setting, a name given twice, a temperature, a setting of the model.
@@ -44,10 +48,16 @@ def variants(
     found = [Variant(OFF, unmerged(plain))]
     if blind:
         found.append(Variant(BLIND, unmerged(plain), blind=True))
-    for preset in presets if presets or named else [plain.preset]:
+    presets = presets if presets or (named and not methods) else [plain.preset]
+    for preset in presets:
         name = Path(preset).stem
-        if name != OFF:  # it is there already
+        if name == OFF:  # it is there already
+            continue
+        if not methods:
             found.append(Variant(name, resolve([f"preset={preset}"])))
+        for method in methods:
+            label = method if len(presets) == 1 else f"{name} {method}"
+            found.append(Variant(label, resolve([f"preset={preset}", f"method={method}"])))
     for text in named:
         name, settings = parse(text)
         found.append(Variant(name, resolve(settings)))
@@ -82,5 +92,5 @@ def parse(text: str) -> tuple[str, list[str]]:
 
 def unmerged(config: Config) -> Config:
     """The same configuration with merging off."""
-    data = config.model_dump(exclude_unset=True, exclude=set(REDUCTION))
+    data = config.model_dump(exclude_unset=True, exclude=set(OVERRIDES))
     return validate(Config, data | {"preset": OFF}, "settings")

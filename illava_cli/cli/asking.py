@@ -1,0 +1,111 @@
+"""What `illava eval` and `illava compare` share: questions asked under several variants of a loaded model."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from illava_cli.cli.messages import Messages
+from illava_cli.cli.options import ModelFlags
+from illava_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from illava_cli.config import Config
+    from illava_cli.engine.session import Session
+    from illava_cli.evals.results import Results
+    from illava_cli.evals.runner import Lane
+    from illava_cli.evals.taskfile import Question
+    from illava_cli.evals.variants import Variant
+
+Resolve = Callable[[list[str]], "Config"]
+MAX_TOKENS = 32  # answers are short; where the user sets none
+
+
+def resolver(flags: ModelFlags) -> Resolve:
+    """Configurations under the flags and further settings, with short answers where nobody says how long."""
+
+    def resolve(settings: list[str]) -> Config:
+        config = replace(flags, settings=[*(flags.settings or []), *settings]).config()
+        if "max_tokens" in config.generation.model_fields_set:
+            return config
+        generation = config.generation.model_copy(update={"max_tokens": MAX_TOKENS})
+        return config.model_copy(update={"generation": generation})
+
+    return resolve
+
+
+def limited(questions: list[Question], limit: int | None, seed: int) -> list[Question]:
+    if limit is None or limit >= len(questions):
+        return questions
+    return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
+
+
+def load(config: Config, messages: Messages) -> Session:
+    with messages.loading(str(config.model.id)):
+        from illava_cli.engine.session import Session
+
+        return Session(config, on_note=messages.note)
+
+
+def lanes_of(session: Session, compared: list[Variant]) -> list[Lane]:
+    from illava_cli.evals.runner import Lane
+
+    lanes = []
+    for variant in compared:
+        try:
+            lanes.append(Lane(variant, session.under(variant.config)))
+        except UsageError as error:
+            raise UsageError(f"variant {variant.name!r}: {error}") from None
+    return lanes
+
+
+def about_model(session: Session) -> dict[str, Any]:
+    from illava_cli.bench.lab import reported_name
+
+    text = session.describe()
+    named = {name: text[name] for name in ("family", "device", "dtype", "attn")}
+    return {"id": reported_name(text["model"]), **named}
+
+
+def ask(
+    lanes: list[Lane],
+    questions: list[Question],
+    results: Results,
+    batch_size: int,
+    survivors: bool,
+    messages: Messages,
+) -> dict[str, Any]:
+    """Ask all questions; the figures of the report."""
+    from illava_cli.evals.report import summary
+    from illava_cli.evals.runner import Runner
+
+    results.declare([lane.variant for lane in lanes])
+    try:
+        with _progress(len(questions), messages) as advance:
+            asked = Runner(lanes, results, batch_size, trace=survivors).run(questions, advance)
+    except KeyboardInterrupt:
+        if results.path is not None:
+            messages.say(f"illava: stopped; the answers so far are in {results.path}: run again to go on")
+        raise
+    finally:
+        results.close()
+    return summary(lanes, asked, results)
+
+
+@contextmanager
+def _progress(total: int, messages: Messages) -> Iterator[Callable[[int], None]]:
+    """A bar for a person who waits: on a terminal only."""
+    if messages.quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), "questions", TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("questions", total=total)
+        yield lambda count: bar.advance(task, count)

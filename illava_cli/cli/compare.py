@@ -1,0 +1,199 @@
+"""`illava compare`: models, methods and budgets on the same questions, side by side.
+
+The table goes to stderr; `--format json` writes the report to stdout, `--save`, `--markdown` and `--plot`
+to files.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver
+from illava_cli.cli.messages import Messages
+from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
+from illava_cli.cli.output import check_target, emit, write_file
+from illava_cli.cli.render import table
+from illava_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from illava_cli.cli.asking import Resolve
+    from illava_cli.engine.session import Session
+    from illava_cli.evals.variants import Variant
+
+FAILED = 3  # some questions have no answer
+METHODS = ("illava", "attention-prune", "random")
+KEEP = ("1/3",)
+
+
+@with_model_flags(without=("model", "preset", "method", "temperature", "top_p"))
+def compare(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--model", metavar="NAME", help="As in illava run; repeats, one after the other."),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="NAME", help=f"Repeats (default: {', '.join(METHODS)})."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="X", help="Share of visual tokens that remains; repeats (1/3)."),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option("--preset", metavar="NAME", help="Whose layers, layout and positions."),
+    ] = "auto",
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--tasks", metavar="SOURCE", help="JSONL file, world or world:TASK,TASK; repeats."),
+    ] = None,
+    questions: Annotated[
+        int, typer.Option("--questions", metavar="N", min=1, help="Questions of the world, over its tasks.")
+    ] = 500,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help="Ask N of all questions, drawn by --seed."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", min=1, help="Questions in one pass.")
+    ] = 16,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--answers", metavar="DIR", help="Keep each model's answers there; a rerun goes on."),
+    ] = None,
+    format: Format = "text",
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write the JSON report to FILE.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw quality over tokens and time.")
+    ] = None,
+    *,
+    flags: ModelFlags,
+) -> None:
+    """Compare methods and models at equal shares of visual tokens.
+
+    Every model answers the same questions whole, and under every method at every
+    --keep; the table says what each really kept. Exit 3 where questions failed.
+    """
+    as_json = check_format(format) == "json"
+    _check_targets([save, markdown, plot])
+    if plot is not None:
+        from illava_cli.drawing import check_plot
+
+        check_plot(plot)
+    messages = Messages(flags.quiet)
+    from illava_cli.evals.sweep import read_share
+    from illava_cli.evals.taskfile import WORLD
+    from illava_cli.evals.taskfile import questions as read_questions
+
+    shares = {text: read_share(text, "--keep") for text in keep or KEEP}
+    models = list(dict.fromkeys(model or [None]))
+    resolvers = [resolver(replace(flags, model=name, preset=preset)) for name in models]
+    plain = resolvers[0]([])
+    chosen = limited(read_questions(tasks or [WORLD], questions), limit, plain.generation.seed)
+    from illava_cli.evals import compare as comparison
+    from illava_cli.evals.results import Results
+
+    reports: list[dict[str, Any]] = []
+    asked: dict[str, tuple[str, float]] = {}
+    for resolve in resolvers:
+        session = load(resolve(["preset=off"]), messages)
+        compared = _variants(resolve, session, method or METHODS, shares, asked)
+        about = about_model(session)
+        results = Results(_answers(answers, about["id"], compared[0].config.hash()))
+        results.check(compared)
+        report = {"model": about} | ask(
+            lanes_of(session, compared), chosen, results, batch_size, False, messages
+        )
+        reports.append(report)
+        del session
+        gc.collect()  # the next model takes its place
+    rows = comparison.rows(reports, asked)
+    from illava_cli.bench.machine import describe
+    from illava_cli.bench.text import headline
+    from illava_cli.evals.plot import plot_comparison
+
+    whole = {
+        "settings": {
+            "tasks": [Path(source).name for source in tasks or [WORLD]],
+            "limit": limit,
+            "seed": plain.generation.seed,
+            "batch_size": batch_size,
+            "preset": preset,
+        },
+        "rows": rows,
+        "models": reports,
+        "machine": describe(),
+    }
+    ids = ", ".join(report["model"]["id"] for report in reports)
+    words = headline({"model": reports[0]["model"] | {"id": ids}, "machine": whole["machine"]})
+    text = json.dumps(whole, ensure_ascii=False) + "\n"
+    if save is not None:
+        write_file(save, text)
+    if markdown is not None:
+        write_file(markdown, comparison.markdown(whole, words))
+    if plot is not None:
+        plot_comparison(whole, plot)
+    if as_json:
+        emit(text)
+    show = messages.say if as_json else messages.show
+    show(words)
+    header, lines = comparison.table(rows)
+    show("\n" + table(header, lines))
+    failed = sum(row["failed"] for row in rows)
+    if failed:
+        messages.show(f"illava: {failed} answers are missing: --save has the reasons")
+        raise typer.Exit(FAILED)
+
+
+def _variants(
+    resolve: Resolve,
+    session: Session,
+    methods: list[str] | tuple[str, ...],
+    shares: dict[str, float],
+    asked: dict[str, tuple[str, float]],
+) -> list[Variant]:
+    """The whole model, and each method at each share; notes in `asked` which is which."""
+    from illava_cli.evals.compare import settings
+    from illava_cli.evals.variants import OFF, Variant, unmerged
+
+    family = session.family
+    plain = resolve([])
+    base = plain.reduction_for(family.schedule_key(family.text_config.hidden_size))
+    found = [Variant(OFF, unmerged(plain))]
+    for method in dict.fromkeys(methods):
+        for text, keep in shares.items():
+            name = f"{method} {text}"
+            found.append(Variant(name, resolve(settings(family, base, method, keep))))
+            asked[name] = method, keep
+    return found
+
+
+def _answers(folder: Path | None, model: str, config_hash: str) -> Path | None:
+    """The file of a model's answers: two models may have one name, and a run other settings."""
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
+    name = "".join(c if c.isalnum() or c in "-._" else "-" for c in model)
+    return folder / f"{name}.{config_hash}.jsonl"
+
+
+def _check_targets(paths: list[Path | None]) -> None:
+    given = [path for path in paths if path is not None]
+    for path in given:
+        check_target(path)
+        if given.count(path) > 1:
+            raise UsageError(f"{path} is given for two results: name a file for each")

@@ -1,0 +1,90 @@
+"""`illava compare`: methods at equal shares, more models than one, and what it refuses."""
+
+import importlib.util
+import json
+
+import pytest
+
+from illava_cli.cli.app import main
+from illava_cli.config import Reduction
+from illava_cli.evals.compare import settings
+
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+
+
+@pytest.fixture
+def compare(checkpoints, task_file, capsys):
+    """Runs the command on the small questions: exit code, report (or None), stderr."""
+
+    def run(*arguments, models=("llava_onevision",)):
+        given = [word for family in models for word in ("-m", checkpoints(family))]
+        common = ["--device", "cpu", "--max-tokens", "2", "--tasks", str(task_file), "--format", "json"]
+        code = main(["compare", *given, *common, *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, json.loads(out) if out else None, err
+
+    return run
+
+
+def test_methods_keep_about_what_was_asked(compare, tmp_path):
+    page, picture = tmp_path / "page.md", tmp_path / "picture.png"
+    arguments = ["--method", "illava", "--method", "fastv", "--method", "prumerge", "--keep", "1/2"]
+    files = ["--markdown", page, *(["--plot", picture] if HAS_MATPLOTLIB else [])]
+    code, report, err = compare(*arguments, "--keep", "0.3", *files)
+    assert code == 0
+    rows = {(row["method"], row["budget"]): row for row in report["rows"]}
+    assert set(rows) == {
+        ("off", None),
+        *((m, k) for m in ("illava", "fastv", "prumerge") for k in (0.5, 0.3)),
+    }
+    assert rows["off", None]["kept"] == 1
+    for (_, budget), row in rows.items():
+        if budget is not None:
+            assert row["kept"] == pytest.approx(budget, abs=0.08)
+            assert row["agreement"] is not None
+    vision = {method: rows[method, 0.5]["visual_tokens"] for method in ("illava", "fastv", "prumerge")}
+    assert vision["illava"]["vision_kept"] < vision["illava"]["patches"]
+    assert vision["fastv"]["vision_kept"] == vision["fastv"]["patches"] == vision["prumerge"]["vision_kept"]
+    assert vision["prumerge"]["llm_in"] == vision["prumerge"]["llm_kept"]
+    assert "| model | method | asked | kept |" in page.read_text()
+    assert "fastv" in err
+    assert not HAS_MATPLOTLIB or picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_models_one_after_the_other_and_going_on(compare, tmp_path):
+    both = {"models": ("llava_onevision", "qwen2_vl")}
+    arguments = ["--method", "random", "--answers", tmp_path / "answers"]
+    code, report, err = compare(*arguments, **both)
+    assert code == 0, err
+    assert [row["variant"] for row in report["rows"]] == ["off", "random 1/3"] * 2
+    assert [model["model"]["family"] for model in report["models"]] == ["llava_onevision", "qwen2_vl"]
+    files = sorted((tmp_path / "answers").iterdir())
+    before = [file.read_text() for file in files]
+    again = compare(*arguments, **both)[1]
+    assert [file.read_text() for file in files] == before
+    assert [row["seconds"] for row in again["rows"]] == [row["seconds"] for row in report["rows"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--method", "bipartit"], "did you mean 'bipartite'"),
+        (["--keep", "2"], "expected a share"),
+        (["--preset", "papr"], "did you mean 'paper'"),
+    ],
+)
+def test_refused_in_one_line(compare, arguments, said):
+    code, report, err = compare(*arguments)
+    assert (code, report) == (2, None)
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_budget_is_spent_where_the_method_has_a_meaning(open_session):
+    family = open_session("llava_onevision", "preset=off").family
+    base = Reduction(layout="faithful", vision={"layers": [1, 2]}, llm={"layers": [3]})
+    assert settings(family, base, "fastv", 0.5)[1:] == ["vision=null", "llm={layers: [3], keep: 0.5}"]
+    assert settings(family, base, "prumerge", 0.5)[1:] == ["input={keep: 0.5}", "vision=null", "llm=null"]
+    tower, decoder = settings(family, base, "kmeans", 1 / 8)[1:]
+    assert tower == "vision={layers: [1, 2], r: [14, 13], drop: null}"  # 36 -> 9, a quarter
+    assert decoder == "llm={layers: [3], keep: 0.5}"
