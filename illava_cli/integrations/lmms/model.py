@@ -63,8 +63,9 @@ class Illava(lmms):
         super().__init__()
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
-        if self._world_size > 1 and arguments.get("device") in (None, "auto", "cuda"):
-            arguments["device"] = str(self.accelerator.device)
+        parallel = self._world_size > 1 and self.accelerator.device.type == "cuda"
+        if parallel and arguments.get("device") in (None, "auto", "cuda"):
+            arguments["device"] = f"cuda:{self.accelerator.local_process_index}"
         with _one_line():
             self.batch_size = to_batch_size(batch_size)
             self.session = Session(configuration(arguments), on_note=logger.info)
@@ -120,7 +121,7 @@ class Illava(lmms):
             total_elapsed_time=seconds,
             total_gen_tokens=tokens,
             avg_speed=tokens / seconds if seconds > 0 else 0.0,
-            additional_metrics={"rank": self.rank, "num_requests": len(answers), **visual},
+            additional_metrics={"num_requests": len(answers), **visual},
         )
 
     def clean(self) -> None:
