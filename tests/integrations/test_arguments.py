@@ -6,12 +6,6 @@ from illava_cli.errors import UsageError
 from illava_cli.integrations.lmms.arguments import batch_size, configuration
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch):
-    for name in ("ILLAVA_MODEL", "ILLAVA_PRESET", "ILLAVA_DEVICE", "ILLAVA_NUM_FRAMES"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.mark.parametrize("word", ["pretrained", "model"])
 def test_the_model_has_the_harness_s_names(word):
     config = configuration({word: "tiny", "preset": "off", "device": "cpu", "dtype": "float32"})
