@@ -13,6 +13,7 @@ ALLOWED = {
     "cli": {"cli", "bench", "evals", "engine", "models", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
     "evals": {"evals", "engine", "models", "media"},
+    "integrations": {"integrations", "engine", "models", "media"},
     "engine": {"engine", "models", "media"},
     "models": {"models", "reduction"},
     "reduction": {"reduction"},

@@ -40,6 +40,7 @@ OPTIONAL = {
     "flash-attn": ("flash_attn", "--attn flash_attention_2", "'illava[flash-attn]'"),
     "triton": ("triton", "scores on CUDA", "triton"),
     "prompt_toolkit": ("prompt_toolkit", "line editing in chat", "'illava[chat]'"),
+    "lmms-eval": ("lmms_eval.api.model", "public benchmarks", "'illava[lmms]'"),
 }
 DECODERS = {"decord": "decord", "av": "pyav"}  # either will do
 
