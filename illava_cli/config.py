@@ -35,7 +35,7 @@ from illava_cli.errors import UsageError
 M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).parent
-TOYS = ("random:llava-onevision-toy", "random:qwen2-vl-toy")
+TOYS = ("random:llava-onevision-toy", "random:qwen2-vl-toy", "random:qwen2.5-vl-toy")
 
 ENVIRONMENT = {
     "ILLAVA_MODEL": "model.id",
@@ -93,7 +93,7 @@ class VisionStage(Strict):
         default=None, description="tokens removed per layer and tile; one value or one per layer"
     )
     drop: Share | list[Share] | None = Field(
-        default=None, description="fraction of the 2x2 groups removed per layer (Qwen2-VL)"
+        default=None, description="fraction of the 2x2 groups removed per layer (Qwen)"
     )
 
 

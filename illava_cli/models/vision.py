@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from illava_cli.models.attention import install_tap
 from illava_cli.models.binding import bind, stock_forward
+from illava_cli.models.windows import Windows
 from illava_cli.reduction import METHODS, Merge, received_attention
 
 
@@ -44,6 +46,8 @@ class TowerState:
         include_self: whether a patch's attention to itself counts (variant `authors`).
         padding: (B, N) True for image padding, which leaves first; None where there is none.
         rope: rotary cos and sin (B * N * group, D) of a tower that has them.
+        windows: where the tokens stand, of a tower with attention within windows.
+        layer: the block that runs.
         traced: keep each layer's `Merge`; without it nothing grows with the number of segments.
     """
 
@@ -56,6 +60,8 @@ class TowerState:
     include_self: bool = False
     padding: Tensor | None = None
     rope: tuple[Tensor, Tensor] | None = None
+    windows: Windows | None = None
+    layer: int = 0
     traced: bool = False
     merges: dict[int, Merge] = field(default_factory=dict)  # by layer, where `traced`
     scores: Tensor | None = None  # (B, N) of the survivors, from the last merge layer
@@ -64,11 +70,25 @@ class TowerState:
     def __post_init__(self):
         self.place = torch.arange(self.tokens, device=self.device).expand(self.segments, self.tokens)
 
-    def score(self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None = None) -> Tensor:
-        """Attention received per token, (B, N): eq. 1, averaged over a token's patches."""
-        patches = query.shape[2]
-        received = received_attention(query, key, scaling=scaling, include_self=self.include_self, lse=lse)
-        received = received / (patches if self.include_self else max(1, patches - 1))
+    def score(
+        self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None, windows: Windows | None = None
+    ) -> Tensor:
+        """Attention received per token, (B, N): eq. 1, averaged over a token's patches.
+
+        Within `windows` it is given as a multiple of an even share, since windows differ in size.
+        """
+        options = {"scaling": scaling, "include_self": self.include_self, "lse": lse}
+        own = 0 if self.include_self else 1
+        if windows is None:
+            received = received_attention(query, key, **options) / max(1, query.shape[2] - own)
+        else:
+            valid = windows.valid
+            group = valid.int() - 1  # an empty cell's query counts for nothing
+            received = received_attention(
+                query, key, key_valid=valid, query_group=group, key_group=group, **options
+            )
+            patches = valid.sum(1, keepdim=True)
+            received = windows.pack(received * patches / (patches - own).clamp(min=1))
         return received.view(self.segments, self.tokens, self.group).mean(-1)
 
     def reduce(self, hidden_states: Tensor, scores: Tensor, layer: int) -> Tensor:
@@ -88,6 +108,8 @@ class TowerState:
         if self.rope is not None:
             cos, sin = (merge.keep(x.view(self.segments, -1, self.group, x.shape[-1])) for x in self.rope)
             self.rope = cos.flatten(0, 2), sin.flatten(0, 2)
+        if self.windows is not None:
+            self.windows = self.windows.keep(merge)
         return merge.apply(tokens).reshape(*shape[:-2], -1, shape[-1])
 
 
@@ -102,7 +124,8 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
                 return self.unmerged(hidden_states, *args, **kwargs)
             state, layer = merge_point
             attention = getattr(self, parts.attention)
-            with attention.tap.recording(state.score) as tap:
+            scorer = partial(state.score, windows=kwargs.get("windows"))
+            with attention.tap.recording(scorer) as tap:
                 attended = attention(getattr(self, parts.norm1)(hidden_states), *args, **kwargs)
             hidden_states = hidden_states + (attended[0] if isinstance(attended, tuple) else attended)
             hidden_states = state.reduce(hidden_states, tap.scores, layer)
@@ -121,5 +144,6 @@ def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerS
     """The tower's loop. `arguments(state)` gives a block's further arguments for the tokens there are."""
     for layer, block in enumerate(blocks):
         merge_point = (state, layer) if state.budget.get(layer) else None
+        state.layer = layer
         hidden_states = block(hidden_states, merge_point=merge_point, **arguments(state))
     return hidden_states

@@ -135,7 +135,7 @@ def test_real_media_and_save(bench, small, tmp_path):
     assert str(tmp_path) not in text
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
 def test_profile_has_every_part(family, report, small):
     (result,) = report(*small(family), "--preset", "off", *QUICK, "--profile", "--frames", 2)["profile"]
     assert list(result["variants"]) == ["transformers", "merging", "off"]
@@ -172,7 +172,7 @@ def test_profile_leaves_nothing_behind(lab):
     assert not {"prepare_image", "lay_out", "resize_frame"} & vars(small.family).keys()
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
 def test_tower(family, report, small):
     results = report(*small(family), *QUICK, "--tower", "--frames", 1, "--frames", 2)["tower"]
     assert [r["medium"]["frames"] for r in results] == [1, 2]
