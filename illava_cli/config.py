@@ -402,6 +402,12 @@ def load_preset(name: str) -> Preset:
     return validate(Preset, data, f"preset {name}")
 
 
+def preset_label(name: str) -> str:
+    """How reports call a preset: its name, which may have a dot in it, or its file's, wherever that lies."""
+    path = Path(name)
+    return path.stem if path.suffix in (".yaml", ".yml") else name
+
+
 def parse_setting(text: str, source: str | None = None) -> dict:
     """`a.b=c` as a nested mapping; the value is read as YAML.
 

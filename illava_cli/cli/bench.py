@@ -197,7 +197,9 @@ def _lab(flags: ModelFlags, presets: list[str], messages: Messages) -> Lab:
 
 def _configs(flags: ModelFlags, presets: list[str]) -> dict[str, Config]:
     """A configuration for each preset; a preset file is reported by its name, not by where it lies."""
-    return {Path(name).stem: replace(flags, preset=name).config() for name in presets}
+    from illava_cli.config import preset_label
+
+    return {preset_label(name): replace(flags, preset=name).config() for name in presets}
 
 
 def _media(

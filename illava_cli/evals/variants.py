@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from illava_cli.config import Config, parse_setting, validate
+from illava_cli.config import Config, parse_setting, preset_label, validate
 from illava_cli.errors import UsageError
 
 OFF, BLIND = "off", "blind"
@@ -45,7 +44,7 @@ def variants(
     if blind:
         found.append(Variant(BLIND, unmerged(plain), blind=True))
     for preset in presets if presets or named else [plain.preset]:
-        name = Path(preset).stem
+        name = preset_label(preset)
         if name != OFF:  # it is there already
             found.append(Variant(name, resolve([f"preset={preset}"])))
     for text in named:

@@ -77,8 +77,8 @@ class Windows:
         """(B * W, 1, 1, S * group) to add to the logits; None where every cell is held."""
         if not self.ragged:
             return None
-        nothing = torch.zeros((), dtype=dtype, device=self.cell.device)
-        return nothing.where(self.valid, torch.finfo(dtype).min)[:, None, None]
+        nothing = torch.zeros(self.valid.shape, dtype=dtype, device=self.cell.device)
+        return nothing.masked_fill_(~self.valid, torch.finfo(dtype).min)[:, None, None]
 
     def unpack(self, x: Tensor) -> Tensor:
         """(1, H, B * N * group, D) -> (B * W, H, S * group, D), zeros in empty cells."""

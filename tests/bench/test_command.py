@@ -104,10 +104,11 @@ def test_without_time_only_two_variants_are_measured(lab):
     assert result["variants"]["merging"]["rounds"] == 1
 
 
-def test_a_family_has_its_own_preset(report):
-    (result,) = report(*QWEN, *QUICK)["results"]
-    assert list(result["variants"]) == ["transformers", "qwen2-vl", "off"]
-    kept = result["variants"]["qwen2-vl"]["tokens"]["visual"]
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl"])
+def test_a_family_has_its_own_preset(name, report):
+    (result,) = report("-m", f"random:{name}-toy", *QUICK)["results"]
+    assert list(result["variants"]) == ["transformers", name, "off"]
+    kept = result["variants"][name]["tokens"]["visual"]
     assert kept["llm_kept"] < kept["llm_in"] < kept["patches"] // 4
 
 

@@ -68,16 +68,15 @@ def counted(session, media, new_tokens):
     return answer, *by_depth, counter.get_total_flops()
 
 
-def empty_cells(family, pixels, layer, counts, shape):
-    """Operations of a windowed layer on cells that hold no token: run, but not counted."""
-    operations = 0
+def empty_cells(family, pixels, counts, layer):
+    """Operations per channel of a windowed layer on cells that hold no token: run, but not counted."""
+    pairs = 0
     for medium, done in zip(pixels, counts.media, strict=True):
         if layer in done.windowed:
             rows, columns = (-(-n // family.window) for n in family.groups(medium))
             patches = family.window**2 * family.patches_per_token
-            pairs = medium.segments * rows * columns * patches**2
-            operations += 4 * (pairs - done.windowed[layer]) * shape.tower.width
-    return operations
+            pairs += medium.segments * rows * columns * patches**2 - done.windowed[layer]
+    return 4 * pairs
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -95,15 +94,14 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     pixels += [family.prepare_video([family.resize_frame(f) for f in x]) for x in videos]
     counts = merged_counts(family, pixels, answer, 1)
     flops = count(shape, counts)
-    assert [
-        n + empty_cells(family, pixels, layer, counts, shape) for layer, n in enumerate(flops.tower)
-    ] == tower
+    empty = [empty_cells(family, pixels, counts, layer) * shape.tower.width for layer in range(len(tower))]
+    assert [counted + unused for counted, unused in zip(flops.tower, empty, strict=True)] == tower
     full = [
         layer + 4 * (tokens**2 - tokens * (tokens + 1) // 2) * shape.decoder.query_width
         for layer, tokens in zip(flops.decoder, counts.decoder, strict=True)
     ]
     assert full == prefill
-    whole = flops.ttft + sum(full) - sum(flops.decoder)
+    whole = flops.ttft + sum(empty) + sum(full) - sum(flops.decoder)
     assert whole == pytest.approx(total, rel=0.02)  # rotary embeddings are not counted
     assert counts.media[0].patches[1] < counts.media[0].patches[0]
     assert counts.decoder[-1] < counts.decoder[0]

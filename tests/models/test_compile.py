@@ -10,7 +10,7 @@ from tests.schedules import SCHEDULES
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper"])
+@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])
 def test_compiled_equals_eager(name, open_session):
     family, settings = SCHEDULES[name]
     media = {"images": [picture(200, 150, 2)], "videos": [clip(3, 60, 60)]}
