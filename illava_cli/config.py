@@ -35,7 +35,7 @@ from illava_cli.errors import UsageError
 M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).parent
-TOYS = ("random:llava-onevision-toy", "random:qwen2-vl-toy")
+TOYS = ("random:llava-onevision-toy", "random:qwen2-vl-toy", "random:qwen2.5-vl-toy")
 
 ENVIRONMENT = {
     "ILLAVA_MODEL": "model.id",
@@ -93,7 +93,7 @@ class VisionStage(Strict):
         default=None, description="tokens removed per layer and tile; one value or one per layer"
     )
     drop: Share | list[Share] | None = Field(
-        default=None, description="fraction of the 2x2 groups removed per layer (Qwen2-VL)"
+        default=None, description="fraction of the 2x2 groups removed per layer (Qwen)"
     )
     proportional: bool = Field(
         default=False,
@@ -424,6 +424,12 @@ def load_preset(name: str) -> Preset:
     if "by_family" not in data:
         data = {"description": data.get("description", ""), "reduction": data}
     return validate(Preset, data, f"preset {name}")
+
+
+def preset_label(name: str) -> str:
+    """How reports call a preset: its name, which may have a dot in it, or its file's, wherever that lies."""
+    path = Path(name)
+    return path.stem if path.suffix in (".yaml", ".yml") else name
 
 
 def parse_setting(text: str, source: str | None = None) -> dict:

@@ -22,6 +22,8 @@ from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
 )
@@ -81,8 +83,32 @@ def write_llava_onevision(
     return folder
 
 
-def write_qwen2_vl(
+def write_qwen2_vl(folder: str | Path, **settings) -> Path:
+    """1 to 36 tokens an image or pair of frames; 6 tower and 6 text layers."""
+    vision = {"depth": 6, "embed_dim": 32, "num_heads": 4, "hidden_size": 32}
+    return _write_qwen(folder, Qwen2VLConfig, Qwen2VLForConditionalGeneration, vision, **settings)
+
+
+def write_qwen2_5_vl(folder: str | Path, **settings) -> Path:
+    """As `write_qwen2_vl`, in windows of 2x2 tokens but for layers 1 and 4 of the tower."""
+    vision = {
+        "depth": 6,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 4,
+        "out_hidden_size": 32,
+        "window_size": 56,
+        "fullatt_block_indexes": [1, 4],
+        "tokens_per_second": 2,
+    }
+    return _write_qwen(folder, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, vision, **settings)
+
+
+def _write_qwen(
     folder: str | Path,
+    config_class: type,
+    model_class: type[PreTrainedModel],
+    vision: dict,
     *,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
@@ -91,17 +117,16 @@ def write_qwen2_vl(
     max_pixels: int = 28 * 28 * 36,
     **overrides,
 ) -> Path:
-    """1 to 36 tokens an image or pair of frames; 6 tower and 6 text layers."""
     source, ids = _tokenizer("qwen2-vl")
     config = {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
         "vision_end_token_id": ids["<|vision_end|>"],
-        "vision_config": {"depth": 6, "embed_dim": 32, "num_heads": 4, "hidden_size": 32},
+        "vision_config": vision,
         "text_config": _merge(_text_config(ids), {"rope_parameters": {"mrope_section": [1, 1, 2]}}),
     }
-    config = Qwen2VLConfig(**_merge(config, overrides))
+    config = config_class(**_merge(config, overrides))
     preprocessor = json.loads((source / "preprocessor_config.json").read_text(encoding="utf-8"))
     preprocessor |= {"min_pixels": min_pixels, "max_pixels": max_pixels}
     if layout == "new":
@@ -109,11 +134,11 @@ def write_qwen2_vl(
             "shortest_edge": preprocessor.pop("min_pixels"),
             "longest_edge": preprocessor.pop("max_pixels"),
         }
-    model = _random_model(Qwen2VLForConditionalGeneration, config, seed, dtype, ids)
+    model = _random_model(model_class, config, seed, dtype, ids)
     processor = {"processor_class": "Qwen2VLProcessor"}
     folder = _write(folder, model, source, layout, preprocessor, dict(preprocessor), processor)
     if layout == "old":
-        _flatten_qwen2_vl_config(folder / "config.json")
+        _flatten_qwen_config(folder / "config.json")
     return folder
 
 
@@ -215,7 +240,7 @@ def _rename_weights(path: Path, old: str, new: str) -> None:
     save_file(renamed, path, metadata={"format": "pt"})
 
 
-def _flatten_qwen2_vl_config(path: Path) -> None:
+def _flatten_qwen_config(path: Path) -> None:
     """The hub's Qwen2-VL: text values at the top level, and rope in two keys."""
     config = json.loads(path.read_text(encoding="utf-8"))
     text = config.pop("text_config")

@@ -29,13 +29,16 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 
 from tests.reduction import slow
 
+QWEN = ("qwen2_vl", "qwen2_5_vl")  # model types
+
 
 @dataclass
 class Medium:
-    kind: str  # LLaVA-OneVision: "anyres" | "square" | "video"; Qwen2-VL: "image" | "video"
+    kind: str  # LLaVA-OneVision: "anyres" | "square" | "video"; Qwen: "image" | "video"
     pixel_values: Tensor  # LLaVA: (tiles or frames, 3, S, S), anyres: base tile first; Qwen: (t*h*w, dim)
     size: tuple[int, int] | None = None  # anyres, square: the original image's (height, width)
     grid_thw: tuple[int, int, int] | None = None  # Qwen
+    seconds: float | None = None  # Qwen2.5-VL's videos: from one t to the next
     pinpoints: list | None = None  # anyres: the allowed (height, width)s; None: the model's own
 
 
@@ -393,11 +396,15 @@ def faithful_layout(medium: Medium, tiles: list[list[Cell]], newline: Tensor, co
     return tokens, full + rows * (cols + 1)
 
 
-# ---- Qwen2-VL: tower ----
+# ---- Qwen2-VL, Qwen2.5-VL: tower ----
 
 
 def encode_qwen(model, medium: Medium, schedule: Schedule) -> Encoded:
-    """Each temporal frame alone (it is its own attention segment); whole 2x2 groups merge, like with like."""
+    """Each temporal frame alone (it is its own attention segment); whole 2x2 groups merge, like with like.
+
+    In most of Qwen2.5-VL's blocks a patch sees its window only: what it receives there is given in multiples
+    of 1/n, n being the patches that are left in the window.
+    """
     visual = model.model.visual
     if any(not 0 <= index < len(visual.blocks) for index in schedule.vision):
         raise ValueError(f"vision layers {sorted(schedule.vision)}, but there are {len(visual.blocks)}")
@@ -416,14 +423,21 @@ def encode_qwen(model, medium: Medium, schedule: Schedule) -> Encoded:
             q, k, v = attn.qkv(block.norm1(x)).unflatten(1, (3, attn.num_heads, -1)).unbind(1)  # (N, H, D)
             own = angles.unflatten(0, (per_frame, unit))[groups].flatten(0, 1)  # of each survivor's anchor
             q, k = apply_rotary_pos_emb_vision(q, k, own.cos(), own.sin())
-            patch_sizes = [size for size in sizes for _ in range(unit)] if schedule.proportional else None
-            q, k, v = (y.transpose(0, 1) for y in (q, k, v))
-            out, attention = attend(q, k, v, attn.scaling, sizes=patch_sizes)
+            patch_sizes = [size for size in sizes for _ in range(unit)]
+            out, each = torch.empty_like(x), torch.empty(len(x), dtype=torch.float64)
+            windowed = index not in getattr(visual, "fullatt_block_indexes", range(len(visual.blocks)))
+            for members in windows(visual, groups, w // s) if windowed else [range(len(groups))]:
+                rows = [g * unit + i for g in members for i in range(unit)]
+                seen = (y[rows].transpose(0, 1) for y in (q, k, v))
+                own_sizes = [patch_sizes[row] for row in rows] if schedule.proportional else None
+                out[rows], attention = attend(*seen, attn.scaling, sizes=own_sizes)
+                factor = len(rows) if windowed else 1
+                each[rows] = torch.tensor(received(attention, schedule.variant), dtype=torch.float64) * factor
             x = x + attn.proj(out)
             if removed := math.floor(schedule.vision.get(index, 0) * len(groups)):
-                each = received(attention, schedule.variant)
+                each = each.tolist()
                 scores = [sum(each[g * unit : (g + 1) * unit]) / unit for g in range(len(groups))]
-                grouped, keys = x.unflatten(0, (len(groups), unit)), k.mean(0).reshape(len(groups), -1)
+                grouped, keys = x.unflatten(0, (len(groups), unit)), k.mean(1).reshape(len(groups), -1)
                 x, left, sizes = merge(grouped, keys, scores, sizes, removed, schedule.method)
                 x, groups = x.flatten(0, 1), [groups[i] for i in left]
                 kept_by_layer[index] = groups
@@ -434,19 +448,28 @@ def encode_qwen(model, medium: Medium, schedule: Schedule) -> Encoded:
     return Encoded(medium, tokens, t * per_frame, Counts(t * h * w, len(tokens) * unit), kept)
 
 
+def windows(visual, groups: list[int], columns: int) -> list[list[int]]:
+    """Indices of the groups that are left, by the window that they stand in."""
+    side, found = visual.window_size // visual.patch_size // visual.spatial_merge_size, {}
+    for index, group in enumerate(groups):
+        found.setdefault((group // columns // side, group % columns // side), []).append(index)
+    return list(found.values())
+
+
 # ---- the decoder ----
 
 
 def unmerged_positions(model, pieces: list) -> Tensor:
     """Of every token without merging: (1, L) for LLaVA, (3, L) by HF's get_rope_index for Qwen."""
     length = sum(piece.length if isinstance(piece, Encoded) else len(piece) for piece in pieces)
-    if model.config.model_type != "qwen2_vl":
+    if model.config.model_type not in QWEN:
         return torch.arange(length)[None]
-    types, grids = [], {"image": [], "video": []}
+    types, grids, seconds = [], {"image": [], "video": []}, []
     for piece in pieces:
         if isinstance(piece, Encoded):
             grids[piece.medium.kind].append(piece.medium.grid_thw)
             types += [{"image": 1, "video": 2}[piece.medium.kind]] * piece.length
+            seconds += [piece.medium.seconds] if piece.medium.seconds else []
         else:
             types += [0] * len(piece)
     ids, _ = model.model.get_rope_index(
@@ -454,6 +477,7 @@ def unmerged_positions(model, pieces: list) -> Tensor:
         mm_token_type_ids=torch.tensor([types]),
         image_grid_thw=torch.tensor(grids["image"]),
         video_grid_thw=torch.tensor(grids["video"]),
+        **({"second_per_grid_ts": torch.tensor(seconds)} if seconds else {}),
     )
     return ids[:, 0]
 
@@ -463,7 +487,7 @@ def lay_out(model, turns: list[list], schedule: Schedule) -> tuple[list[Token], 
 
     That is the position of one more text token: for Qwen the last text token's plus one, as in HF's generate.
     """
-    packed = schedule.positions == "packed" and model.config.model_type != "qwen2_vl"
+    packed = schedule.positions == "packed" and model.config.model_type not in QWEN
     ids = unmerged_positions(model, [piece for pieces in turns for piece in pieces] + [[0]])
     sequence, offset, media = [], 0, 0
     for turn, pieces in enumerate(turns):
@@ -585,7 +609,7 @@ def run(model, turns: list[list], schedule: Schedule) -> Result:
 
 def encode(model, pieces: list, schedule: Schedule) -> list:
     """The pieces with every medium encoded."""
-    one = encode_qwen if model.config.model_type == "qwen2_vl" else encode_llava
+    one = encode_qwen if model.config.model_type in QWEN else encode_llava
     return [one(model, piece, schedule) if isinstance(piece, Medium) else piece for piece in pieces]
 
 

@@ -19,4 +19,8 @@ SCHEDULES = {
     ),
     "qwen, paper": ("qwen2_vl", (*COMMON, *QWEN, "llm.queries=visual")),
     "qwen, authors": ("qwen2_vl", (*COMMON, *QWEN, "variant=authors")),
+    # of the tower's layers 1 and 4 see the whole frame, 2 and 3 their window
+    "qwen2.5, paper": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[1, 4]", "llm.queries=visual")),
+    "qwen2.5, authors": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[1, 2]", "variant=authors")),
+    "qwen2.5, windows": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[0, 2, 3]", "llm.queries=last")),
 }

@@ -16,7 +16,8 @@ class Stock:
     def __init__(self, folder, dtype=torch.float32):
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.qwen = self.model.config.model_type == "qwen2_vl"
+        self.qwen = self.model.config.model_type in ("qwen2_vl", "qwen2_5_vl")
+        self.seconds = 2.0  # Qwen2.5-VL: from one pair of frames to the next; arrays show one frame a second
         processor = Qwen2VLImageProcessorPil if self.qwen else LlavaOnevisionImageProcessorPil
         self.image_processor = processor.from_pretrained(folder)
         config = self.model.config
@@ -54,6 +55,8 @@ class Stock:
                 parts, grids = zip(*map(self._qwen_video, videos), strict=True)
                 inputs |= {"pixel_values_videos": torch.cat(parts), "video_grid_thw": torch.tensor(grids)}
                 lengths[self.video_id] = [t * h * w // 4 for t, h, w in grids]
+                if self.model.config.model_type == "qwen2_5_vl":
+                    inputs["second_per_grid_ts"] = torch.tensor([self.seconds] * len(grids))
             else:
                 values = torch.stack([self._llava_video(v) for v in videos])
                 inputs["pixel_values_videos"] = values
@@ -70,7 +73,7 @@ class Stock:
         if self.qwen:
             types = (inputs["input_ids"] == self.image_id).int() + 2 * (inputs["input_ids"] == self.video_id)
             inputs["mm_token_type_ids"] = types
-        return {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+        return {k: v.to(self.model.dtype) if k.startswith("pixel_values") else v for k, v in inputs.items()}
 
     def _normalised(self, frame, size):
         values = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC), dtype=np.float32)

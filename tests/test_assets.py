@@ -10,17 +10,21 @@ from transformers import (
     AutoTokenizer,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
 )
 
-from .builders import TOKENIZERS, write_llava_onevision, write_qwen2_vl
+from .builders import TOKENIZERS
+from .conftest import WRITERS
 
 ASSETS = TOKENIZERS.parent
 ARCHITECTURES = ASSETS.parents[1] / "configs" / "architectures"
 CLASSES = {
     "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
     "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
+    "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
 }
 COMMON = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SPECIAL_TOKENS = {
@@ -44,6 +48,11 @@ SIZES = {
     "qwen2-vl-7b": 8291,
     "qwen2-vl-72b": 73406,
     "qwen2-vl-toy": 1,
+    "qwen2.5-vl-3b": 3755,
+    "qwen2.5-vl-7b": 8292,
+    "qwen2.5-vl-32b": 33453,
+    "qwen2.5-vl-72b": 73411,
+    "qwen2.5-vl-toy": 1,
 }
 IMAGE, VIDEO = {"type": "image"}, {"type": "video"}
 
@@ -182,7 +191,7 @@ def test_architecture_builds(name):
         model = model_class(config)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6) == SIZES[name]
     tied = model.lm_head.weight is model.get_input_embeddings().weight
-    assert tied == (name in ("llava-onevision-0.5b", "qwen2-vl-2b"))
+    assert tied == (name in ("llava-onevision-0.5b", "qwen2-vl-2b", "qwen2.5-vl-3b"))
     assert config.text_config.rope_parameters["rope_theta"] == 1e6
     # No misspelt value: everything in the file is a field of its config class.
     written, known = architecture["config"], config.to_dict()
@@ -202,13 +211,15 @@ def test_toys_have_the_real_geometry():
         assert getattr(toy, field) == getattr(real, field)
     for config in (toy, real):
         assert (config.vision_config.image_size // config.vision_config.patch_size) ** 2 == 729
-    toy, real = load_config("qwen2-vl-toy"), load_config("qwen2-vl-7b")
-    for field in ("patch_size", "spatial_merge_size", "temporal_patch_size"):
-        assert getattr(toy.vision_config, field) == getattr(real.vision_config, field)
-    for config in (toy, real):
-        text_config = config.text_config
-        head_dim = text_config.hidden_size // text_config.num_attention_heads
-        assert sum(text_config.rope_parameters["mrope_section"]) == head_dim // 2
+    fields = ["patch_size", "spatial_merge_size", "temporal_patch_size"]
+    for series, more in (("qwen2-vl", []), ("qwen2.5-vl", ["window_size", "tokens_per_second"])):
+        toy, real = load_config(f"{series}-toy"), load_config(f"{series}-7b")
+        for field in (*fields, *more):
+            assert getattr(toy.vision_config, field) == getattr(real.vision_config, field)
+        for config in (toy, real):
+            text_config = config.text_config
+            head_dim = text_config.hidden_size // text_config.num_attention_heads
+            assert sum(text_config.rope_parameters["mrope_section"]) == head_dim // 2
 
 
 def test_toys_hold_their_tokenizer(family):
@@ -232,13 +243,13 @@ def test_samples():
     assert centres[-1] - centres[0] > 200
 
 
-@pytest.mark.parametrize("write", [write_llava_onevision, write_qwen2_vl])
-def test_builders_round_trip(write, tmp_path):
+@pytest.mark.parametrize("family", WRITERS)
+def test_builders_round_trip(family, tmp_path):
     """Both layouts load with the stock classes, complete and with the same weights."""
-    model_class = CLASSES["llava_onevision" if write is write_llava_onevision else "qwen2_vl"][1]
+    model_class = CLASSES[family][1]
     states = []
     for layout in ("new", "old"):
-        folder = write(tmp_path / layout, layout=layout)
+        folder = WRITERS[family](tmp_path / layout, layout=layout)
         model, info = model_class.from_pretrained(folder, output_loading_info=True)
         assert not any(info.values()), info
         states.append(model.state_dict())

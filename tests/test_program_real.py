@@ -25,7 +25,7 @@ from tests.conftest import picture
 from tests.media_files import clip_times, quadrants, write_clip, write_jpeg
 
 PROGRAM = Path(sys.executable).with_name("illava")
-FAMILIES = ("llava_onevision", "qwen2_vl")
+FAMILIES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl")
 PRESETS = {
     "llava_onevision": """\
 layout: grid
@@ -35,6 +35,11 @@ llm: {layers: [2, 4], keep: [0.7, 0.8]}
     "qwen2_vl": """\
 layout: faithful
 vision: {layers: [1, 3], drop: 0.2}
+llm: {layers: [2, 4], keep: [0.7, 0.8], queries: last}
+""",
+    "qwen2_5_vl": """\
+layout: faithful
+vision: {layers: [1, 4], drop: 0.2}
 llm: {layers: [2, 4], keep: [0.7, 0.8], queries: last}
 """,
 }

@@ -5,16 +5,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl as modeling_qwen2_5_vl
 import transformers.models.qwen2_vl.modeling_qwen2_vl as modeling_qwen2_vl
 from torch import nn
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
 )
+from transformers.vision_utils import get_vision_window_index
 
-from tests.builders import write_llava_onevision, write_qwen2_vl
+from tests.builders import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 from tests.reference import (
+    QWEN,
     Cell,
     Counts,
     Medium,
@@ -55,6 +59,11 @@ def qwen_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def qwen25_folder(tmp_path_factory):
+    return write_qwen2_5_vl(tmp_path_factory.mktemp("qwen25"), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
 def llava(llava_folder):
     return load(LlavaOnevisionForConditionalGeneration, llava_folder)
 
@@ -62,6 +71,11 @@ def llava(llava_folder):
 @pytest.fixture(scope="module")
 def qwen(qwen_folder):
     return load(Qwen2VLForConditionalGeneration, qwen_folder)
+
+
+@pytest.fixture(scope="module")
+def qwen25(qwen25_folder):
+    return load(Qwen2_5_VLForConditionalGeneration, qwen25_folder)
 
 
 def noise(*shape, seed=0):
@@ -80,8 +94,8 @@ def video(frames, seed=0):
     return Medium("video", noise(frames, 3, 84, 84, seed=seed))
 
 
-def patches(kind, t, h, w, seed=0):
-    return Medium(kind, noise(t * h * w, 3 * 2 * 14 * 14, seed=seed), grid_thw=(t, h, w))
+def patches(kind, t, h, w, seed=0, seconds=None):
+    return Medium(kind, noise(t * h * w, 3 * 2 * 14 * 14, seed=seed), grid_thw=(t, h, w), seconds=seconds)
 
 
 # ---- the stock models on the same pieces ----
@@ -89,7 +103,7 @@ def patches(kind, t, h, w, seed=0):
 
 def stock_inputs(model, pieces):
     """What the unmodified model is called with."""
-    one = encode_qwen if model.config.model_type == "qwen2_vl" else encode_llava
+    one = encode_qwen if model.config.model_type in QWEN else encode_llava
     ids, types = [], []
     for piece in pieces:
         if isinstance(piece, Medium):  # a wrong length makes HF raise
@@ -102,7 +116,7 @@ def stock_inputs(model, pieces):
     media = [piece for piece in pieces if isinstance(piece, Medium)]
     images, videos = [m for m in media if m.kind != "video"], [m for m in media if m.kind == "video"]
     inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
-    if model.config.model_type == "qwen2_vl":
+    if model.config.model_type in QWEN:
         inputs["mm_token_type_ids"] = torch.tensor([types])
         if images:
             inputs["pixel_values"] = torch.cat([m.pixel_values for m in images])
@@ -110,6 +124,8 @@ def stock_inputs(model, pieces):
         if videos:
             inputs["pixel_values_videos"] = torch.cat([m.pixel_values for m in videos])
             inputs["video_grid_thw"] = torch.tensor([m.grid_thw for m in videos])
+            if seconds := [m.seconds for m in videos if m.seconds]:
+                inputs["second_per_grid_ts"] = torch.tensor(seconds)
         return inputs
     if images:
         most = max(len(m.pixel_values) for m in images)
@@ -156,11 +172,23 @@ QWEN_PROMPTS = {
         [8],
     ],
 }
-ALL_PROMPTS = [("llava", name) for name in LLAVA_PROMPTS] + [("qwen", name) for name in QWEN_PROMPTS]
+QWEN25_PROMPTS = QWEN_PROMPTS | {
+    "ragged windows": [[3, 4], patches("image", 1, 10, 6), [5], patches("image", 1, 2, 14, 1), [6]],
+    "one group": [[3], patches("image", 1, 2, 2), [5]],
+    "timed videos": [
+        [3],
+        patches("video", 3, 6, 4, seconds=1.3),
+        [4],
+        patches("video", 2, 4, 6, 1, seconds=0.4),
+        [5],
+    ],
+}
+PROMPTS = {"llava": LLAVA_PROMPTS, "qwen": QWEN_PROMPTS, "qwen25": QWEN25_PROMPTS}
+ALL_PROMPTS = [(family, name) for family, prompts in PROMPTS.items() for name in prompts]
 
 
 def prompt_of(family, name):
-    return (LLAVA_PROMPTS if family == "llava" else QWEN_PROMPTS)[name]
+    return PROMPTS[family][name]
 
 
 @pytest.mark.parametrize(("family", "name"), ALL_PROMPTS)
@@ -189,7 +217,14 @@ def test_without_removal_layouts_and_positions_are_one(llava, name):
 
 
 @pytest.mark.parametrize(
-    ("family", "name"), [("llava", "2x2"), ("llava", "all"), ("qwen", "mixture"), ("qwen", "long video")]
+    ("family", "name"),
+    [
+        ("llava", "2x2"),
+        ("llava", "all"),
+        ("qwen", "mixture"),
+        ("qwen", "long video"),
+        ("qwen25", "timed videos"),
+    ],
 )
 def test_without_a_schedule_greedy_tokens_are_generate_s(family, name, request):
     model, pieces = request.getfixturevalue(family), prompt_of(family, name)
@@ -284,6 +319,11 @@ def eager_llava(llava_folder):
 @pytest.fixture(scope="module")
 def eager_qwen(qwen_folder):
     return load(Qwen2VLForConditionalGeneration, qwen_folder, attn_implementation="eager")
+
+
+@pytest.fixture(scope="module")
+def eager_qwen25(qwen25_folder):
+    return load(Qwen2_5_VLForConditionalGeneration, qwen25_folder, attn_implementation="eager")
 
 
 def merge_with_tensors(x, scores, r):
@@ -453,6 +493,62 @@ def test_qwen_tower_merge_is_a_splice_of_stock_layers(eager_qwen, monkeypatch):
     torch.testing.assert_close(torch.stack([t.embedding for t in encoded.tokens]), visual.merger(x), **EAGER)
 
 
+@torch.no_grad()
+def test_windowed_tower_merge_is_a_splice_of_stock_layers(eager_qwen25, monkeypatch):
+    """Two frames of 3x5 groups in HF's order, sorted by window, and back behind the last block."""
+    visual, schedule, medium = (
+        eager_qwen25.model.visual,
+        {1: 0.3, 2: 0.2, 3: 0.2, 4: 0.3},
+        patches("video", 2, 6, 10),
+    )
+    assert set(visual.fullatt_block_indexes) == {1, 4}
+    maps, stock_eager = [], modeling_qwen2_5_vl.eager_attention_forward
+
+    def recording(*args, **kwargs):
+        out, attention = stock_eager(*args, **kwargs)
+        maps.append(attention[0].mean(0))
+        return out, attention
+
+    monkeypatch.setattr(modeling_qwen2_5_vl, "eager_attention_forward", recording)
+    places, borders = get_vision_window_index(torch.tensor([[2, 6, 10]]), 2, visual.window_size, 14)
+    window = torch.arange(12).repeat_interleave(borders.diff() // 4)  # 2x3 a frame
+    x = visual.patch_embed(medium.pixel_values)
+    h, w = torch.arange(6).view(3, 1, 2, 1), torch.arange(10).view(1, 5, 1, 2)
+    hw = torch.stack([part.expand(3, 5, 2, 2).flatten() for part in (h, w)], dim=1).repeat(2, 1)
+    x, *rotary = (part.view(30, 4, -1)[places].flatten(0, 1) for part in (x, *visual.rotary_pos_emb(x, hw)))
+    for index, block in enumerate(visual.blocks):
+        together = window // 6 if index in visual.fullatt_block_indexes else window
+        lengths = together.unique_consecutive(return_counts=True)[1] * 4
+        segments = nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
+        maps.clear()
+        x = x + block.attn(block.norm1(x), cu_seqlens=segments, position_embeddings=rotary)
+        if index in schedule:
+            shares = [len(m) if together is window else 1 for m in maps]
+            scores = torch.cat(
+                [
+                    (m.sum(0) - m.diagonal()) / (len(m) - 1) * share
+                    for m, share in zip(maps, shares, strict=True)
+                ]
+            )
+            scores, parts, stay = scores.view(-1, 4).mean(1), [], []
+            for frame in range(2):
+                mine = (window // 6 == frame).nonzero().squeeze(1)
+                removed = int(len(mine) * schedule[index])
+                part, left = merge_with_tensors(x.view(len(window), 4, -1)[mine], scores[mine], removed)
+                parts.append(part.flatten(0, 1))
+                stay.append(mine[left])
+            x, stay = torch.cat(parts), torch.cat(stay)
+            rotary = tuple(part.view(len(window), 4, -1)[stay].flatten(0, 1) for part in rotary)
+            window, places = window[stay], places[stay]
+        x = x + block.mlp(block.norm2(x))
+    back = places.argsort()
+    encoded = encode_qwen(eager_qwen25, medium, Schedule(vision=schedule))
+    assert [t.place for t in encoded.tokens] == places[back].tolist()
+    assert encoded.counts == Counts(120, 2 * 4 * (15 - 4 - 2 - 1 - 2))
+    features = torch.stack([t.embedding for t in encoded.tokens])
+    torch.testing.assert_close(features, visual.merger(x)[back], **EAGER)
+
+
 @pytest.mark.parametrize(("layout", "in_llm", "kept"), [("grid", 3 * 9, 13), ("faithful", 3 * 6, 9)])
 def test_video_counts(llava, layout, in_llm, kept):
     """36 -> 25 a frame; pooled to 3x3 of 5x5 (grid), to round(9 * 25 / 36) (faithful); the newline stays."""
@@ -603,6 +699,13 @@ def test_positions(llava, qwen):
         reference(llava, pieces, Schedule(vision={1: 1}))
 
 
+def test_time_decides_positions(qwen25):
+    """Two positions a second: steps of 1.3 s and 0.4 s are 2.6 and 0.8 apart, cut to whole numbers."""
+    result = reference(qwen25, QWEN25_PROMPTS["timed videos"], Schedule())
+    steps = [position[0] for position in result.positions]
+    assert steps == [0, *[1] * 6, *[3] * 6, *[6] * 6, 4, *[5] * 12, 8]
+
+
 # ---- what a schedule decides ----
 
 
@@ -618,6 +721,9 @@ def test_positions(llava, qwen):
         ("llava", "all", {"llm": {2: 0.5}}, {"llm": {2: 0.5}, "scope": "all"}),
         ("qwen", "mixture", {"vision": {2: 0.3}}, {"vision": {3: 0.3}}),
         ("qwen", "mixture", {"llm": {2: 0.5}}, {"llm": {3: 0.5}}),
+        ("qwen25", "mixture", {"vision": {1: 0.3}}, {"vision": {2: 0.3}}),
+        ("qwen25", "mixture", {"vision": {2: 0.3}}, {"vision": {3: 0.3}}),
+        ("qwen25", "mixture", {"vision": {2: 0.3}}, {"vision": {2: 0.3}, "variant": "authors"}),
     ],
 )
 def test_a_layer_or_a_choice_more_or_less_changes_the_logits(family, name, base, other, request):

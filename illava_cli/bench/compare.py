@@ -88,7 +88,7 @@ def _stock_tokens(lab: Lab, variant: Stock, new_tokens: int) -> tuple[RequestCou
     media = [variant.medium.fresh(lab.next_number(1))]
     rows = variant.read(media)
     ids = variant.ids(media, rows)
-    counts = unmerged_counts(lab.shape, rows[0], len(ids[0]), new_tokens)
+    counts = unmerged_counts(lab.family, rows[0], len(ids[0]), new_tokens)
     expansions = [stock.INPUTS[lab.family.key].expansion(lab.family, pixels) for pixels in rows[0]]
     patches = sum(medium.segments * medium.patches[0] for medium in counts.media)
     visual, newlines = sum(e.visual for e in expansions), sum(e.newlines for e in expansions)

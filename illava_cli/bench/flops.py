@@ -1,24 +1,26 @@
 """Floating-point operations of a request, counted from token counts: no model is run.
 
 A product of (m, k) and (k, n) matrices is 2 m n k. Full attention over N tokens of width C is 4 N^2 C;
-in the decoder a query sees the tokens up to its own, which is half of that. Norms, activations, rotary
+in the decoder a query sees the tokens up to its own, which is half of that, in windows the tokens of its own,
+which counts no empty cell. Norms, activations, rotary
 embeddings, softmax and whatever a reduction costs are left out, so that the ratio of two counts bounds
 the speed-up that fewer tokens can give.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class TowerShape:
-    """A vision tower: `patch_values` are the numbers in one patch of pixels."""
+    """A vision tower: `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices."""
 
     width: int
     inner: int
     layers: int
     patch_values: int
+    gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,15 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class TowerPass:
-    """A medium's way through the tower: per layer, patches of a segment in its attention and its MLP."""
+    """A medium's way through the tower: per layer, patches of a segment in its attention and its MLP.
+
+    Args:
+        windowed: by layer that attends within windows, pairs of patches that see each other, of all segments.
+    """
 
     segments: int
     layers: tuple[tuple[int, int], ...]
+    windowed: dict[int, int] = field(default_factory=dict)
 
     @property
     def patches(self) -> tuple[int, int]:
@@ -99,11 +106,16 @@ def linear(tokens: int, *shapes: tuple[int, int]) -> int:
     return 2 * tokens * sum(inputs * outputs for inputs, outputs in shapes)
 
 
-def tower_layer(shape: TowerShape, attended: int, kept: int) -> int:
-    """A block on one segment: attention on `attended` patches, the MLP on the `kept` ones."""
+def tower_layer(shape: TowerShape, attended: int, kept: int, pairs: int | None = None) -> int:
+    """A block: attention on `attended` patches, the MLP on the `kept` ones.
+
+    Args:
+        pairs: of a query and a key that it sees; by default all patches see all.
+    """
     width, inner = shape.width, shape.inner
-    attention = linear(attended, *[(width, width)] * 4) + 4 * attended**2 * width
-    return attention + linear(kept, (width, inner), (inner, width))
+    pairs = attended**2 if pairs is None else pairs
+    attention = linear(attended, *[(width, width)] * 4) + 4 * pairs * width
+    return attention + linear(kept, *[(width, inner)] * (1 + shape.gated), (inner, width))
 
 
 def decoder_layer(shape: DecoderShape, tokens: int, past: int = 0) -> int:
@@ -125,7 +137,9 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
         patches += medium.segments * linear(entering, (tower.patch_values, tower.width))
         projector += medium.segments * linear(leaving // shape.patches_per_token, *shape.projector)
         for layer, (attended, kept) in enumerate(medium.layers):
-            by_layer[layer] += medium.segments * tower_layer(tower, attended, kept)
+            segments = medium.segments
+            pairs = medium.windowed.get(layer, segments * attended**2)
+            by_layer[layer] += tower_layer(tower, segments * attended, segments * kept, pairs)
     head = linear(1, (decoder.width, decoder.vocabulary))
     decoding = 0
     for step in range(counts.new_tokens - 1):

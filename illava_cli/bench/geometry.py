@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, TowerPass, TowerShape
 from illava_cli.engine.record import Generation
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Family, Pixels
+from illava_cli.reduction import Merge
 
 
 def _llava_onevision(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
@@ -25,7 +29,15 @@ def _qwen2_vl(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
     return tower, ((joined, joined), (joined, vision.hidden_size))
 
 
-SHAPES = {"llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl}
+def _qwen2_5_vl(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
+    vision = config.vision_config
+    values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    tower = TowerShape(vision.hidden_size, vision.intermediate_size, vision.depth, values, gated=True)
+    joined = vision.hidden_size * vision.spatial_merge_size**2
+    return tower, ((joined, joined), (joined, vision.out_hidden_size))
+
+
+SHAPES = {"llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl}
 
 
 def model_shape(family: Family) -> ModelShape:
@@ -51,28 +63,42 @@ def model_shape(family: Family) -> ModelShape:
 
 
 def unmerged_counts(
-    shape: ModelShape, media: Sequence[Pixels], prompt_tokens: int, new_tokens: int
+    family: Family, media: Sequence[Pixels], prompt_tokens: int, new_tokens: int
 ) -> RequestCounts:
     """The tokens of a request to the unmodified model, which runs every layer of its tower."""
-    passes = []
-    for pixels in media:
-        patches = pixels.tokens * shape.patches_per_token
-        passes.append(TowerPass(pixels.segments, ((patches, patches),) * shape.tower.layers))
+    shape = model_shape(family)
+    passes = [tower_pass(family, pixels, {}, shape.tower.layers) for pixels in media]
     return RequestCounts(tuple(passes), (prompt_tokens,) * shape.decoder.layers, new_tokens)
+
+
+def tower_pass(family: Family, pixels: Pixels, merges: dict[int, Merge], depth: int) -> TowerPass:
+    """A medium through `depth` layers of the tower, with these merges."""
+    unit = family.patches_per_token
+    place = torch.arange(pixels.tokens).expand(pixels.segments, -1)  # (B, N) of the tokens that are left
+    layers, windowed = [], {}
+    for layer in range(depth):
+        attended = place.shape[1]
+        if (windows := family.windows(pixels, layer)) is not None:
+            windowed[layer] = pairs_within(windows[place]) * unit**2
+        if layer in merges:
+            place = place.gather(1, merges[layer].anchor.cpu())
+        layers.append((attended * unit, place.shape[1] * unit))
+    return TowerPass(pixels.segments, tuple(layers), windowed)
+
+
+def pairs_within(windows: Tensor) -> int:
+    """Pairs of tokens that stand in one window, itself included; `windows` (B, N) are those of each."""
+    count = int(windows.max()) + 1
+    sizes = torch.zeros(len(windows), count, dtype=torch.long)
+    return int(sizes.scatter_add_(1, windows, torch.ones_like(windows)).square().sum())
 
 
 def merged_counts(
     family: Family, media: Sequence[Pixels], answer: Generation, new_tokens: int
 ) -> RequestCounts:
     """The tokens of a request that was answered with `trace=True`, as they really were in each layer."""
-    passes = []
-    for pixels, merges in zip(media, answer.trace["vision"], strict=True):
-        layers, tokens = [], pixels.tokens
-        for layer in range(family.tower_layers):
-            kept = merges[layer].anchor.shape[1] if layer in merges else tokens
-            layers.append((tokens * family.patches_per_token, kept * family.patches_per_token))
-            tokens = kept
-        passes.append(TowerPass(pixels.segments, tuple(layers)))
+    traced = zip(media, answer.trace["vision"], strict=True)
+    passes = [tower_pass(family, pixels, merges, family.tower_layers) for pixels, merges in traced]
     merged = {layer: merge.anchor.shape[1] for layer, merge in answer.trace["llm"]}
     tokens, decoder = answer.usage.prompt_tokens, []
     for layer in range(family.text_config.num_hidden_layers):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -70,7 +70,7 @@ class Medium:
                 backend=options.video_backend,
                 transform=family.resize_frame,
             )
-            pixels.append(family.prepare_video(video.frames))
+            pixels.append(replace(family.prepare_video(video.frames), interval=video.interval))
         return pixels
 
 

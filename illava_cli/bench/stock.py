@@ -128,7 +128,21 @@ class Qwen2VLInputs:
                 getattr(model.model, f"get_{kind}_features")(inputs[values], inputs[grid])
 
 
-INPUTS = {"llava_onevision": LlavaOnevisionInputs, "qwen2_vl": Qwen2VLInputs}
+class Qwen2_5VLInputs(Qwen2VLInputs):
+    """Qwen2.5-VL also takes the seconds of a video's steps."""
+
+    @classmethod
+    def tensors(cls, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        """Patches, grids and times of all rows together."""
+        inputs = super().tensors(model, media)
+        step = model.config.vision_config.temporal_patch_size
+        intervals = [(pixels.interval or 1.0) * step for pixels in media if pixels.kind == "video"]
+        if intervals:
+            inputs["second_per_grid_ts"] = torch.tensor(intervals)
+        return inputs
+
+
+INPUTS = {"llava_onevision": LlavaOnevisionInputs, "qwen2_vl": Qwen2VLInputs, "qwen2_5_vl": Qwen2_5VLInputs}
 
 
 def prompt_ids(family: Family, text: str, images: int, videos: int, media: Sequence[Pixels]) -> list[int]:
@@ -164,8 +178,8 @@ def model_inputs(
 
 
 def on_device(family: Family, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`inputs` on the model's device, numbers in its dtype."""
+    """`inputs` on the model's device, pixels in its dtype."""
     return {
-        name: value.to(family.device, model.dtype if value.is_floating_point() else None)
+        name: value.to(family.device, model.dtype if name.startswith("pixel_values") else None)
         for name, value in inputs.items()
     }

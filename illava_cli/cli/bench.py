@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 SMALL, LARGE = "random:llava-onevision-0.5b", "random:llava-onevision-7b"  # the defaults on CPU and CUDA
 ROUNDS, SECONDS, RIVAL_ROUNDS = 3, 48.0, 15
 # the merging preset that is measured beside `off` when none is named, by the family's schedule key
-PRESETS = {"llava_onevision": "paper", "qwen2_vl": "qwen2-vl", "qwen2_vl_2b": "qwen2-vl-2b"}
+PRESETS = {
+    "llava_onevision": "paper",
+    "qwen2_vl": "qwen2-vl",
+    "qwen2_vl_2b": "qwen2-vl-2b",
+    "qwen2_5_vl": "qwen2.5-vl",
+}
 GREEDY = ("preset", "max_tokens", "temperature", "top_p", "seed", "stop", "system")
 
 
@@ -192,7 +197,9 @@ def _lab(flags: ModelFlags, presets: list[str], messages: Messages) -> Lab:
 
 def _configs(flags: ModelFlags, presets: list[str]) -> dict[str, Config]:
     """A configuration for each preset; a preset file is reported by its name, not by where it lies."""
-    return {Path(name).stem: replace(flags, preset=name).config() for name in presets}
+    from illava_cli.config import preset_label
+
+    return {preset_label(name): replace(flags, preset=name).config() for name in presets}
 
 
 def _media(

@@ -27,7 +27,7 @@ class MediaRecord:
 class VisualUsage:
     """Visual tokens at each stage; row newlines are counted apart.
 
-    `patches` enter the vision tower and `vision_kept` leave it (for Qwen2-VL both before its 2x2
+    `patches` enter the vision tower and `vision_kept` leave it (for Qwen both before its 2x2
     merger), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer.
     """
 

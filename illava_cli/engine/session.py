@@ -363,9 +363,9 @@ class Session:
                 backend=options.video_backend,
                 transform=self.family.resize_frame,
             )
-            key = content_key(video.frames, "video", tower)
+            key = content_key(video.frames, "video", video.interval, tower)
             kept = None if fresh else self.features.get(key)
-            item = kept or self.family.prepare_video(video.frames)
+            item = kept or replace(self.family.prepare_video(video.frames), interval=video.interval)
             slots[Slot("video", index)] = key, item
             media.append(MediaRecord(video.source, "video", video.width, video.height, list(video.indices)))
         return _Prepared(request, slots, media, time.perf_counter() - started)

@@ -21,7 +21,7 @@ def survivors(answer: Generation) -> dict[str, list[int]] | None:
 
     Returns:
         `quarters`, by place among the visual tokens that entered the decoder, and for one video `frames`
-        (Qwen2-VL's pairs of them), each of which brings as many tokens; None for a question without media.
+        (Qwen's pairs of them), each of which brings as many tokens; None for a question without media.
     """
     trace = answer.trace
     kinds = trace["kinds"][0].cpu()  # (T,)

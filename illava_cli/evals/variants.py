@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from illava_cli.config import OVERRIDES, Config, parse_setting, validate
+from illava_cli.config import OVERRIDES, Config, parse_setting, preset_label, validate
 from illava_cli.errors import UsageError
 
 OFF, BLIND = "off", "blind"
@@ -50,7 +49,7 @@ def variants(
         found.append(Variant(BLIND, unmerged(plain), blind=True))
     presets = presets if presets or (named and not methods) else [plain.preset]
     for preset in presets:
-        name = Path(preset).stem
+        name = preset_label(preset)
         if name == OFF:  # it is there already
             continue
         if not methods:

@@ -47,6 +47,12 @@ class VideoMedium:
     height: int
     kind: str = field(default="video", init=False)
 
+    @property
+    def interval(self) -> float | None:
+        """Mean seconds from one frame to the next; None for a single frame."""
+        steps = len(self.timestamps) - 1
+        return (self.timestamps[-1] - self.timestamps[0]) / steps if steps else None
+
 
 @dataclass(frozen=True)
 class _Sampling:

@@ -23,8 +23,16 @@ def _qwen2_vl():
     return Qwen2VL, Qwen2VLForConditionalGeneration
 
 
+def _qwen2_5_vl():
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from illava_cli.models.qwen2_5_vl import Qwen2_5VL
+
+    return Qwen2_5VL, Qwen2_5_VLForConditionalGeneration
+
+
 # `model_type` of a checkpoint -> a function that imports its family and its stock class
-FAMILIES = {"llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl}
+FAMILIES = {"llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl}
 
 
 def family_class(key: str, source: str):

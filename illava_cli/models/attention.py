@@ -11,6 +11,8 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from illava_cli.models.lse import attention_with_lse
+from illava_cli.models.windows import Windows
 
 PLAIN = "illava"
 # Qwen2-VL's vision attention calls a back end whose name contains "flash" once, with all segments
@@ -39,6 +42,7 @@ class Tap:
         self.config = attention.config
         eager = sys.modules[type(attention).__module__].eager_attention_forward
         self.backend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager)
+        self.is_flash = "flash" in self.config._attn_implementation
         self.scorer: Scorer | None = None
         self.bias: Tensor | None = None
         self.scores: Tensor | None = None
@@ -48,7 +52,7 @@ class Tap:
         """Let the next call of this attention also compute `scorer(query, key, scaling, lse)`.
 
         Args:
-            bias: (B, 1, 1, K) added to its logits; the scorer adds it by itself.
+            bias: (B, K) added to the logits of each key; the scorer adds it by itself.
         """
         self.scorer, self.bias, self.scores = scorer, bias, None
         try:
@@ -57,44 +61,99 @@ class Tap:
             self.scorer = self.bias = None
 
 
-def _unpack(x: Tensor, segment: int) -> Tensor:
-    """(1, H, S * n, D) -> (S, H, n, D): segments of equal length are a batch."""
-    return x[0].unflatten(1, (-1, segment)).transpose(0, 1)
+@dataclass(frozen=True)
+class Segments:
+    """Packed segments of equal length: a batch."""
+
+    length: int
+    ragged: ClassVar[bool] = False
+
+    def mask(self, dtype: torch.dtype) -> None:
+        """Every place holds a token."""
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """(1, H, S * n, D) -> (S, H, n, D)."""
+        return x[0].unflatten(1, (-1, self.length)).transpose(0, 1)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(S, n, ...) -> (1, S * n, ...)."""
+        return x.flatten(0, 1).unsqueeze(0)
 
 
 def tapped_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs
 ) -> tuple[Tensor, None]:
-    """The registered attention function; arguments as `transformers` passes them."""
-    tap: Tap = module.tap
-    segment = kwargs.pop("max_length_q", None)
-    if segment is not None:
-        borders = kwargs.pop("cu_seq_lens_q")
+    """The registered attention function; arguments as `transformers` passes them.
+
+    Packed tokens come with the length of their segments (`max_length_q`), or with their `Windows`.
+    """
+    packing = kwargs.pop("windows", None)
+    if (length := kwargs.pop("max_length_q", None)) is not None:
+        borders = kwargs.pop("cu_seq_lens_q", None)
         for name in ("max_length_k", "cu_seq_lens_k"):
             kwargs.pop(name, None)
-        if segment * (len(borders) - 1) != query.shape[2]:
+        if packing is None and length * (len(borders) - 1) != query.shape[2]:
             # only the stock forward mixes lengths: ours batches segments of one size
             parts = zip(*(x.split(borders.diff().tolist(), dim=2) for x in (query, key, value)), strict=True)
-            attended = [tapped_attention(module, *part, attention_mask, **kwargs)[0] for part in parts]
-            return torch.cat(attended, dim=1), None
-        query, key, value = (_unpack(x, int(segment)) for x in (query, key, value))
-    if tap.bias is not None:
-        attention_mask = tap.bias
-    attended = None
+            return torch.cat([_attend(module, *part, None, **kwargs) for part in parts], dim=1), None
+        packing = packing or Segments(int(length))
+    if packing is None:
+        return _attend(module, query, key, value, with_bias(attention_mask, module.tap.bias), **kwargs), None
+    if packing.ragged and module.tap.is_flash:
+        return _attend_by_length(module, query, key, value, packing, **kwargs), None
+    attention_mask = with_bias(packing.mask(query.dtype), module.tap.bias, packing)
+    query, key, value = map(packing.unpack, (query, key, value))
+    return packing.pack(_attend(module, query, key, value, attention_mask, **kwargs)), None
+
+
+def with_bias(
+    mask: Tensor | None, bias: Tensor | None, packing: Segments | Windows | None = None
+) -> Tensor | None:
+    """What is added to the logits: `mask` (..., K) and the keys' `bias` (B, K), unpacked as the keys are."""
+    if bias is None:
+        return mask
+    if packing is None:
+        own = bias[:, None, None]
+    else:
+        own = packing.unpack(bias.reshape(1, 1, -1, 1)).transpose(2, 3)  # (segments or windows, 1, 1, K)
+    return own if mask is None else mask + own
+
+
+def _attend(module: nn.Module, query, key, value, attention_mask: Tensor | None, **kwargs) -> Tensor:
+    """A batch through the back end, and scored where that is asked for."""
+    tap: Tap = module.tap
     if tap.scorer is not None:
         attended = _with_lse(module, query, key, value, attention_mask, **kwargs)
         tap.scores = tap.scorer(query, key, kwargs["scaling"], attended and attended[1])
-    if attended is not None:
-        output, _ = attended
-    elif "flash" in tap.config._attn_implementation:  # FlashAttention looks its own name up on the module
-        tapped, module.config = module.config, tap.config
-        try:
-            output, _ = tap.backend(module, query, key, value, attention_mask, **kwargs)
-        finally:
-            module.config = tapped
-    else:
-        output, _ = tap.backend(module, query, key, value, attention_mask, **kwargs)
-    return (output if segment is None else output.flatten(0, 1).unsqueeze(0)), None
+        if attended is not None:
+            return attended[0]
+    return _run(module, query, key, value, attention_mask, **kwargs)
+
+
+def _attend_by_length(module: nn.Module, query, key, value, windows: Windows, **kwargs) -> Tensor:
+    """FlashAttention takes no mask: it gets windows one behind another, and their borders on the device."""
+    tap: Tap = module.tap
+    if tap.scorer is not None:
+        tap.scores = tap.scorer(windows.unpack(query), windows.unpack(key), kwargs["scaling"], None)
+    order, borders = windows.sorted()
+    longest = windows.size * windows.group
+    lengths = {f"cu_seq_lens_{side}": borders for side in "qk"} | {
+        f"max_length_{side}": longest for side in "qk"
+    }
+    query, key, value = (x[:, :, order] for x in (query, key, value))
+    return _run(module, query, key, value, None, **lengths, **kwargs)[:, order.argsort()]
+
+
+def _run(module: nn.Module, query, key, value, attention_mask: Tensor | None, **kwargs) -> Tensor:
+    """The back end that the model was loaded with."""
+    tap: Tap = module.tap
+    if not tap.is_flash:
+        return tap.backend(module, query, key, value, attention_mask, **kwargs)[0]
+    tapped, module.config = module.config, tap.config  # FlashAttention looks its own name up on the module
+    try:
+        return tap.backend(module, query, key, value, attention_mask, **kwargs)[0]
+    finally:
+        module.config = tapped
 
 
 def _with_lse(

@@ -47,6 +47,7 @@ class Pixels:
         shape: segments of the same shape may share a pass through the tower.
         pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
         geometry: the family's own.
+        interval: seconds from one frame of a video to the next, where they are known.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Pixels:
     shape: tuple[int, ...]
     pixel_values: Callable[[int, int], Tensor]
     geometry: Any
+    interval: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Features:
         rankable: (T,) True for tokens that may merge in the decoder.
         candidates: how many of them there are.
         place: (T,) place of each token in the medium's unmerged sequence.
-        length: unmerged length; `grid` of Qwen2-VL: (t, h, w) in patches.
+        length: unmerged length.
+        grid, interval: Qwen's (t, h, w) in patches, and the seconds from one t to the next.
         patches, vision_kept, visual, newlines: counts for the record.
     """
 
@@ -82,6 +85,7 @@ class Features:
     visual: int
     newlines: int
     grid: tuple[int, int, int] | None = None
+    interval: float | None = None
     merges: dict[int, Merge] = field(default_factory=dict)
 
 
@@ -151,6 +155,15 @@ class Family(ABC):
     @abstractmethod
     def bytes_per_token(self) -> int:
         """Activations of the tower per token, roughly."""
+
+    @classmethod
+    def tokenizer_folder(cls) -> str:
+        """The shipped toy tokenizer of this family's `random:` models."""
+        return cls.key.replace("_", "-")
+
+    def windows(self, pixels: Pixels, layer: int) -> Tensor | None:
+        """(tokens,) the window within which each token attends in a tower layer; None: all of its segment."""
+        return None
 
     def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
         """(segments, tokens) image padding that leaves first; None where none does."""

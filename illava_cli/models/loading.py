@@ -106,7 +106,7 @@ def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, att
     if options.quantization or options.device_map:
         raise UsageError("quantization and device_map are for checkpoints, not for random: models")
     family_type, model_class = family_class(spec["family"], options.id)
-    folder = TOKENIZERS / spec["family"].replace("_", "-")
+    folder = TOKENIZERS / family_type.tokenizer_folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     settings = {
         f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
@@ -141,14 +141,16 @@ def _fill(model: torch.nn.Module) -> None:
             done, at = done + taken, (at + taken) % BLOCK
 
 
+_QWEN_TOKENS = {
+    "image": "<|image_pad|>",
+    "video": "<|video_pad|>",
+    "vision_start": "<|vision_start|>",
+    "vision_end": "<|vision_end|>",
+}
 _SPECIAL_TOKENS = {
     "llava_onevision": {"image": "<image>", "video": "<video>"},
-    "qwen2_vl": {
-        "image": "<|image_pad|>",
-        "video": "<|video_pad|>",
-        "vision_start": "<|vision_start|>",
-        "vision_end": "<|vision_end|>",
-    },
+    "qwen2_vl": _QWEN_TOKENS,
+    "qwen2_5_vl": _QWEN_TOKENS,
 }
 
 

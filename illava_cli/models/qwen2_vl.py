@@ -36,6 +36,7 @@ class Qwen2VL(Family):
     """`transformers`' Qwen2VLForConditionalGeneration with merge points."""
 
     key = "qwen2_vl"
+    name: ClassVar = "Qwen2-VL"
     image_processor_class = Qwen2VLImageProcessorPil
     rope_axes = 3
     markers: ClassVar = {
@@ -52,11 +53,7 @@ class Qwen2VL(Family):
         prepare_blocks(self.tower_blocks(), QWEN_BLOCK, PACKED)
         prepare_decoder(self.text_model, self.rope_axes)
         stock = stock_forward(tower)
-
-        def arguments(state: TowerState) -> dict:
-            patches = state.tokens * state.group
-            borders = torch.arange(state.segments + 1, dtype=torch.int32, device=state.device) * patches
-            return {"cu_seqlens": borders, "max_seqlen": patches, "position_embeddings": state.rope}
+        arguments = self.block_arguments
 
         def forward(self, hidden_states, grid_thw=None, state=None, position_ids=None, **kwargs):
             if state is None:
@@ -67,6 +64,12 @@ class Qwen2VL(Family):
             return self.merger(hidden_states).unflatten(0, (state.segments, state.tokens))
 
         bind(tower, forward)
+
+    def block_arguments(self, state: TowerState) -> dict:
+        """What a block takes beside the hidden states."""
+        patches = state.tokens * state.group
+        borders = torch.arange(state.segments + 1, dtype=torch.int32, device=state.device) * patches
+        return {"cu_seqlens": borders, "max_seqlen": patches, "position_embeddings": state.rope}
 
     @property
     def tower_layers(self) -> int:
@@ -93,10 +96,10 @@ class Qwen2VL(Family):
 
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         if options.max_tiles is not None:
-            raise UsageError("--max-tiles is for models with tiles: Qwen2-VL has none")
+            raise UsageError(f"--max-tiles is for models with tiles: {self.name} has none")
         if max(image.size) > 200 * min(image.size):
             raise MediaError(
-                f"an image of {image.width}x{image.height} is too narrow for Qwen2-VL: crop it to 200:1"
+                f"an image of {image.width}x{image.height} is too narrow for {self.name}: crop it to 200:1"
             )
         batch = self.image_processor([image], return_tensors="np")
         values = torch.from_numpy(np.asarray(batch["pixel_values"]))
@@ -106,7 +109,7 @@ class Qwen2VL(Family):
     def resize_frame(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
         if max(height, width) > 200 * min(height, width):
-            raise MediaError(f"a video of {width}x{height} is too narrow for Qwen2-VL: crop it to 200:1")
+            raise MediaError(f"a video of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
         limits = self.video_settings["size"]
         height, width = smart_resize(
             height,
@@ -160,7 +163,7 @@ class Qwen2VL(Family):
         self.budget(stage, 1 << 14)
         if reduction.layout == "grid" and stage.layers:
             raise UsageError(
-                "layout 'grid' needs square tiles: use preset auto, qwen2-vl or off with Qwen2-VL"
+                f"layout 'grid' needs square tiles: {self.name} takes preset auto, {self.name.lower()} or off"
             )
 
     def check(self, reduction: Reduction) -> None:
@@ -196,14 +199,24 @@ class Qwen2VL(Family):
 
     def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
         types = torch.zeros(1, length, dtype=torch.int32)
-        grids: dict[int, list] = {1: [], 2: []}
+        kinds: dict[int, list[Features]] = {1: [], 2: []}
         for start, features in media:
-            # images and videos differ only in which list their grid is taken from
+            # a video of one step has the positions of an image
             kind = 1 if features.grid[0] == 1 else 2
             types[0, start : start + features.length] = kind
-            grids[kind].append(features.grid)
-        image, video = (torch.tensor(grids[kind]) if grids[kind] else None for kind in (1, 2))
+            kinds[kind].append(features)
+        image, video = (
+            torch.tensor([f.grid for f in kinds[kind]]) if kinds[kind] else None for kind in (1, 2)
+        )
         position_ids, _ = self.model.model.get_rope_index(
-            torch.zeros(1, length, dtype=torch.long), types, image_grid_thw=image, video_grid_thw=video
+            torch.zeros(1, length, dtype=torch.long),
+            types,
+            image_grid_thw=image,
+            video_grid_thw=video,
+            **self.time_arguments(kinds[2]),
         )
         return position_ids[:, 0]
+
+    def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
+        """What `get_rope_index` takes to tell time: Qwen2-VL counts steps."""
+        return {}

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from illava_cli.models.attention import install_tap
+from illava_cli.models.attention import install_tap, with_bias
 from illava_cli.models.binding import bind, stock_forward
+from illava_cli.models.windows import Windows
 from illava_cli.reduction import METHODS, Candidates, Merge, decide, received_attention
 from illava_cli.reduction.merge import accumulation_dtype
 
@@ -46,6 +48,8 @@ class TowerState:
         include_self: whether a patch's attention to itself counts (variant `authors`).
         padding: (B, N) True for image padding, which leaves first; None where there is none.
         rope: rotary cos and sin (B * N * group, D) of a tower that has them.
+        windows: where the tokens stand, of a tower with attention within windows.
+        layer: the block that runs.
         scored: a layer that gives scores and keys though it may not merge, for a reduction behind the tower.
         traced: keep each layer's `Merge`; without it nothing grows with the number of segments.
     """
@@ -60,6 +64,8 @@ class TowerState:
     include_self: bool = False
     padding: Tensor | None = None
     rope: tuple[Tensor, Tensor] | None = None
+    windows: Windows | None = None
+    layer: int = 0
     scored: int | None = None
     traced: bool = False
     merges: dict[int, Merge] = field(default_factory=dict)  # by layer, where `traced`
@@ -74,25 +80,40 @@ class TowerState:
         self.full = self.tokens
 
     def attention_bias(self, dtype: torch.dtype) -> Tensor | None:
-        """(B, 1, 1, N * group) what proportional attention adds to the logits: the logarithm of the sizes."""
+        """(B, N * group) what proportional attention adds to the keys' logits: the logarithm of sizes."""
         if not self.proportional or self.tokens == self.full:
             return None
         sizes = self.sizes.to(accumulation_dtype(dtype))
-        return sizes.log().to(dtype).repeat_interleave(self.group, dim=1)[:, None, None]
+        return sizes.log().to(dtype).repeat_interleave(self.group, dim=1)
 
-    def score(self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None = None) -> Tensor:
-        """Attention received per token, (B, N): eq. 1, averaged over a token's patches."""
-        patches = query.shape[2]
+    def score(
+        self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None, windows: Windows | None = None
+    ) -> Tensor:
+        """Attention received per token, (B, N): eq. 1, averaged over a token's patches.
+
+        Within `windows` it is given as a multiple of an even share, since windows differ in size.
+        """
         if self.scored is not None or METHODS[self.method].compares:
             # ToMe's metric: keys, averaged over heads (arXiv 2210.09461, section 3)
-            self.keys = key.mean(1).reshape(self.segments, self.tokens, -1)
-        bias = self.attention_bias(query.dtype)
+            mean = key.mean(1)
+            mean = mean if windows is None else windows.pack(mean)
+            self.keys = mean.reshape(self.segments, self.tokens, -1)
+        bias = with_bias(None, self.attention_bias(query.dtype), windows)
         if bias is not None:  # one more dimension adds it to the logits
             query = torch.cat([query, torch.ones_like(query[..., :1])], dim=-1)
-            bias = (bias / scaling).transpose(2, 3).expand(-1, key.shape[1], -1, -1)
-            key = torch.cat([key, bias], dim=-1)
-        received = received_attention(query, key, scaling=scaling, include_self=self.include_self, lse=lse)
-        received = received / (patches if self.include_self else max(1, patches - 1))
+            key = torch.cat([key, (bias / scaling).transpose(2, 3).expand(-1, key.shape[1], -1, -1)], dim=-1)
+        options = {"scaling": scaling, "include_self": self.include_self, "lse": lse}
+        own = 0 if self.include_self else 1
+        if windows is None:
+            received = received_attention(query, key, **options) / max(1, query.shape[2] - own)
+        else:
+            valid = windows.valid
+            group = valid.int() - 1  # an empty cell's query counts for nothing
+            received = received_attention(
+                query, key, key_valid=valid, query_group=group, key_group=group, **options
+            )
+            patches = valid.sum(1, keepdim=True)
+            received = windows.pack(received * patches / (patches - own).clamp(min=1))
         return received.view(self.segments, self.tokens, self.group).mean(-1)
 
     def reduce(self, hidden_states: Tensor, scores: Tensor, layer: int) -> Tensor:
@@ -115,6 +136,8 @@ class TowerState:
         if self.rope is not None:
             cos, sin = (merge.keep(x.view(self.segments, -1, self.group, x.shape[-1])) for x in self.rope)
             self.rope = cos.flatten(0, 2), sin.flatten(0, 2)
+        if self.windows is not None:
+            self.windows = self.windows.keep(merge)
         return merge.apply(tokens).reshape(*shape[:-2], -1, shape[-1])
 
 
@@ -130,9 +153,10 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
             state, layer = merge_point
             attention = getattr(self, parts.attention)
             merges = bool(state.budget.get(layer))
-            scorer = state.score if merges or layer == state.scored else None
-            bias = state.attention_bias(hidden_states.dtype)
-            with attention.tap.recording(scorer, bias) as tap:
+            scorer = None
+            if merges or layer == state.scored:
+                scorer = partial(state.score, windows=kwargs.get("windows"))
+            with attention.tap.recording(scorer, state.attention_bias(hidden_states.dtype)) as tap:
                 if not merges:
                     hidden_states = self.unmerged(hidden_states, *args, **kwargs)
                     if scorer is not None:
@@ -155,5 +179,6 @@ def compile_blocks(blocks: Iterable[nn.Module]) -> None:
 def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerState, arguments) -> Tensor:
     """The tower's loop. `arguments(state)` gives a block's further arguments for the tokens there are."""
     for layer, block in enumerate(blocks):
+        state.layer = layer
         hidden_states = block(hidden_states, merge_point=(state, layer), **arguments(state))
     return hidden_states

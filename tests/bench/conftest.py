@@ -20,6 +20,11 @@ SCHEDULES = {
         "vision": {"layers": [1, 3], "drop": 0.2},
         "llm": {"layers": [2], "keep": 0.7, "queries": "last"},
     },
+    "qwen2_5_vl": {
+        "layout": "faithful",
+        "vision": {"layers": [1, 4], "drop": 0.2},
+        "llm": {"layers": [2], "keep": 0.7, "queries": "last"},
+    },
 }
 
 

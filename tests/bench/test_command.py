@@ -104,10 +104,11 @@ def test_without_time_only_two_variants_are_measured(lab):
     assert result["variants"]["merging"]["rounds"] == 1
 
 
-def test_a_family_has_its_own_preset(report):
-    (result,) = report(*QWEN, *QUICK)["results"]
-    assert list(result["variants"]) == ["transformers", "qwen2-vl", "off"]
-    kept = result["variants"]["qwen2-vl"]["tokens"]["visual"]
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl"])
+def test_a_family_has_its_own_preset(name, report):
+    (result,) = report("-m", f"random:{name}-toy", *QUICK)["results"]
+    assert list(result["variants"]) == ["transformers", name, "off"]
+    kept = result["variants"][name]["tokens"]["visual"]
     assert kept["llm_kept"] < kept["llm_in"] < kept["patches"] // 4
 
 
@@ -135,7 +136,7 @@ def test_real_media_and_save(bench, small, tmp_path):
     assert str(tmp_path) not in text
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
 def test_profile_has_every_part(family, report, small):
     (result,) = report(*small(family), "--preset", "off", *QUICK, "--profile", "--frames", 2)["profile"]
     assert list(result["variants"]) == ["transformers", "merging", "off"]
@@ -172,7 +173,7 @@ def test_profile_leaves_nothing_behind(lab):
     assert not {"prepare_image", "lay_out", "resize_frame"} & vars(small.family).keys()
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
 def test_tower(family, report, small):
     results = report(*small(family), *QUICK, "--tower", "--frames", 1, "--frames", 2)["tower"]
     assert [r["medium"]["frames"] for r in results] == [1, 2]

@@ -12,7 +12,7 @@ from illava_cli.config import MediaOptions
 from illava_cli.errors import UsageError
 from tests.conftest import clip, picture
 
-FAMILIES = ["llava_onevision", "qwen2_vl"]
+FAMILIES = ["llava_onevision", "qwen2_vl", "qwen2_5_vl"]
 
 
 def given(images=(), videos=()):

@@ -35,7 +35,7 @@ def test_show(main, monkeypatch):
 
 
 def test_show_unknown(main):
-    code, out, err = main("models", "show", "qwen2-vl-3b")
+    code, out, err = main("models", "show", "qwen2-vl-7")
     assert (code, out) == (2, "")
     assert "did you mean 'qwen2-vl-" in err
 

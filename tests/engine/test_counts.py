@@ -103,6 +103,18 @@ def test_qwen_drops_a_share_of_the_groups_at_each_layer(toy):
     assert visual(answer) == (groups * 4, kept * 4, kept, left, 0, 0)
 
 
+def test_qwen2_5_drops_at_full_attention(toy):
+    answer = toy("qwen2.5-vl-toy", "preset=qwen2.5-vl").ask("?", [picture(280, 560)])
+    groups = 10 * 20
+    kept = groups - int(0.3 * groups)
+    kept -= int(0.3 * kept)
+    left = kept
+    for _ in range(3):
+        left -= round(left * 0.1)
+    assert visual(answer) == (groups * 4, kept * 4, kept, left, 0, 0)
+    assert visual(toy("qwen2.5-vl-toy", "preset=auto").ask("?", [picture(280, 560)])) == visual(answer)
+
+
 def test_max_tiles_bounds_the_tiles(toy):
     for limit, tiles in ((1, 1), (2, 2), (5, 5), (10, 10)):
         session = toy("llava-onevision-toy", "preset=off", f"media.max_tiles={limit}")

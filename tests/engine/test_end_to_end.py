@@ -73,6 +73,9 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
         values = pixels.pixel_values(0, pixels.segments)
         if family.key == "qwen2_vl":
             media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry)
+        elif family.key == "qwen2_5_vl":
+            seconds = 2.0 if pixels.kind == "video" else None  # pairs of frames, a second apart
+            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry, seconds=seconds)
         else:
             g = pixels.geometry
             kind = {"tiles": "anyres", "square": "square", "frames": "video"}[g.form]
@@ -107,7 +110,7 @@ def test_merged_logits_equal_the_reference(name, case, double):
 
 
 @pytest.mark.parametrize("case", ["tiles with padding", "image and video"])
-@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper"])
+@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])
 @pytest.mark.parametrize("method", [*(m for m in slow.METHODS if m != "prumerge"), "bipartite, proportional"])
 def test_every_method_equals_the_reference(method, name, case, open_session):
     family, settings = SCHEDULES[name]
@@ -148,7 +151,9 @@ def test_a_reduction_before_the_decoder_equals_the_reference(settings, case, ope
     assert visual.llm_in < visual.vision_kept
 
 
-@pytest.mark.parametrize("name", ["llava grid, authors", "llava faithful, original", "qwen, paper"])
+@pytest.mark.parametrize(
+    "name", ["llava grid, authors", "llava faithful, original", "qwen, paper", "qwen2.5, paper"]
+)
 def test_greedy_tokens_equal_the_reference(name, double):
     session, request = double(name), REQUESTS["image and video"]
     answer = session.ask(request.prompt, request.images, request.videos)
@@ -177,7 +182,9 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
     torch.testing.assert_close(second.logits, result.logits, atol=1e-8, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["llava grid, paper", "llava faithful, original", "qwen, paper"])
+@pytest.mark.parametrize(
+    "name", ["llava grid, paper", "llava faithful, original", "qwen, paper", "qwen2.5, paper"]
+)
 @pytest.mark.parametrize("stage", ["vision", "llm"])
 def test_an_off_by_one_layer_is_noticed(name, stage, double):
     session, request = double(name), REQUESTS["tiles with padding"]

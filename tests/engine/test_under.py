@@ -47,7 +47,9 @@ def test_the_trace_tells_visual_tokens_and_segments(open_session):
     assert (answer.trace["kinds"] == VISUAL).sum() == answer.usage.visual.llm_in
 
 
-@pytest.mark.parametrize("wrong", ["method=bipartit", "method=bipartit preset=auto", "preset=off input.method=fastv"])
+@pytest.mark.parametrize(
+    "wrong", ["method=bipartit", "method=bipartit preset=auto", "preset=off input.method=fastv"]
+)
 def test_a_wrong_method_is_refused_and_not_passed_over(wrong, open_session):
     with pytest.raises(UsageError, match=r"did you mean 'bipartite'|is for llm only"):
         open_session("llava_onevision", *wrong.split())

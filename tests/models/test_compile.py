@@ -26,7 +26,7 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper"])
+@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])
 def test_compiled_equals_eager(name, device, open_session):
     family, settings = SCHEDULES[name]
     settings = [*settings, f"model.device={device}", "model.dtype=float32"]

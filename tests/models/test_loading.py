@@ -10,9 +10,7 @@ from illava_cli.config import resolve
 from illava_cli.engine.session import Session
 from illava_cli.errors import ModelError, UsageError
 from tests.builders import write_llava_onevision, write_qwen2_vl
-from tests.conftest import clip, picture
-
-WRITERS = {"llava_onevision": write_llava_onevision, "qwen2_vl": write_qwen2_vl}
+from tests.conftest import WRITERS, clip, picture
 
 
 def session(folder, *settings):
@@ -135,16 +133,17 @@ def test_impossible_schedules_are_refused_before_anything_runs(settings, part, c
     assert "\n" not in str(error.value)
 
 
-def test_qwen_refuses_what_needs_tiles(checkpoints):
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+def test_qwen_refuses_what_needs_tiles(family, checkpoints):
     for settings in (
         ["preset=paper"],
         ["preset=off", "layout=grid", "vision={layers: [1], drop: 0.2}"],
         ["preset=off", "layout=faithful", "positions=packed", "vision={layers: [1], drop: 0.2}"],
     ):
         with pytest.raises(UsageError):
-            session(checkpoints("qwen2_vl"), *settings)
+            session(checkpoints(family), *settings)
     with pytest.raises(UsageError, match="max-tiles"):
-        session(checkpoints("qwen2_vl"), "preset=off", "media.max_tiles=2").ask("?", [picture(60, 60)])
+        session(checkpoints(family), "preset=off", "media.max_tiles=2").ask("?", [picture(60, 60)])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
