@@ -35,7 +35,7 @@ from illava_cli.errors import UsageError
 M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).parent
-TOYS = ("random:llava-onevision-toy", "random:qwen2-vl-toy")
+TOYS = ("random:llava-next-toy", "random:llava-onevision-toy", "random:qwen2-vl-toy")
 
 ENVIRONMENT = {
     "ILLAVA_MODEL": "model.id",

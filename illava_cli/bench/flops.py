@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TowerShape:
-    """A vision tower: `patch_values` are the numbers in one patch of pixels."""
+    """A vision tower: `patch_values` are the numbers in one patch of pixels.
+
+    `class_tokens` go through each layer beside a segment's patches.
+    """
 
     width: int
     inner: int
     layers: int
     patch_values: int
+    class_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def linear(tokens: int, *shapes: tuple[int, int]) -> int:
 def tower_layer(shape: TowerShape, attended: int, kept: int) -> int:
     """A block on one segment: attention on `attended` patches, the MLP on the `kept` ones."""
     width, inner = shape.width, shape.inner
+    attended, kept = attended + shape.class_tokens, kept + shape.class_tokens
     attention = linear(attended, *[(width, width)] * 4) + 4 * attended**2 * width
     return attention + linear(kept, (width, inner), (inner, width))
 

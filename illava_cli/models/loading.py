@@ -142,6 +142,7 @@ def _fill(model: torch.nn.Module) -> None:
 
 
 _SPECIAL_TOKENS = {
+    "llava_next": {"image": "<image>"},
     "llava_onevision": {"image": "<image>", "video": "<video>"},
     "qwen2_vl": {
         "image": "<|image_pad|>",
@@ -155,7 +156,8 @@ _SPECIAL_TOKENS = {
 def _pretrained(
     folder: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str
 ) -> Family:
-    family_type, model_class = family_class(read_config(folder)["model_type"], str(folder))
+    raw = read_config(folder)
+    family_type, model_class = family_class(raw["model_type"], str(folder))
     # a weight of another shape is reported like a missing one, below
     settings: dict = {"dtype": dtype, "attn_implementation": attn, "ignore_mismatched_sizes": True}
     if options.device_map is not None or options.quantization is not None:
@@ -219,8 +221,10 @@ def _assemble(family_type, model, tokenizer, image_processor, folder: Path, opti
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _chat_template(folder)
     model.requires_grad_(False)
-    layer_types = getattr(model.config.text_config, "layer_types", None) or []
-    if "sliding_attention" in layer_types:
+    text = model.config.text_config
+    # a Mistral has no layer types: where a window is set, all its layers have it
+    layer_types = getattr(text, "layer_types", None) or []
+    if "sliding_attention" in layer_types or (not layer_types and getattr(text, "sliding_window", None)):
         raise ModelError(f"{options.id} has sliding-window layers, for which merging is not defined here")
     return family_type(
         model,

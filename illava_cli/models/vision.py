@@ -5,7 +5,8 @@
     h = h + mlp(norm2(h))
 
 A tower works on segments of equal length: the tiles of an image or the frames of a video. A token is
-what merges as one: a patch, or a 2x2 group of patches (Qwen2-VL).
+what merges as one: a patch, or a 2x2 group of patches (Qwen2-VL). Class tokens stand before the patches and
+never merge.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class TowerState:
         segments: B, segments in this chunk.
         tokens: N, tokens per segment now.
         group: patches per token.
+        class_tokens: further tokens before these N: they attend and are never merged (CLIP's one).
         budget: tokens removed at each layer of the schedule.
         method: name of the method.
         include_self: whether a patch's attention to itself counts (variant `authors`).
@@ -51,6 +53,7 @@ class TowerState:
     tokens: int
     device: torch.device
     group: int = 1
+    class_tokens: int = 0
     budget: dict[int, int] = field(default_factory=dict)
     method: str = "illava"
     include_self: bool = False
@@ -65,11 +68,14 @@ class TowerState:
         self.place = torch.arange(self.tokens, device=self.device).expand(self.segments, self.tokens)
 
     def score(self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None = None) -> Tensor:
-        """Attention received per token, (B, N): eq. 1, averaged over a token's patches."""
-        patches = query.shape[2]
+        """Attention received per token, (B, N): eq. 1, averaged over a token's patches.
+
+        A class token is one of the queries.
+        """
+        queries = query.shape[2]
         received = received_attention(query, key, scaling=scaling, include_self=self.include_self, lse=lse)
-        received = received / (patches if self.include_self else max(1, patches - 1))
-        return received.view(self.segments, self.tokens, self.group).mean(-1)
+        received = received / (queries if self.include_self else max(1, queries - 1))
+        return received[:, self.class_tokens :].reshape(self.segments, self.tokens, self.group).mean(-1)
 
     def reduce(self, hidden_states: Tensor, scores: Tensor, layer: int) -> Tensor:
         """Merge at `layer`; everything that is aligned with the tokens follows."""
@@ -77,7 +83,8 @@ class TowerState:
         r = self.budget[layer]
         assignment = METHODS[self.method](scores, r, padding=self.padding)
         merge = Merge.from_assignment(assignment, self.tokens - r)
-        tokens = hidden_states.reshape(self.segments, self.tokens, -1)  # (B, N, group * C)
+        hidden_states = hidden_states.reshape(self.segments, self.class_tokens + self.tokens, -1)
+        before, tokens = hidden_states.tensor_split([self.class_tokens], dim=1)  # (B, N, group * C)
         self.tokens -= r
         if self.traced:
             self.merges[layer] = merge
@@ -88,7 +95,10 @@ class TowerState:
         if self.rope is not None:
             cos, sin = (merge.keep(x.view(self.segments, -1, self.group, x.shape[-1])) for x in self.rope)
             self.rope = cos.flatten(0, 2), sin.flatten(0, 2)
-        return merge.apply(tokens).reshape(*shape[:-2], -1, shape[-1])
+        tokens = merge.apply(tokens)
+        if self.class_tokens:
+            tokens = torch.cat([before, tokens], dim=1)
+        return tokens.reshape(*shape[:-2], -1, shape[-1])
 
 
 def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementation: str) -> None:
