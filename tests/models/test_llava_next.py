@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoImageProcessor
 
 from illava_cli.config import MediaOptions, resolve
 from illava_cli.engine import prompt as prompts
@@ -12,7 +11,7 @@ from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.vision import TowerState
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture
-from tests.stock import Stock
+from tests.stock import PROCESSORS, Stock
 
 OFF = ("preset=off", "generation.max_tokens=4")
 SIGLIP = {
@@ -65,7 +64,7 @@ def test_nothing_is_computed_behind_the_feature_layer(open_session):
 def test_pixels_are_the_image_processor_s(size, open_session, checkpoints):
     image = picture(*size, seed=3)
     pixels = open_session("llava_next", *OFF).family.prepare_image(image, MediaOptions(), alone=False)
-    processor = AutoImageProcessor.from_pretrained(checkpoints("llava_next"))
+    processor = PROCESSORS["llava_next"].from_pretrained(checkpoints("llava_next"))
     batch = processor([image], return_tensors="np")
     assert pixels.geometry.size == tuple(np.asarray(batch["image_sizes"])[0])
     assert np.array_equal(pixels.pixel_values(0, pixels.segments).numpy(), batch["pixel_values"][0])
