@@ -1,4 +1,4 @@
-"""illava: LLaVA-OneVision, Qwen2-VL, Qwen2.5-VL with training-free token merging (iLLaVA, arXiv 2412.06263).
+"""illava: LLaVA-OneVision, LLaVA-NeXT, Qwen2-VL and Qwen2.5-VL with training-free merging (arXiv 2412.06263).
 
 from illava_cli import load
 session = load("llava-onevision-7b", preset="paper", device="cuda")

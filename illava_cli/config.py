@@ -35,7 +35,7 @@ from illava_cli.errors import UsageError
 M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).parent
-TOYS = ("random:llava-onevision-toy", "random:qwen2-vl-toy", "random:qwen2.5-vl-toy")
+TOYS = tuple(f"random:{name}-toy" for name in ("llava-next", "llava-onevision", "qwen2-vl", "qwen2.5-vl"))
 
 ENVIRONMENT = {
     "ILLAVA_MODEL": "model.id",

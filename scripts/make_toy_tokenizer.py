@@ -3,9 +3,10 @@
     python scripts/make_toy_tokenizer.py [FOLDER]
 
 One folder per family, laid out as on the hub: tokenizer.json, tokenizer_config.json,
-chat_template.jinja, preprocessor_config.json. The tokenizer is Qwen2's in everything but size:
-byte-level BPE, Qwen2's pre-tokenizer and special tokens, and a few hundred merges learned from the
-text below. Any UTF-8 text goes through it and comes back. The result is the same on every run.
+chat_template.jinja, preprocessor_config.json. The tokenizers are Qwen2's and Llama's in everything but
+size: byte-level BPE with Qwen2's pre-tokenizer, or BPE with Llama's bytes to fall back on, their special
+tokens, and a few hundred merges learned from the text below. Any UTF-8 text goes through them and comes
+back. The result is the same on every run.
 """
 
 import argparse
@@ -25,13 +26,16 @@ from tokenizers import (
 from tokenizers.models import BPE
 
 FOLDER = Path(__file__).parents[1] / "illava_cli" / "assets" / "tokenizer"
-MERGES = 240  # with 256 bytes and the special tokens: just under 512
+# with 256 bytes and the special tokens (for Llama also the letters): just under 512
+MERGES = 240
+LLAMA_MERGES = 200
 
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 COMMON = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+LLAMA_CONTROL = ["<unk>", "<s>", "</s>"]
 
 TEXT = """
 The image shows a small house on a green hill. There is a red ball on the left side of the picture,
@@ -86,6 +90,23 @@ LLAVA_ONEVISION_TEMPLATE = r"""
 {%- endif %}
 """
 
+LLAVA_NEXT_TEMPLATE = r"""
+{#- Mistral's instructions; within a turn all images come before the text. -#}
+{%- for message in messages %}
+    {%- set items = [] if message['content'] is string else message['content'] %}
+    {%- set text = message['content'] if message['content'] is string else
+        items | selectattr('type', 'equalto', 'text') | map(attribute='text') | join %}
+    {%- if message['role'] == 'system' %}
+        {{- '<<SYS>>\n' + text + '\n<</SYS>>\n\n' }}
+    {%- elif message['role'] == 'user' %}
+        {{- '[INST] ' + '<image>\n' * (items | selectattr('type', 'equalto', 'image') | list | length) }}
+        {{- text + ' [/INST]' }}
+    {%- else %}
+        {{- ' ' + text + '</s> ' }}
+    {%- endif %}
+{%- endfor %}
+"""
+
 QWEN2_VL_TEMPLATE = r"""
 {#- Items of a turn in their order. A default system prompt where the chat brings none. -#}
 {%- set seen = namespace(images=0, videos=0) %}
@@ -119,7 +140,28 @@ QWEN2_VL_TEMPLATE = r"""
 """
 
 IMAGES = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3}
+CLIP = {
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
 FAMILIES = {
+    "llava-next": {
+        "like": "llama",
+        "special_tokens": ["<image>", "<pad>"],
+        "chat_template": LLAVA_NEXT_TEMPLATE,
+        "preprocessor": {
+            **IMAGES,
+            **CLIP,
+            "image_processor_type": "LlavaNextImageProcessor",
+            "processor_class": "LlavaNextProcessor",
+            "crop_size": {"height": 336, "width": 336},
+            "do_center_crop": True,
+            "do_pad": True,
+            "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+            "rescale_factor": 1 / 255,
+            "size": {"shortest_edge": 336},
+        },
+    },
     "llava-onevision": {
         "special_tokens": [*COMMON, "<image>", "<video>"],
         "chat_template": LLAVA_ONEVISION_TEMPLATE,
@@ -149,8 +191,7 @@ FAMILIES = {
             **IMAGES,
             "image_processor_type": "Qwen2VLImageProcessor",
             "processor_class": "Qwen2VLProcessor",
-            "image_mean": [0.48145466, 0.4578275, 0.40821073],
-            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            **CLIP,
             "max_pixels": 12845056,
             "merge_size": 2,
             "min_pixels": 3136,
@@ -189,29 +230,81 @@ def train(special_tokens: list[str], text: str = TEXT, merges: int = MERGES) -> 
     return tokenizer
 
 
+def train_llama(special_tokens: list[str], text: str = TEXT, merges: int = LLAMA_MERGES) -> Tokenizer:
+    """The same in Llama's way: spaces are letters, and what has no token falls back to its bytes."""
+    spaces = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    learner = Tokenizer(BPE())
+    learner.normalizer = spaces
+    learner.pre_tokenizer = pre_tokenizers.Split(Regex("▁?[^▁]+"), behavior="isolated")
+    trainer = trainers.BpeTrainer(vocab_size=2000, min_frequency=2, show_progress=False)
+    learner.train_from_iterator(text.splitlines(), trainer)
+    learned = json.loads(learner.to_str())["model"]
+    pairs = [tuple(pair) for pair in learned["merges"][:merges]]
+    letters = [token for token in learned["vocab"] if len(token) == 1]
+    tokens = [*LLAMA_CONTROL, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    tokens += [left + right for left, right in pairs]
+    ids = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(BPE(ids, pairs, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = spaces
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", ids["<s>"])]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in [*LLAMA_CONTROL, *special_tokens]]
+    )
+    return tokenizer
+
+
+# how to make a tokenizer, and its settings
+LIKE = {
+    "qwen2": (
+        train,
+        {
+            "tokenizer_class": "Qwen2Tokenizer",
+            "add_prefix_space": False,
+            "bos_token": None,
+            "eos_token": "<|im_end|>",
+            "errors": "replace",
+            "model_max_length": 32768,
+            "pad_token": "<|endoftext|>",
+            "unk_token": None,
+        },
+    ),
+    "llama": (
+        train_llama,
+        {
+            "tokenizer_class": "LlamaTokenizer",
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "legacy": True,
+            "model_max_length": 4096,
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+        },
+    ),
+}
+
+
 def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, family: dict) -> None:
     """tokenizer.json, tokenizer_config.json and chat_template.jinja of a family's settings."""
+    _, settings = LIKE[family.get("like", "qwen2")]
     tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "Qwen2Tokenizer",
-            "add_prefix_space": False,
-            "bos_token": None,
-            "clean_up_tokenization_spaces": False,
-            "eos_token": "<|im_end|>",
-            "errors": "replace",
-            "extra_special_tokens": family["special_tokens"][1:],
-            "model_max_length": 32768,
-            "pad_token": "<|endoftext|>",
-            "split_special_tokens": False,
-            "unk_token": None,
-        },
-    )
+    settings = settings | {
+        "clean_up_tokenization_spaces": False,
+        "extra_special_tokens": [t for t in family["special_tokens"] if t != settings["pad_token"]],
+        "split_special_tokens": False,
+    }
+    ordered = sorted(settings.items(), key=lambda item: (item[0] != "tokenizer_class", item[0]))
+    write_json(folder / "tokenizer_config.json", dict(ordered))
     (folder / "chat_template.jinja").write_text(family["chat_template"].lstrip("\n"), encoding="utf-8")
 
 
@@ -222,7 +315,8 @@ def main() -> None:
     for name, family in FAMILIES.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
-        tokenizer = train(family["special_tokens"])
+        make, _ = LIKE[family.get("like", "qwen2")]
+        tokenizer = make(family["special_tokens"])
         write_tokenizer(folder, tokenizer, family)
         write_json(folder / "preprocessor_config.json", family["preprocessor"])
         print(f"{folder}: {tokenizer.get_vocab_size()} tokens")

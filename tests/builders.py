@@ -1,5 +1,6 @@
 """Small random checkpoints in the hub's file layout, so that every test runs with no download.
 
+    write_llava_next(folder, text_config={"model_type": "mistral"})
     write_llava_onevision(folder, layout="old", text_config={"num_hidden_layers": 4})
     write_qwen2_vl(folder, seed=1, tie_word_embeddings=True)
 
@@ -19,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     GenerationConfig,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedModel,
@@ -32,7 +35,54 @@ TOKENIZERS = Path(__file__).parents[1] / "illava_cli" / "assets" / "tokenizer"
 TILE = 84  # 6x6 patches
 GRIDS = [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (3, 3), (4, 1)]
 PINPOINTS = [[TILE * rows, TILE * cols] for rows, cols in GRIDS]
+NEXT_PINPOINTS = [[TILE * rows, TILE * cols] for rows, cols in [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]]
 Layout = Literal["new", "old"]
+
+
+def write_llava_next(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    layout: Layout = "new",
+    **overrides,
+) -> Path:
+    """6x6 tokens and a class token a tile, up to 2x2 tiles; 6 of 7 tower layers and 6 text layers count."""
+    source, ids = _tokenizer("llava-next")
+    config = {
+        "image_token_index": ids["<image>"],
+        "image_grid_pinpoints": NEXT_PINPOINTS,
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 7,
+            "num_attention_heads": 4,
+            "image_size": TILE,
+            "patch_size": 14,
+        },
+        "text_config": {"model_type": "llama", "sliding_window": None, **_text_config(ids)},
+    }
+    config = LlavaNextConfig(**_merge(config, overrides))
+    edge = config.vision_config.image_size
+    preprocessor = json.loads((source / "preprocessor_config.json").read_text(encoding="utf-8"))
+    preprocessor |= {
+        "size": {"shortest_edge": edge},
+        "crop_size": {"height": edge, "width": edge},
+        "image_grid_pinpoints": config.image_grid_pinpoints,
+    }
+    processor = {
+        "processor_class": "LlavaNextProcessor",
+        "image_token": "<image>",
+        "num_additional_image_tokens": 1,
+        "patch_size": config.vision_config.patch_size,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+    }
+    model = _random_model(LlavaNextForConditionalGeneration, config, seed, dtype, ids)
+    folder = _write(folder, model, source, layout, preprocessor, None, processor)
+    if layout == "old":
+        _rename_weights(folder / "model.safetensors", "vision_tower.", "vision_tower.vision_model.")
+    return folder
 
 
 def write_llava_onevision(
@@ -148,7 +198,14 @@ def _tokenizer(name: str) -> tuple[Path, dict[str, int]]:
     return source, {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
 
 
+def _ends(ids: dict[str, int]) -> tuple[int, int]:
+    """The end of an answer, and what pads."""
+    end, pad = ("<|im_end|>", "<|endoftext|>") if "<|im_end|>" in ids else ("</s>", "<pad>")
+    return ids[end], ids[pad]
+
+
 def _text_config(ids: dict[str, int]) -> dict:
+    end, pad = _ends(ids)
     return {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -161,8 +218,8 @@ def _text_config(ids: dict[str, int]) -> dict:
         # Four rotary frequencies a head: a low base, or most of them would not tell positions apart.
         "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
         "bos_token_id": None,
-        "eos_token_id": ids["<|im_end|>"],
-        "pad_token_id": ids["<|endoftext|>"],
+        "eos_token_id": end,
+        "pad_token_id": pad,
     }
 
 
@@ -183,8 +240,8 @@ def _random_model(
         for name, parameter in model.named_parameters():
             mean, std = _moments(name, parameter)
             parameter.copy_(mean + std * torch.randn(parameter.shape, generator=generator))
-    ends = [ids["<|im_end|>"], ids["<|endoftext|>"]]
-    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ids["<|endoftext|>"])
+    end, pad = _ends(ids)
+    model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad)
     return model.to(dtype)
 
 
@@ -208,7 +265,7 @@ def _write(
     source: Path,
     layout: Layout,
     preprocessor: dict,
-    video: dict,
+    video: dict | None,
     processor: dict,
 ) -> Path:
     folder = Path(folder)
@@ -216,17 +273,20 @@ def _write(
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(source / name, folder / name)
-    video.pop("image_processor_type")
-    video["video_processor_type"] = processor["processor_class"].replace("Processor", "VideoProcessor")
+    nested = {"image_processor": preprocessor}
+    if video is not None:
+        video.pop("image_processor_type")
+        video["video_processor_type"] = processor["processor_class"].replace("Processor", "VideoProcessor")
+        nested["video_processor"] = video
     if layout == "new":
         shutil.copyfile(source / "chat_template.jinja", folder / "chat_template.jinja")
-        nested = {"image_processor": preprocessor, "video_processor": video}
         _write_json(folder / "processor_config.json", processor | nested)
         return folder
     template = (source / "chat_template.jinja").read_text(encoding="utf-8")
     _write_json(folder / "chat_template.json", {"chat_template": template})
     _write_json(folder / "preprocessor_config.json", preprocessor)
-    _write_json(folder / "video_preprocessor_config.json", video)
+    if video is not None:
+        _write_json(folder / "video_preprocessor_config.json", video)
     if len(processor) > 1:  # the hub's Qwen2-VL has no such file
         _write_json(folder / "processor_config.json", processor)
     return folder

@@ -7,13 +7,15 @@ from PIL import Image
 
 from illava_cli.config import resolve
 from illava_cli.engine.session import Session
-from tests.builders import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
 WRITERS = {
+    "llava_next": write_llava_next,
     "llava_onevision": write_llava_onevision,
     "qwen2_vl": write_qwen2_vl,
     "qwen2_5_vl": write_qwen2_5_vl,
 }
+IMAGES_ONLY = ("llava_next",)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ QWEN = ("qwen2_vl", "qwen2_5_vl")  # model types
 
 @dataclass
 class Medium:
-    kind: str  # LLaVA-OneVision: "anyres" | "square" | "video"; Qwen: "image" | "video"
+    kind: str  # LLaVA: "anyres" | "square" | "video"; Qwen: "image" | "video"
     pixel_values: Tensor  # LLaVA: (tiles or frames, 3, S, S), anyres: base tile first; Qwen: (t*h*w, dim)
     size: tuple[int, int] | None = None  # anyres, square: the original image's (height, width)
     grid_thw: tuple[int, int, int] | None = None  # Qwen
@@ -164,7 +164,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool = False, 
     return (attention @ v).transpose(0, 1).flatten(1), attention
 
 
-# ---- LLaVA-OneVision: tower ----
+# ---- LLaVA: tower ----
 
 
 @dataclass
@@ -187,7 +187,7 @@ def encode_llava(model, medium: Medium, schedule: Schedule) -> Encoded:
     padding = padding_cells(medium, config) if faithful else [set() for _ in medium.pixel_values]
     tiles, kept, seen = [], [], []
     for pixels, padded in zip(medium.pixel_values.to(model.dtype), padding, strict=True):
-        x, cells, scores, kept_by_layer, last = siglip_tile(
+        x, cells, scores, kept_by_layer, last = tower_tile(
             core.vision_tower, pixels, schedule, config, padded
         )
         features = core.multi_modal_projector(x)
@@ -228,9 +228,10 @@ def thin_out(tiles: list[list[Cell]], seen: list, padding: list[set[int]], metho
     return thinner
 
 
-def siglip_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[int]):
+def tower_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[int]):
     """One tile (3, S, S) through the layers that make the features, merging between attention and MLP.
 
+    CLIP's class token stands before the patches: it looks at them and is not one of those that merge.
     Returns features (n, C), the cell and last score of each survivor's anchor, and the cells kept by layer.
     """
     wanted = config.vision_feature_layer  # an index into HF's hidden_states, whose first is the embedding
@@ -238,25 +239,32 @@ def siglip_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[
     if any(not 0 <= index < len(layers) for index in schedule.vision):
         raise ValueError(f"vision layers {sorted(schedule.vision)}, but the features need {len(layers)}")
     x = tower.embeddings(pixels[None])[0]  # (N, C)
-    cells, scores, sizes, kept_by_layer = list(range(len(x))), [0.0] * len(x), [1.0] * len(x), {}
+    clip = config.vision_config.model_type == "clip_vision_model"
+    first, x = (1, tower.pre_layrnorm(x)) if clip else (0, x)
+    n = len(x) - first
+    cells, scores, sizes, kept_by_layer = list(range(n)), [0.0] * n, [1.0] * n, {}
     for index, layer in enumerate(layers):
         attn, normed = layer.self_attn, layer.layer_norm1(x)
         qkv = [project(normed) for project in (attn.q_proj, attn.k_proj, attn.v_proj)]
         qkv = [x.unflatten(1, (attn.num_heads, -1)).transpose(0, 1) for x in qkv]  # (H, N, D)
-        out, attention = attend(*qkv, attn.scale, sizes=sizes if schedule.proportional else None)
+        out, attention = attend(
+            *qkv, attn.scale, sizes=[1.0] * first + sizes if schedule.proportional else None
+        )
         x = x + attn.out_proj(out)
         if r := schedule.vision.get(index, 0):
-            scores = received(attention, schedule.variant)
+            scores = received(attention, schedule.variant)[first:]
             padded = {i for i, cell in enumerate(cells) if cell in padding}
-            x, kept, sizes = merge(x, qkv[1].mean(0), scores, sizes, r, schedule.method, padded)
+            keys = qkv[1].mean(0)[first:]
+            left, kept, sizes = merge(x[first:], keys, scores, sizes, r, schedule.method, padded)
+            x = torch.cat([x[:first], left])
             cells, scores = [cells[i] for i in kept], [scores[i] for i in kept]
             kept_by_layer[index] = cells
-        last = received(attention, schedule.variant), qkv[1].mean(0), sizes
+        last = received(attention, schedule.variant)[first:], qkv[1].mean(0)[first:], sizes
         x = x + layer.mlp(layer.layer_norm2(x))
-    return x, cells, scores, kept_by_layer, last
+    return x[first:], cells, scores, kept_by_layer, last
 
 
-# ---- LLaVA-OneVision: geometry and layouts ----
+# ---- LLaVA: geometry and layouts ----
 
 
 def anyres_grid(medium: Medium, config) -> tuple[int, int, Tensor]:
@@ -293,6 +301,8 @@ def padding_cells(medium: Medium, config) -> list[set[int]]:
 
 def interpolated(height: int, width: int, side: int, config) -> tuple[int, int]:
     """The size HF interpolates an unpadded grid to (its own size where HF does not)."""
+    if config.model_type == "llava_next":
+        return height, width
     most_tiles = int(config.vision_aspect_ratio.removeprefix("anyres_max_"))
     ratio = math.sqrt(height * width / (most_tiles * side**2))
     return (int(height // ratio), int(width // ratio)) if ratio > 1.1 else (height, width)
@@ -302,6 +312,11 @@ def bilinear(grid: Tensor, height: int, width: int) -> Tensor:
     """(H, W, C) -> (height, width, C), as HF does it."""
     grid = nn.functional.interpolate(grid.permute(2, 0, 1)[None], size=(height, width), mode="bilinear")
     return grid[0].permute(1, 2, 0)
+
+
+def rows_end(config) -> bool:
+    """Whether each row of each frame of a video ends with a newline (LLaVA-Video), not the whole of it."""
+    return getattr(config, "mm_newline_position", None) == "grid"
 
 
 def grid_layout(medium: Medium, tiles: list[list[Cell]], newline: Tensor, config) -> list[Token]:
@@ -326,8 +341,12 @@ def grid_layout(medium: Medium, tiles: list[list[Cell]], newline: Tensor, config
         half = math.ceil(g / 2)
         for grid in grids:
             grid = bilinear(grid, half, half) if medium.kind == "video" else grid
-            out += [(x, "image") for x in grid.flatten(0, 1)]
-        out.append((newline, "final"))
+            for row in grid:
+                out += [(x, "image") for x in row]
+                if medium.kind == "video" and rows_end(config):
+                    out.append((newline, "final"))
+        if not (medium.kind == "video" and rows_end(config)):
+            out.append((newline, "final"))
     return [Token(x, kind, place) for place, (x, kind) in enumerate(out)]
 
 
@@ -363,12 +382,17 @@ def faithful_layout(medium: Medium, tiles: list[list[Cell]], newline: Tensor, co
     full = side * side
     if medium.kind == "video":
         half, tokens = math.ceil(side / 2), []
+        width = half + rows_end(config)
         for frame, cells in enumerate(tiles):
             for cell in join_nearest(cells, round(half * half * len(cells) / full)):
                 row, col = coarse(cell.y, side, half), coarse(cell.x, side, half)
-                tokens.append(Token(cell.feature, "image", (frame * half + row) * half + col))
+                tokens.append(Token(cell.feature, "image", (frame * half + row) * width + col))
+        if rows_end(config):
+            tokens += [Token(newline, "final", row * width + half) for row in range(len(tiles) * half)]
         tokens.sort(key=lambda token: token.place)
-        end = len(tiles) * half * half
+        end = len(tiles) * half * width
+        if rows_end(config):
+            return tokens, end
         return [*tokens, Token(newline, "final", end)], end + 1
 
     tokens = [Token(cell.feature, "image", cell.y * side + cell.x) for cell in tiles[0]]
@@ -570,7 +594,8 @@ def run(model, turns: list[list], schedule: Schedule) -> Result:
     text = model.model.language_model
     if any(not 1 <= index < len(text.layers) for index in schedule.llm):
         raise ValueError(f"llm layers {sorted(schedule.llm)}, but they go from 1 to {len(text.layers) - 1}")
-    if any(kind != "full_attention" for kind in text.config.layer_types):
+    kinds = getattr(text.config, "layer_types", None) or []
+    if any(kind != "full_attention" for kind in kinds) or getattr(text.config, "sliding_window", None):
         raise ValueError("sliding windows are not part of this reference")
     sequence, next_position = lay_out(model, turns, schedule)
     x = torch.stack([token.embedding for token in sequence])  # (T, C)

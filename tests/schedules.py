@@ -1,4 +1,6 @@
-"""Schedules for the small checkpoints: 36 tokens a tile, 7 tower layers (Qwen2-VL: 6), 6 decoder layers."""
+"""Schedules for the small checkpoints: 36 tokens a tile, 6 or 7 tower layers, 6 decoder layers."""
+
+from tests.conftest import IMAGES_ONLY
 
 COMMON = ("preset=off", "generation.max_tokens=6")
 LLAVA = ("vision={layers: [1, 3], r: [11, 9]}", "llm={layers: [2, 4], keep: [0.7, 0.8]}")
@@ -6,6 +8,9 @@ QWEN = ("vision={layers: [1, 3], drop: 0.2}", "llm={layers: [2, 4], keep: [0.7, 
 
 # name -> (family, settings)
 SCHEDULES = {
+    "next grid, paper": ("llava_next", (*COMMON, *LLAVA, "layout=grid", "llm.queries=visual")),
+    "next grid, authors": ("llava_next", (*COMMON, *LLAVA, "layout=grid", "variant=authors")),
+    "next faithful, original": ("llava_next", (*COMMON, *LLAVA, "layout=faithful", "llm.queries=last")),
     "llava grid, paper": ("llava_onevision", (*COMMON, *LLAVA, "layout=grid", "llm.queries=visual-literal")),
     "llava grid, authors": ("llava_onevision", (*COMMON, *LLAVA, "layout=grid", "variant=authors")),
     "llava faithful, original": ("llava_onevision", (*COMMON, *LLAVA, "layout=faithful", "llm.queries=last")),
@@ -24,3 +29,9 @@ SCHEDULES = {
     "qwen2.5, authors": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[1, 2]", "variant=authors")),
     "qwen2.5, windows": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[0, 2, 3]", "llm.queries=last")),
 }
+
+
+def asked_of(name: str, requests: dict) -> list:
+    """The names of those `requests` that a schedule's model can be asked."""
+    alone = SCHEDULES[name][0] in IMAGES_ONLY
+    return [case for case, request in requests.items() if not (alone and request.videos)]

@@ -4,10 +4,18 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
+
+PROCESSORS = {
+    "llava_next": LlavaNextImageProcessorPil,
+    "llava_onevision": LlavaOnevisionImageProcessorPil,
+    "qwen2_vl": Qwen2VLImageProcessorPil,
+    "qwen2_5_vl": Qwen2VLImageProcessorPil,
+}
 
 
 class Stock:
@@ -16,12 +24,11 @@ class Stock:
     def __init__(self, folder, dtype=torch.float32):
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.qwen = self.model.config.model_type in ("qwen2_vl", "qwen2_5_vl")
         self.seconds = 2.0  # Qwen2.5-VL: from one pair of frames to the next; arrays show one frame a second
-        processor = Qwen2VLImageProcessorPil if self.qwen else LlavaOnevisionImageProcessorPil
-        self.image_processor = processor.from_pretrained(folder)
         config = self.model.config
-        self.image_id, self.video_id = config.image_token_id, config.video_token_id
+        self.qwen = config.model_type in ("qwen2_vl", "qwen2_5_vl")
+        self.image_processor = PROCESSORS[config.model_type].from_pretrained(folder)
+        self.image_id, self.video_id = config.image_token_id, getattr(config, "video_token_id", None)
 
     def chat(self, messages):
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -41,14 +48,10 @@ class Stock:
                     nested.append(rest[:n])
                     rest = rest[n:]
                 batch = self.image_processor(nested, return_tensors="pt")
-                names = ("pixel_values", "image_sizes", "batch_num_images")
-                inputs |= {name: torch.as_tensor(np.asarray(batch[name])) for name in names}
+                inputs |= {name: torch.as_tensor(np.asarray(value)) for name, value in batch.items()}
+                pixels = inputs["pixel_values"].to(self.model.dtype)
                 with torch.no_grad():
-                    features = self.model.model.get_image_features(
-                        inputs["pixel_values"].to(self.model.dtype),
-                        inputs["image_sizes"],
-                        batch_num_images=inputs["batch_num_images"],
-                    )
+                    features = self.model.model.get_image_features(**inputs | {"pixel_values": pixels})
                 lengths[self.image_id] = [len(f) for f in features.pooler_output]
         if videos:
             if self.qwen:

@@ -8,6 +8,8 @@ from PIL import Image
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLConfig,
@@ -22,12 +24,14 @@ from .conftest import WRITERS
 ASSETS = TOKENIZERS.parent
 ARCHITECTURES = ASSETS.parents[1] / "configs" / "architectures"
 CLASSES = {
+    "llava_next": (LlavaNextConfig, LlavaNextForConditionalGeneration),
     "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
     "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
     "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
 }
 COMMON = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SPECIAL_TOKENS = {
+    "llava-next": ["<image>", "<pad>"],
     "llava-onevision": [*COMMON, "<image>", "<video>"],
     "qwen2-vl": [
         *COMMON,
@@ -40,6 +44,11 @@ SPECIAL_TOKENS = {
 }
 # Millions of parameters, as the hub counts them.
 SIZES = {
+    "llava-next-vicuna-7b": 7063,
+    "llava-next-mistral-7b": 7567,
+    "llava-next-vicuna-13b": 13351,
+    "llava-next-34b": 34752,
+    "llava-next-toy": 1,
     "llava-onevision-0.5b": 894,
     "llava-onevision-7b": 8031,
     "llava-onevision-72b": 73182,
@@ -86,19 +95,25 @@ def tokenizer(family):
     ],
 )
 def test_any_text_comes_back(tokenizer, sample):
-    assert tokenizer.decode(tokenizer(sample).input_ids) == sample
+    assert tokenizer.decode(tokenizer(sample).input_ids, skip_special_tokens=True) == sample
 
 
 def test_special_tokens_are_single_ids(tokenizer, family):
-    ids = [tokenizer(token).input_ids for token in SPECIAL_TOKENS[family]]
+    ids = [tokenizer(token, add_special_tokens=False).input_ids for token in SPECIAL_TOKENS[family]]
     start = len(tokenizer) - len(ids)
     assert ids == [[start + i] for i in range(len(ids))]
     assert all(token in tokenizer.all_special_tokens for token in SPECIAL_TOKENS[family])
     assert tokenizer.decode([i for (i,) in ids], skip_special_tokens=True) == ""
 
 
-def test_tokenizer_is_qwen2_like(tokenizer):
+def test_tokenizer_is_like_the_family_s(tokenizer, family):
     assert tokenizer.is_fast
+    if family == "llava-next":
+        assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token) == ("<s>", "</s>", "<unk>")
+        assert tokenizer("a").input_ids[0] == tokenizer.bos_token_id == 1
+        assert tokenizer.tokenize("the image") == ["▁the", "▁image"]
+        assert tokenizer.tokenize("日") == ["▁", "<0xE6>", "<0x97>", "<0xA5>"]
+        return
     assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
         None,
         "<|im_end|>",
@@ -127,6 +142,12 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 QWEN_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
 PROMPTS = {
+    ("llava-next", "one image"): "[INST] <image>\nWhat? [/INST]",
+    ("llava-next", "string content"): "[INST] Hi [/INST]",
+    ("llava-next", "system and turns"): (
+        "<<SYS>>\nBe brief.\n<</SYS>>\n\n[INST] <image>\nWhat? [/INST] A dog.</s> [INST] Sure? [/INST]"
+    ),
+    ("llava-next", "several images and a video"): "[INST] <image>\n<image>\nOne, two. [/INST]",
     ("llava-onevision", "one image"): "<|im_start|>user <image>\nWhat?<|im_end|>",
     ("llava-onevision", "string content"): "<|im_start|>user \nHi<|im_end|>",
     ("llava-onevision", "system and turns"): (
@@ -153,7 +174,7 @@ def test_chat_template(tokenizer, family, chat):
     prompt = tokenizer.apply_chat_template(CHATS[chat], tokenize=False)
     assert prompt == PROMPTS[family, chat]
     prompt = tokenizer.apply_chat_template(CHATS[chat], tokenize=False, add_generation_prompt=True)
-    assert prompt == PROMPTS[family, chat] + "<|im_start|>assistant\n"
+    assert prompt == PROMPTS[family, chat] + ("" if family == "llava-next" else "<|im_start|>assistant\n")
 
 
 def test_qwen2_vl_can_number_its_media():
@@ -172,6 +193,9 @@ def test_image_processors_load(family):
         assert inputs["pixel_values"].shape == (1, 5, 3, 384, 384)  # the whole and 2x2 tiles
         assert set(processor.image_mean) == set(processor.image_std) == {0.5}
         assert len(processor.image_grid_pinpoints) == 36
+    elif family == "llava-next":
+        assert inputs["pixel_values"].shape == (1, 5, 3, 336, 336)
+        assert processor.image_grid_pinpoints == load_config("llava-next-34b").image_grid_pinpoints
     else:
         assert inputs["image_grid_thw"].tolist() == [[1, 34, 46]]
         assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (3136, 12845056)
@@ -192,7 +216,8 @@ def test_architecture_builds(name):
     assert round(sum(p.numel() for p in model.parameters()) / 1e6) == SIZES[name]
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert tied == (name in ("llava-onevision-0.5b", "qwen2-vl-2b", "qwen2.5-vl-3b"))
-    assert config.text_config.rope_parameters["rope_theta"] == 1e6
+    theta = {"llava-next-34b": 5e6, "llava-next-mistral-7b": 1e6}.get(name, 1e4) if "next" in name else 1e6
+    assert config.text_config.rope_parameters["rope_theta"] == theta
     # No misspelt value: everything in the file is a field of its config class.
     written, known = architecture["config"], config.to_dict()
     assert written.keys() <= known.keys()
@@ -211,6 +236,11 @@ def test_toys_have_the_real_geometry():
         assert getattr(toy, field) == getattr(real, field)
     for config in (toy, real):
         assert (config.vision_config.image_size // config.vision_config.patch_size) ** 2 == 729
+    toy, real = load_config("llava-next-toy"), load_config("llava-next-vicuna-7b")
+    for field in ("image_grid_pinpoints", "vision_feature_layer", "vision_feature_select_strategy"):
+        assert getattr(toy, field) == getattr(real, field)
+    for config in (toy, real):
+        assert (config.vision_config.image_size // config.vision_config.patch_size) ** 2 == 576
     fields = ["patch_size", "spatial_merge_size", "temporal_patch_size"]
     for series, more in (("qwen2-vl", []), ("qwen2.5-vl", ["window_size", "tokens_per_second"])):
         toy, real = load_config(f"{series}-toy"), load_config(f"{series}-7b")

@@ -9,6 +9,7 @@ import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl as modeling_qwen2_5_vl
 import transformers.models.qwen2_vl.modeling_qwen2_vl as modeling_qwen2_vl
 from torch import nn
 from transformers import (
+    LlavaNextForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
@@ -16,7 +17,7 @@ from transformers import (
 )
 from transformers.vision_utils import get_vision_window_index
 
-from tests.builders import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 from tests.reference import (
     QWEN,
     Cell,
@@ -69,6 +70,16 @@ def llava(llava_folder):
 
 
 @pytest.fixture(scope="module")
+def next_folder(tmp_path_factory):
+    return write_llava_next(tmp_path_factory.mktemp("next"), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def llava_next(next_folder):
+    return load(LlavaNextForConditionalGeneration, next_folder)
+
+
+@pytest.fixture(scope="module")
 def qwen(qwen_folder):
     return load(Qwen2VLForConditionalGeneration, qwen_folder)
 
@@ -109,7 +120,7 @@ def stock_inputs(model, pieces):
         if isinstance(piece, Medium):  # a wrong length makes HF raise
             n = one(model, piece, Schedule()).length
             is_video = piece.kind == "video"
-            ids += [model.config.video_token_id if is_video else model.config.image_token_id] * n
+            ids += [getattr(model.config, f"{'video' if is_video else 'image'}_token_id")] * n
             types += [2 if is_video else 1] * n
         else:
             ids, types = ids + piece, types + [0] * len(piece)
@@ -133,6 +144,8 @@ def stock_inputs(model, pieces):
             [torch.cat([m.pixel_values, torch.zeros(most - len(m.pixel_values), 3, 84, 84)]) for m in images]
         )
         inputs["image_sizes"] = torch.tensor([m.size for m in images])
+        if model.config.model_type == "llava_next":
+            return inputs
         # HF tiles images that come alone and leaves those that come together.
         squares = sum(m.kind == "square" for m in images)
         assert [m.kind for m in images] == ["anyres"] * (len(images) - squares) + ["square"] * squares
@@ -156,6 +169,12 @@ LLAVA_PROMPTS = {
     "video": [[3], video(3), [4, 5]],
     "image and video": [[3], video(2), [4], anyres((84, 160), 2), [6]],
     "all": [[3], anyres((84, 160), 2), video(2), [4], square((60, 60), 1), square((60, 70), 2), [6]],
+}
+NEXT_PROMPTS = {
+    "text": [[3, 4, 5]],
+    "2x2": [[3, 4], anyres((168, 150), 4), [5, 6]],
+    "wide and tall": [[3, 4], anyres((90, 300), 3), [5], anyres((200, 90), 3, 1), [6]],
+    "small": [[3, 4], anyres((40, 30), 2), [5, 6]],
 }
 QWEN_PROMPTS = {
     "text": [[3, 4, 5]],
@@ -183,7 +202,12 @@ QWEN25_PROMPTS = QWEN_PROMPTS | {
         [5],
     ],
 }
-PROMPTS = {"llava": LLAVA_PROMPTS, "qwen": QWEN_PROMPTS, "qwen25": QWEN25_PROMPTS}
+PROMPTS = {
+    "llava": LLAVA_PROMPTS,
+    "llava_next": NEXT_PROMPTS,
+    "qwen": QWEN_PROMPTS,
+    "qwen25": QWEN25_PROMPTS,
+}
 ALL_PROMPTS = [(family, name) for family, prompts in PROMPTS.items() for name in prompts]
 
 
@@ -317,6 +341,11 @@ def eager_llava(llava_folder):
 
 
 @pytest.fixture(scope="module")
+def eager_next(next_folder):
+    return load(LlavaNextForConditionalGeneration, next_folder, attn_implementation="eager")
+
+
+@pytest.fixture(scope="module")
 def eager_qwen(qwen_folder):
     return load(Qwen2VLForConditionalGeneration, qwen_folder, attn_implementation="eager")
 
@@ -404,6 +433,35 @@ def test_tower_merge_is_a_splice_of_stock_layers(eager_llava, monkeypatch):
         patch.setattr(config, "image_grid_pinpoints", [[2 * 70, 2 * 70]])
         [expected], _ = model.model.pack_image_features(
             [features], [medium.size], model.model.image_newline, "anyres_max_4"
+        )
+    encoded = encode_llava(model, medium, Schedule(vision=schedule))
+    assert encoded.counts == Counts(5 * 36, 5 * 25)
+    torch.testing.assert_close(torch.stack([t.embedding for t in encoded.tokens]), expected, **EAGER)
+
+
+@torch.no_grad()
+def test_clip_s_class_token_attends_and_stays(eager_next, monkeypatch):
+    """6x6 -> 32 -> 5x5 a tile beside the class token, all layers but the last, and HF's own packing."""
+    model, config, schedule = eager_next, eager_next.config, {2: 4, 4: 7}
+    medium, tower = anyres((100, 168), 4, pinpoints=[[168, 168]]), eager_next.model.vision_tower
+    features = []
+    for tile in medium.pixel_values:
+        x = tower.pre_layrnorm(tower.embeddings(tile[None]))
+        for index, layer in enumerate(tower.encoder.layers[:-1]):
+            out, attention = layer.self_attn(layer.layer_norm1(x), None)
+            x = x + out
+            if index in schedule:
+                n = x.shape[1]
+                scores = (attention[0].mean(0) * (1 - torch.eye(n))).sum(0) / (n - 1)
+                merged, _ = merge_with_tensors(x[0, 1:], scores[1:], schedule[index])
+                x = torch.cat([x[0, :1], merged])[None]
+            x = x + layer.mlp(layer.layer_norm2(x))
+        features.append(model.model.multi_modal_projector(x[:, 1:])[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(config.vision_config, "image_size", 5 * 14)
+        patch.setattr(config, "image_grid_pinpoints", [[2 * 70, 2 * 70]])
+        [expected], _ = model.model.pack_image_features(
+            [torch.stack(features)], [medium.size], "default", model.model.image_newline
         )
     encoded = encode_llava(model, medium, Schedule(vision=schedule))
     assert encoded.counts == Counts(5 * 36, 5 * 25)

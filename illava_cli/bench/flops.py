@@ -14,13 +14,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class TowerShape:
-    """A vision tower: `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices."""
+    """A vision tower.
+
+    `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices; `class_tokens` go
+    through each layer beside a segment's patches.
+    """
 
     width: int
     inner: int
     layers: int
     patch_values: int
     gated: bool = False
+    class_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ def tower_layer(shape: TowerShape, attended: int, kept: int, pairs: int | None =
         pairs: of a query and a key that it sees; by default all patches see all.
     """
     width, inner = shape.width, shape.inner
+    attended, kept = attended + shape.class_tokens, kept + shape.class_tokens
     pairs = attended**2 if pairs is None else pairs
     attention = linear(attended, *[(width, width)] * 4) + 4 * pairs * width
     return attention + linear(kept, *[(width, inner)] * (1 + shape.gated), (inner, width))

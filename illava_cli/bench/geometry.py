@@ -11,13 +11,17 @@ from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, Towe
 from illava_cli.engine.record import Generation
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Family, Pixels
+from illava_cli.models.llava import TOWERS
 from illava_cli.reduction import Merge
 
 
-def _llava_onevision(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
+def _llava(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
     vision, width = config.vision_config, config.text_config.hidden_size
     values = vision.num_channels * vision.patch_size**2
-    tower = TowerShape(vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers, values)
+    layers, class_tokens = vision.num_hidden_layers, TOWERS[vision.model_type].class_tokens
+    tower = TowerShape(
+        vision.hidden_size, vision.intermediate_size, layers, values, class_tokens=class_tokens
+    )
     return tower, ((vision.hidden_size, width), (width, width))
 
 
@@ -37,7 +41,12 @@ def _qwen2_5_vl(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
     return tower, ((joined, joined), (joined, vision.out_hidden_size))
 
 
-SHAPES = {"llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl}
+SHAPES = {
+    "llava_next": _llava,
+    "llava_onevision": _llava,
+    "qwen2_vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+}
 
 
 def model_shape(family: Family) -> ModelShape:

@@ -141,8 +141,7 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             (family, "condense", "packing"),
             (family, "lay_out", "packing"),
             (engine, "assemble", "packing"),
-            (inner, "get_image_features", "packing"),
-            (inner, "get_video_features", "packing"),
+            *((inner, f"get_{kind}_features", "packing") for kind in family.markers),
         ]
         stack.enter_context(_replaced(decoder._Sequence, "scorer", with_timed_score))
         for owner, name, part in replacements:

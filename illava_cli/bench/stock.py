@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.prompt import Slot
@@ -51,8 +52,8 @@ class Expansion:
         return self.visual + self.newlines
 
 
-class LlavaOnevisionInputs:
-    """How a LLaVA-OneVision takes pixels."""
+class LlavaNextInputs:
+    """How a LLaVA-NeXT takes pixels."""
 
     @staticmethod
     def expansion(family: Family, pixels: Pixels) -> Expansion:
@@ -64,6 +65,26 @@ class LlavaOnevisionInputs:
             return Expansion(pixels.segments * math.ceil(side / 2) ** 2, 1)
         grid = tile_grid(geometry.size, geometry.pinpoints, family.tile, side, family.max_tiles)
         return Expansion(side**2 + grid.tokens - grid.out_height, grid.out_height)
+
+    @staticmethod
+    def tensors(model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        """`pixel_values` and what goes with them, of all rows together."""
+        # by this the model counts an image's tiles: one without area leaves the whole picture alone
+        model.config.image_grid_pinpoints = media[0].geometry.pinpoints or [[0, 0]]
+        return {
+            # images of fewer tiles are padded
+            "pixel_values": pad_sequence([p.pixel_values(0, p.segments) for p in media], batch_first=True),
+            "image_sizes": torch.tensor([p.geometry.size for p in media]),
+        }
+
+    @staticmethod
+    def vision(model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        """Tower, projector and packing alone."""
+        model.model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+
+
+class LlavaOnevisionInputs(LlavaNextInputs):
+    """How a LLaVA-OneVision takes pixels."""
 
     @staticmethod
     def tensors(model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
@@ -81,6 +102,8 @@ class LlavaOnevisionInputs:
                 # an image is one tile where it has a companion; the first of two images is such a one
                 inputs["batch_num_images"] = torch.tensor([max(2, len(images))])
         if videos:
+            if getattr(model.config, "mm_newline_position", "one_token") != "one_token":
+                raise UsageError("transformers does not lay this model's videos out: measure images")
             if len({p.segments for p in videos}) > 1:
                 raise UsageError("transformers stacks videos: give them the same number of frames")
             inputs["pixel_values_videos"] = torch.stack([p.pixel_values(0, p.segments) for p in videos])
@@ -142,7 +165,12 @@ class Qwen2_5VLInputs(Qwen2VLInputs):
         return inputs
 
 
-INPUTS = {"llava_onevision": LlavaOnevisionInputs, "qwen2_vl": Qwen2VLInputs, "qwen2_5_vl": Qwen2_5VLInputs}
+INPUTS = {
+    "llava_next": LlavaNextInputs,
+    "llava_onevision": LlavaOnevisionInputs,
+    "qwen2_vl": Qwen2VLInputs,
+    "qwen2_5_vl": Qwen2_5VLInputs,
+}
 
 
 def prompt_ids(family: Family, text: str, images: int, videos: int, media: Sequence[Pixels]) -> list[int]:

@@ -32,6 +32,7 @@ SMALL, LARGE = "random:llava-onevision-0.5b", "random:llava-onevision-7b"  # the
 ROUNDS, SECONDS, RIVAL_ROUNDS = 3, 48.0, 15
 # the merging preset that is measured beside `off` when none is named, by the family's schedule key
 PRESETS = {
+    "llava_next": "llava-next",
     "llava_onevision": "paper",
     "qwen2_vl": "qwen2-vl",
     "qwen2_vl_2b": "qwen2-vl-2b",

@@ -39,6 +39,7 @@ OPTIONAL = {
     "bitsandbytes": ("bitsandbytes", "--quantization", "'illava[quantization]'"),
     "flash-attn": ("flash_attn", "--attn flash_attention_2", "'illava[flash-attn]'"),
     "triton": ("triton", "scores on CUDA", "triton"),
+    "sentencepiece": ("sentencepiece", "tokenizer.model files", "'illava[sentencepiece]'"),
     "prompt_toolkit": ("prompt_toolkit", "line editing in chat", "'illava[chat]'"),
     "lmms-eval": ("lmms_eval.api.model", "public benchmarks", "'illava[lmms]'"),
 }

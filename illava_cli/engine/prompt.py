@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 
 from illava_cli.errors import ModelError, UsageError
-from illava_cli.models.family import Family
+from illava_cli.models.family import IMAGES_ONLY, Family
 
 MARKER = re.compile(r"<(image|video)>")
 SENTINEL = "\x00answer\x00"
@@ -31,12 +31,14 @@ def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
     `<image>` and `<video>` in the prompt place media; those without a marker come first.
 
     Raises:
-        UsageError: more markers than media.
+        UsageError: more markers than media, or videos for a family that takes images only.
     """
     check_text(prompt, "the prompt")
     content = []
     for kind, count in (("image", images), ("video", videos)):
         marked = sum(match.group(1) == kind for match in MARKER.finditer(prompt))
+        if (marked or count) and kind not in family.markers:
+            raise UsageError(IMAGES_ONLY)
         if marked > count:
             raise UsageError(
                 f"the prompt has {marked} <{kind}> and there {_are(count, kind)}: "

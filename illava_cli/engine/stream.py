@@ -24,7 +24,7 @@ class RowText:
 
     def put(self, token: int) -> None:
         """Add a token."""
-        piece = self.stream.step(self.backend, token)
+        piece = self._step(token)
         if not piece or self.stopped:
             return
         self.raw += piece
@@ -34,9 +34,17 @@ class RowText:
             self.stopped = True
         self._show(len(self.raw) if self.stopped else len(self.raw) - self._held())
 
+    def _step(self, token: int) -> str | None:
+        try:
+            return self.stream.step(self.backend, token)
+        except Exception:  # tokenizers has no other
+            # bytes that are no text after all took what was shown before them along: go on behind them
+            self.stream = DecodeStream(skip_special_tokens=True)
+            return "\ufffd" + (self.stream.step(self.backend, token) or "")
+
     def finish(self, whole: str) -> str:
         """The final text, given the decoding of all tokens at once (which also ends a torn character)."""
-        if not self.stopped:
+        if not self.stopped and whole.startswith(self.raw[: self.shown]):
             self.raw = whole
         self._show(len(self.raw))
         return self.raw

@@ -7,6 +7,14 @@ from illava_cli.errors import UsageError
 from illava_cli.models.catalog import model_config
 
 
+def _llava_next():
+    from transformers import LlavaNextForConditionalGeneration
+
+    from illava_cli.models.llava_next import LlavaNext
+
+    return LlavaNext, LlavaNextForConditionalGeneration
+
+
 def _llava_onevision():
     from transformers import LlavaOnevisionForConditionalGeneration
 
@@ -32,7 +40,12 @@ def _qwen2_5_vl():
 
 
 # `model_type` of a checkpoint -> a function that imports its family and its stock class
-FAMILIES = {"llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl}
+FAMILIES = {
+    "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
+    "qwen2_vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+}
 
 
 def family_class(key: str, source: str):

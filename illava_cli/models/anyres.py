@@ -57,7 +57,7 @@ class TileGrid:
 
 
 def tile_grid(
-    size: tuple[int, int], pinpoints: list[list[int]], tile: int, side: int, max_tiles: int
+    size: tuple[int, int], pinpoints: list[list[int]], tile: int, side: int, max_tiles: float
 ) -> TileGrid:
     """The grid of an image of `size` (height, width), in tiles of `tile` pixels and `side` cells.
 
@@ -88,3 +88,8 @@ def square_padding(size: tuple[int, int], side: int) -> Tensor:
         return ((cell + 1) * longest <= before * side) | (cell * longest >= (before + extent) * side)
 
     return (outside(size[0])[:, None] | outside(size[1])[None, :]).flatten()
+
+
+def rescaled(place: Tensor, cells: int, out: int) -> Tensor:
+    """The cell of a grid of `out` rows (or columns) in which the centre of a finer one of `cells` lies."""
+    return (2 * place + 1) * out // (2 * cells)

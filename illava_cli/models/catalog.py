@@ -9,6 +9,7 @@ from pathlib import Path
 
 from illava_cli.config import PACKAGE, Config, near_miss, read_yaml, shipped
 from illava_cli.errors import ModelError, UsageError
+from illava_cli.models.repository import is_repository, translate
 
 RANDOM = "random:"
 EMBEDDED = {"tiny": PACKAGE / "assets" / "tiny"}  # checkpoints within the package
@@ -56,7 +57,7 @@ def model_config(config: Config) -> dict:
 
 
 def read_config(folder: Path) -> dict:
-    """A checkpoint's config.json, which names its `model_type`."""
+    """A checkpoint's config.json, which names its `model_type`; the LLaVA repository's own is translated."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -65,19 +66,21 @@ def read_config(folder: Path) -> dict:
         raise UsageError(f"{folder} holds no config.json: it is not a checkpoint directory") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelError(f"{path} cannot be read as a model configuration: download it again") from None
-    return config
+    return translate(config, str(folder)) if is_repository(config) else config
 
 
 def complete(folder: Path) -> bool:
     """Whether a snapshot has its configuration, tokenizer, processor and all its weights."""
     index = folder / "model.safetensors.index.json"
-    for names in (
-        ("config.json",),
-        ("tokenizer.json", "vocab.json", "tokenizer.model"),
-        ("preprocessor_config.json", "processor_config.json"),
-    ):
-        if not any((folder / name).exists() for name in names):
-            return False
+    needed = [("config.json",), ("tokenizer.json", "vocab.json", "tokenizer.model")]
+    try:
+        repository = is_repository(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        repository = False
+    if not repository:  # whose processor is in its code
+        needed.append(("preprocessor_config.json", "processor_config.json"))
+    if not all(any((folder / name).exists() for name in names) for names in needed):
+        return False
     if index.exists():
         shards = set(json.loads(index.read_text())["weight_map"].values())
         return all((folder / shard).exists() for shard in shards)

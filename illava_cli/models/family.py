@@ -35,6 +35,8 @@ from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
 from illava_cli.reduction import METHODS, Merge, Method
 
+IMAGES_ONLY = "this model takes images only: give single frames of the video with --image"
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -95,8 +97,9 @@ class Family(ABC):
     key: str
     image_processor_class: ClassVar[type]  # the PIL one: torchvision need not be there
     rope_axes = 1
-    markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>` are written in this family's prompts
+    markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
     patches_per_token = 1
+    class_tokens = 0  # of the tower, before the patches
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, video_settings: dict, chunk_bytes: int):
         self.model = model
@@ -128,13 +131,17 @@ class Family(ABC):
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         """Preprocess an RGB image; `alone`: it is the only image of its turn."""
 
-    @abstractmethod
     def resize_frame(self, frame: np.ndarray) -> np.ndarray:
-        """A frame (H, W, 3) uint8 at the size the tower wants, uint8."""
+        """A frame (H, W, 3) uint8 at the size the tower wants, uint8.
 
-    @abstractmethod
+        Raises:
+            UsageError: the family takes images only.
+        """
+        raise UsageError(IMAGES_ONLY)
+
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
         """Preprocess frames from `resize_frame`."""
+        raise UsageError(IMAGES_ONLY)
 
     @abstractmethod
     def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
@@ -344,6 +351,7 @@ class Family(ABC):
                 tokens=first.tokens,
                 device=self.device,
                 group=self.patches_per_token,
+                class_tokens=self.class_tokens,
                 budget=budget,
                 method=stage.method if stage else "illava",
                 proportional=bool(stage and stage.proportional),

@@ -19,6 +19,7 @@ from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, read_config
 from illava_cli.models.family import Family
+from illava_cli.models.repository import KEY_MAPPING, image_settings, is_repository, prepare_tokenizer
 
 # one tile of 729 tokens at a time: on a CPU as fast as all at once, and faster than two
 CHUNK_MB = {"cpu": 32}
@@ -148,6 +149,7 @@ _QWEN_TOKENS = {
     "vision_end": "<|vision_end|>",
 }
 _SPECIAL_TOKENS = {
+    "llava_next": {"image": "<image>"},
     "llava_onevision": {"image": "<image>", "video": "<video>"},
     "qwen2_vl": _QWEN_TOKENS,
     "qwen2_5_vl": _QWEN_TOKENS,
@@ -157,7 +159,8 @@ _SPECIAL_TOKENS = {
 def _pretrained(
     folder: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str
 ) -> Family:
-    family_type, model_class = family_class(read_config(folder)["model_type"], str(folder))
+    raw = read_config(folder)
+    family_type, model_class = family_class(raw["model_type"], str(folder))
     # a weight of another shape is reported like a missing one, below
     settings: dict = {"dtype": dtype, "attn_implementation": attn, "ignore_mismatched_sizes": True}
     if options.device_map is not None or options.quantization is not None:
@@ -168,8 +171,14 @@ def _pretrained(
         settings["quantization_config"] = _quantization(options.quantization, dtype)
     try:
         tokenizer = _tokenizer(folder)
-        config = AutoConfig.from_pretrained(folder)
-        image_processor = family_type.image_processor_class.from_pretrained(folder)
+        if is_repository(raw):
+            settings["key_mapping"] = KEY_MAPPING
+            fields = {name: value for name, value in raw.items() if name != "model_type"}
+            config = model_class.config_class(**fields, **prepare_tokenizer(tokenizer, raw))
+            image_processor = family_type.image_processor_class(**image_settings(raw))
+        else:
+            config = AutoConfig.from_pretrained(folder)
+            image_processor = family_type.image_processor_class.from_pretrained(folder)
         model, info = model_class.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True, **settings
         )
@@ -182,6 +191,8 @@ def _pretrained(
     except _BROKEN_FILES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(f"cannot load {options.id}: {reason}") from error
+    if is_repository(raw):
+        _refuse_towerless(info, options.id, raw["mm_vision_tower"])
     _refuse_partial(info, options.id)
     _sane_generation(model, tokenizer)
     if "device_map" not in settings:
@@ -197,7 +208,23 @@ def _tokenizer(folder: Path):
     """The checkpoint's tokenizer; without its files `transformers` would make an empty one."""
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json): download the checkpoint again")
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        # without it `transformers` would take the file for another kind
+        _need(
+            "sentencepiece",
+            f"the tokenizer of {folder} is sentencepiece's: pip install 'illava[sentencepiece]'",
+        )
     return AutoTokenizer.from_pretrained(folder)
+
+
+def _refuse_towerless(info: dict, name: str, tower: str) -> None:
+    """The repository can leave a tower that was not trained out of a checkpoint."""
+    missing = info.get("missing_keys") or []
+    if missing and all(key.startswith("model.vision_tower.") for key in missing):
+        raise ModelError(
+            f"{name} comes without the weights of its vision tower: add those of {tower} to it, "
+            "or name a checkpoint that has them"
+        )
 
 
 def _refuse_partial(info: dict, name: str) -> None:
@@ -221,8 +248,10 @@ def _assemble(family_type, model, tokenizer, image_processor, folder: Path, opti
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _chat_template(folder)
     model.requires_grad_(False)
-    layer_types = getattr(model.config.text_config, "layer_types", None) or []
-    if "sliding_attention" in layer_types:
+    text = model.config.text_config
+    # a Mistral has no layer types: where a window is set, all its layers have it
+    layer_types = getattr(text, "layer_types", None) or []
+    if "sliding_attention" in layer_types or (not layer_types and getattr(text, "sliding_window", None)):
         raise ModelError(f"{options.id} has sliding-window layers, for which merging is not defined here")
     return family_type(
         model,

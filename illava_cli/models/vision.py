@@ -5,7 +5,8 @@
     h = h + mlp(norm2(h))
 
 A tower works on segments of equal length: the tiles of an image or the frames of a video. A token is
-what merges as one: a patch, or a 2x2 group of patches (Qwen2-VL).
+what merges as one: a patch, or a 2x2 group of patches (Qwen2-VL). Class tokens stand before the patches and
+never merge.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class TowerState:
         segments: B, segments in this chunk.
         tokens: N, tokens per segment now.
         group: patches per token.
+        class_tokens: further tokens before these N: they attend and are never merged (CLIP's one).
         budget: tokens removed at each layer of the schedule.
         method: name of the method.
         proportional: attention counts a merged token as often as it stands for others (ToMe, eq. 1).
@@ -58,6 +60,7 @@ class TowerState:
     tokens: int
     device: torch.device
     group: int = 1
+    class_tokens: int = 0
     budget: dict[int, int] = field(default_factory=dict)
     method: str = "illava"
     proportional: bool = False
@@ -80,24 +83,27 @@ class TowerState:
         self.full = self.tokens
 
     def attention_bias(self, dtype: torch.dtype) -> Tensor | None:
-        """(B, N * group) what proportional attention adds to the keys' logits: the logarithm of sizes."""
+        """(B, class + N * group) what proportional attention adds to logits: the logarithm of sizes."""
         if not self.proportional or self.tokens == self.full:
             return None
         sizes = self.sizes.to(accumulation_dtype(dtype))
-        return sizes.log().to(dtype).repeat_interleave(self.group, dim=1)
+        bias = sizes.log().to(dtype).repeat_interleave(self.group, dim=1)
+        return nn.functional.pad(bias, (self.class_tokens, 0))
 
     def score(
         self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None, windows: Windows | None = None
     ) -> Tensor:
         """Attention received per token, (B, N): eq. 1, averaged over a token's patches.
 
-        Within `windows` it is given as a multiple of an even share, since windows differ in size.
+        A class token is one of the queries. Within `windows` the score is a multiple of an even share, since
+        windows differ in size.
         """
         if self.scored is not None or METHODS[self.method].compares:
             # ToMe's metric: keys, averaged over heads (arXiv 2210.09461, section 3)
             mean = key.mean(1)
             mean = mean if windows is None else windows.pack(mean)
-            self.keys = mean.reshape(self.segments, self.tokens, -1)
+            self.keys = mean.reshape(self.segments, -1, mean.shape[-1])[:, self.class_tokens :]
+            self.keys = self.keys.reshape(self.segments, self.tokens, -1)
         bias = with_bias(None, self.attention_bias(query.dtype), windows)
         if bias is not None:  # one more dimension adds it to the logits
             query = torch.cat([query, torch.ones_like(query[..., :1])], dim=-1)
@@ -114,7 +120,8 @@ class TowerState:
             )
             patches = valid.sum(1, keepdim=True)
             received = windows.pack(received * patches / (patches - own).clamp(min=1))
-        return received.view(self.segments, self.tokens, self.group).mean(-1)
+        received = received.view(self.segments, -1)[:, self.class_tokens :]
+        return received.reshape(self.segments, self.tokens, self.group).mean(-1)
 
     def reduce(self, hidden_states: Tensor, scores: Tensor, layer: int) -> Tensor:
         """Merge at `layer`; everything that is aligned with the tokens follows."""
@@ -123,7 +130,8 @@ class TowerState:
         candidates = Candidates.of(scores, [(self.tokens, r)], keys=self.keys, sizes=self.sizes)
         assignment = decide(self.method, candidates, self.padding)
         merge = Merge.from_assignment(assignment, self.tokens - r)
-        tokens = hidden_states.reshape(self.segments, self.tokens, -1)  # (B, N, group * C)
+        hidden_states = hidden_states.reshape(self.segments, self.class_tokens + self.tokens, -1)
+        before, tokens = hidden_states.tensor_split([self.class_tokens], dim=1)  # (B, N, group * C)
         self.tokens -= r
         if self.traced:
             self.merges[layer] = merge
@@ -138,7 +146,10 @@ class TowerState:
             self.rope = cos.flatten(0, 2), sin.flatten(0, 2)
         if self.windows is not None:
             self.windows = self.windows.keep(merge)
-        return merge.apply(tokens).reshape(*shape[:-2], -1, shape[-1])
+        tokens = merge.apply(tokens)
+        if self.class_tokens:
+            tokens = torch.cat([before, tokens], dim=1)
+        return tokens.reshape(*shape[:-2], -1, shape[-1])
 
 
 def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementation: str) -> None:

@@ -10,6 +10,11 @@ from illava_cli.engine.session import Session
 
 # schedules that fit 36 tokens a tile and a handful of layers
 SCHEDULES = {
+    "llava_next": {
+        "layout": "grid",
+        "vision": {"layers": [1, 3], "r": [11, 9]},
+        "llm": {"layers": [2], "keep": 0.7, "queries": "last"},
+    },
     "llava_onevision": {
         "layout": "grid",
         "vision": {"layers": [1, 3], "r": [11, 9]},

@@ -136,9 +136,18 @@ def test_real_media_and_save(bench, small, tmp_path):
     assert str(tmp_path) not in text
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
-def test_profile_has_every_part(family, report, small):
-    (result,) = report(*small(family), "--preset", "off", *QUICK, "--profile", "--frames", 2)["profile"]
+@pytest.mark.parametrize(
+    ("family", "medium"),
+    [
+        ("llava_next", "--tiles"),
+        ("llava_onevision", "--frames"),
+        ("qwen2_vl", "--frames"),
+        ("qwen2_5_vl", "--frames"),
+    ],
+)
+def test_profile_has_every_part(family, medium, report, small):
+    media = {"--tiles": ["--tiles", 3], "--frames": ["--frames", 2]}[medium]
+    (result,) = report(*small(family), "--preset", "off", *QUICK, "--profile", *media)["profile"]
     assert list(result["variants"]) == ["transformers", "merging", "off"]
     for name, variant in result["variants"].items():
         seconds = variant["seconds"]
@@ -244,6 +253,16 @@ def test_missing_media_end_with_1(bench):
     code, _, err = bench(*LLAVA, "--image", "nowhere.png")
     assert code == 1
     assert "nowhere.png: no such file" in err
+
+
+def test_a_model_for_images_only(bench, report, small):
+    """Without a preset's name its own is measured, and a video is refused in one line."""
+    (result,) = report("-m", "random:llava-next-toy", *QUICK)["results"]
+    assert list(result["variants"]) == ["transformers", "llava-next", "off"]
+    assert result["variants"]["llava-next"]["tokens"]["visual"]["vision_kept"] == 256
+    code, _, err = bench(*small("llava_next"), *QUICK, "--frames", 2)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("illava: error: this model takes images only")
 
 
 def test_rivals_are_for_llava(bench):

@@ -9,7 +9,7 @@ import torch
 from illava_cli.engine.session import Request
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Survivors
-from tests.conftest import clip, picture
+from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
 
 ROWS = [
@@ -25,8 +25,9 @@ ROWS = [
 def test_batch_equals_single(name, open_session):
     family, settings = SCHEDULES[name]
     session = open_session(family, *settings)
-    together = session.ask_batch(ROWS, logits=True)
-    for row, answer in zip(ROWS, together, strict=True):
+    rows = [row for row in ROWS if not (family in IMAGES_ONLY and row.videos)]
+    together = session.ask_batch(rows, logits=True)
+    for row, answer in zip(rows, together, strict=True):
         alone = session.ask(row.prompt, row.images, row.videos, system=row.system, logits=True)
         torch.testing.assert_close(answer.logits, alone.logits, atol=1e-4, rtol=0)
         assert answer.token_ids == alone.token_ids

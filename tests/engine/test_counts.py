@@ -76,6 +76,22 @@ def test_without_merging(toy, size, visual_in, newlines):
     )
 
 
+def test_llava_next(toy):
+    """24x24 tokens a tile become 16x16; 640x480 fits 2x2 tiles, 48x48 cells, of which 6 rows are padding."""
+    one = toy("llava-next-toy", "preset=llava-next", "media.max_tiles=1").ask("?", [picture(300, 200)])
+    assert visual(one) == (576, 256, 256, 179, 1, 1)
+    for size, sequence, rows in (((640, 480), 256 + 24 * 33, 24), ((300, 900), 256 + 48 * 17, 48)):
+        tiles = {24: 5, 48: 4}[rows]
+        v = visual(toy("llava-next-toy", "preset=llava-next").ask("?", [picture(*size)]))
+        assert v[:2] == (tiles * 576, tiles * 256)
+        assert (v[2] + v[4], v[4], v[5]) == (sequence, rows, rows)
+        assert v[3] == v[2] - round(v[2] * 0.3)
+    faithful = visual(toy("llava-next-toy", "preset=auto").ask("?", [picture(640, 480)]))
+    assert faithful == (5 * 576, 5 * 256, 5 * 256, 5 * 256 - round(5 * 256 * 0.3), 36, 36)
+    whole = visual(toy("llava-next-toy", "preset=off").ask("?", [picture(640, 480)]))
+    assert whole == (5 * 576, 5 * 576, 576 + 36 * 48, 576 + 36 * 48, 36, 36)
+
+
 def test_faithful_drops_padding_first_and_keeps_every_row(toy):
     """640x480 fits 2x2 tiles of 27 cells: 54x54 with 14 rows of padding, 7 in each tile."""
     answer = toy("llava-onevision-toy", "preset=auto").ask("?", [picture(640, 480)])

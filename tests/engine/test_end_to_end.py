@@ -11,10 +11,10 @@ import torch
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
-from tests.conftest import clip, picture
+from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.reduction import slow
 from tests.reference import Medium, Schedule, reference_conversation, reference_greedy
-from tests.schedules import SCHEDULES
+from tests.schedules import SCHEDULES, asked_of
 
 REQUESTS = {
     "one tile": Request("What?", [picture(80, 80, 1)]),
@@ -92,8 +92,9 @@ def double(open_session):
     return get
 
 
-@pytest.mark.parametrize("case", REQUESTS)
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, case) for name in SCHEDULES for case in asked_of(name, REQUESTS)]
+)
 def test_merged_logits_equal_the_reference(name, case, double):
     session, request = double(name), REQUESTS[case]
     answer = session.ask(request.prompt, request.images, request.videos, logits=True)
@@ -109,8 +110,16 @@ def test_merged_logits_equal_the_reference(name, case, double):
         assert visual.llm_kept + visual.newlines_kept < visual.llm_in + visual.newlines_in
 
 
-@pytest.mark.parametrize("case", ["tiles with padding", "image and video"])
-@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("llava faithful, original", "tiles with padding"),
+        ("llava faithful, original", "image and video"),
+        ("next faithful, original", "two images"),
+        ("qwen, paper", "image and video"),
+        ("qwen2.5, paper", "image and video"),
+    ],
+)
 @pytest.mark.parametrize("method", [*(m for m in slow.METHODS if m != "prumerge"), "bipartite, proportional"])
 def test_every_method_equals_the_reference(method, name, case, open_session):
     family, settings = SCHEDULES[name]
@@ -152,10 +161,17 @@ def test_a_reduction_before_the_decoder_equals_the_reference(settings, case, ope
 
 
 @pytest.mark.parametrize(
-    "name", ["llava grid, authors", "llava faithful, original", "qwen, paper", "qwen2.5, paper"]
+    ("name", "case"),
+    [
+        ("llava grid, authors", "image and video"),
+        ("llava faithful, original", "image and video"),
+        ("next faithful, original", "two images"),
+        ("qwen, paper", "image and video"),
+        ("qwen2.5, paper", "image and video"),
+    ],
 )
-def test_greedy_tokens_equal_the_reference(name, double):
-    session, request = double(name), REQUESTS["image and video"]
+def test_greedy_tokens_equal_the_reference(name, case, double):
+    session, request = double(name), REQUESTS[case]
     answer = session.ask(request.prompt, request.images, request.videos)
     tokens = reference_greedy(session.model, pieces_of(session, request), schedule_of(session), 6)
     assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
@@ -168,6 +184,8 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
         Request("What?", [picture(200, 150, 2)]),
         Request("And now?", [picture(90, 160, 3)], [clip(2, 60, 60)]),
     ]
+    if SCHEDULES[name][0] in IMAGES_ONLY:
+        turns[1] = replace(turns[1], videos=())
     chat = session.chat()
     first = chat.ask(turns[0].prompt, turns[0].images)
     second = chat.ask(turns[1].prompt, turns[1].images, turns[1].videos, logits=True)
@@ -183,7 +201,8 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
 
 
 @pytest.mark.parametrize(
-    "name", ["llava grid, paper", "llava faithful, original", "qwen, paper", "qwen2.5, paper"]
+    "name",
+    ["llava grid, paper", "llava faithful, original", "next grid, paper", "qwen, paper", "qwen2.5, paper"],
 )
 @pytest.mark.parametrize("stage", ["vision", "llm"])
 def test_an_off_by_one_layer_is_noticed(name, stage, double):

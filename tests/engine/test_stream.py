@@ -51,6 +51,20 @@ def test_what_may_become_a_stop_string_is_held_back(stop, monkeypatch):
     assert row.finish("xabcabcde") == "xabcabcde"[: "xabcabcde".index(stop)] == "".join(shown)
 
 
+def test_bytes_that_are_no_text_do_not_end_the_stream(open_session):
+    """An `h` written as a byte is one only as long as the bytes behind it make sense."""
+    tokenizer = open_session("llava_next", "preset=off").family.tokenizer
+    ids = tokenizer.convert_tokens_to_ids(["▁the", "<0x68>", "<0xE6>", "▁image", "▁of"])
+    pieces = []
+    row = RowText(tokenizer, [], pieces.append)
+    for number in ids:
+        row.put(number)
+    text = row.finish(tokenizer.decode(ids, skip_special_tokens=True))
+    assert text == "".join(pieces)
+    assert text.startswith("theh")
+    assert text.endswith(" of")
+
+
 def test_cancelling_ends_the_answer(open_session):
     session = open_session(FAMILY, *LONG)
     cancel = threading.Event()

@@ -1,0 +1,343 @@
+"""What LLaVA-NeXT and LLaVA-OneVision share: a tower over tiles, an MLP projector, and the tiles' layout.
+
+An image is one tile that shows all of it, and tiles of its detail; a row of the tiles' grid ends with a
+newline embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from transformers.models.llava_onevision.modeling_llava_onevision import unpad_image
+
+from illava_cli.config import MediaOptions, Reduction, VisionStage
+from illava_cli.errors import ModelError, UsageError
+from illava_cli.models.anyres import TileGrid, rescaled, square_padding, tile_grid
+from illava_cli.models.attention import PLAIN
+from illava_cli.models.binding import bind, stock_forward
+from illava_cli.models.cache import NEWLINE, VISUAL
+from illava_cli.models.decoder import prepare_decoder
+from illava_cli.models.family import Family, Features, Pixels, Survivors, nearest_squares, per_layer
+from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
+from illava_cli.reduction import Merge
+from illava_cli.reduction.nearest import nearest
+
+BLOCK = BlockParts("layer_norm1", "self_attn", "layer_norm2", "mlp")
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What differs between the towers.
+
+    Args:
+        class_tokens: tokens before the patches; features are taken of the patches only.
+        strategy: the `vision_feature_select_strategy` that says so.
+        pre_norm: name of the norm between embeddings and blocks, if there is one.
+    """
+
+    class_tokens: int
+    strategy: str
+    pre_norm: str | None = None
+
+
+# by the `model_type` of a vision config
+TOWERS = {
+    "siglip_vision_model": Tower(0, "full"),
+    "clip_vision_model": Tower(1, "default", "pre_layrnorm"),
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a medium is laid out: tiles, one padded square, or pooled frames."""
+
+    form: str  # tiles, square, frames
+    size: tuple[int, int]  # height, width
+    pinpoints: list[list[int]] | None = None
+
+
+# tokens (T, C), their places in the unmerged medium, which are newlines, and the unmerged length
+Layout = tuple[Tensor, Tensor, Tensor, int]
+
+
+class Llava(Family):
+    """A LLaVA with tiles; `forms` names a layout's methods by form, for `grid` and for `faithful`."""
+
+    max_tiles: float = math.inf  # tiles' worth of cells beyond which the model interpolates
+    forms: ClassVar = {
+        "tiles": ("_tiles_grid", "_tiles_faithful"),
+        "square": ("_square_grid", "_square_faithful"),
+    }
+
+    def prepare(self) -> None:
+        config = self.model.config
+        if not isinstance(config.vision_feature_layer, int):
+            raise ModelError("vision_feature_layer is a list: features of several layers are not supported")
+        kind = config.vision_config.model_type
+        if kind not in TOWERS:
+            raise ModelError(f"a {kind} tower is not supported (there are: {', '.join(TOWERS)})")
+        parts = TOWERS[kind]
+        if config.vision_feature_select_strategy != parts.strategy:
+            raise ModelError(
+                f"vision_feature_select_strategy {config.vision_feature_select_strategy!r} is not supported "
+                f"with a {kind} tower, only {parts.strategy!r}"
+            )
+        self.class_tokens = parts.class_tokens
+        self.tile = config.vision_config.image_size
+        self.side = self.tile // config.vision_config.patch_size
+        tower = self.model.model.vision_tower
+        prepare_blocks(self.tower_blocks(), BLOCK, PLAIN)
+        prepare_decoder(self.text_model, self.rope_axes)
+        stock, depth = stock_forward(tower), self.tower_layers
+
+        def forward(self, pixel_values, state=None, **kwargs):
+            if state is None:
+                return stock(pixel_values, **kwargs)
+            hidden_states = self.embeddings(pixel_values)
+            if parts.pre_norm is not None:
+                hidden_states = getattr(self, parts.pre_norm)(hidden_states)
+            # blocks behind the layer that makes the features are not run
+            hidden_states = run_blocks(
+                self.encoder.layers[:depth], hidden_states, state, lambda _: {"attention_mask": None}
+            )
+            return hidden_states[:, parts.class_tokens :]
+
+        bind(tower, forward)
+
+    @property
+    def tower_layers(self) -> int:
+        layer = self.model.config.vision_feature_layer
+        return layer if layer >= 0 else self.model.config.vision_config.num_hidden_layers + 1 + layer
+
+    def tower_blocks(self) -> Iterable[nn.Module]:
+        return self.model.model.vision_tower.encoder.layers[: self.tower_layers]
+
+    def bytes_per_token(self) -> int:
+        config = self.model.config.vision_config
+        width = 8 * config.hidden_size + 2 * config.intermediate_size
+        return width * self.model.dtype.itemsize
+
+    # --- pixels -------------------------------------------------------------------------------
+
+    def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
+        size = (image.height, image.width)
+        pinpoints = self._pinpoints(options, alone)
+        if pinpoints:
+            geometry = Geometry("tiles", size, pinpoints)
+            values = self._tiles(image, pinpoints)
+        else:
+            geometry = Geometry("square", size)
+            values = self._tiles(self._squared(image), [[self.tile, self.tile]])[:1]
+        tokens = self.side**2
+        shape = ("tile", *values.shape[1:])
+        return Pixels("image", len(values), tokens, shape, lambda a, b: values[a:b], geometry)
+
+    def _pinpoints(self, options: MediaOptions, alone: bool) -> list[list[int]]:
+        """The resolutions (height, width) that an image may be tiled to; none: it is one padded square."""
+        pinpoints = self.model.config.image_grid_pinpoints
+        if options.max_tiles is None:
+            return pinpoints
+        return [p for p in pinpoints if p[0] * p[1] // self.tile**2 < options.max_tiles]
+
+    def _tiles(self, image: Image.Image, pinpoints: list[list[int]]) -> Tensor:
+        """(tiles, 3, S, S): the whole image squashed to a tile, and tiles of its detail."""
+        batch = self.image_processor(
+            [image], image_grid_pinpoints=pinpoints, do_pad=False, return_tensors="np"
+        )
+        return torch.from_numpy(np.asarray(batch["pixel_values"][0]))
+
+    def _squared(self, image: Image.Image) -> Image.Image:
+        """`image` in the middle of a square of the processor's mean colour."""
+        edge = max(image.size)
+        square = Image.new("RGB", (edge, edge), tuple(int(x * 255) for x in self.image_processor.image_mean))
+        square.paste(image, ((edge - image.width) // 2, (edge - image.height) // 2))
+        return square
+
+    # --- tower --------------------------------------------------------------------------------
+
+    def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
+        if stage.drop is not None:
+            raise UsageError(
+                "vision.drop is for Qwen2-VL: give vision.r, the tokens removed per layer and tile"
+            )
+        budget = dict(zip(stage.layers, per_layer(stage.r, stage.layers, "vision.r"), strict=True))
+        left = tokens
+        for layer, r in sorted(budget.items()):
+            if r >= left:
+                raise UsageError(
+                    f"vision.r: cannot remove {r} of the {left} tokens that a tile has at layer {layer}"
+                )
+            left -= r
+        return budget
+
+    def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
+        super().check_vision(stage, reduction)
+        left = self.side**2 - sum(self.budget(stage, self.side**2).values())
+        if reduction.layout == "grid":
+            if reduction.positions == "original":
+                raise UsageError(
+                    "positions 'original' needs layout 'faithful': a re-formed grid has no places"
+                )
+            if math.isqrt(left) ** 2 != left:
+                raise UsageError(
+                    f"vision.r leaves {left} tokens a tile, no square grid: remove so many that "
+                    f"{nearest_squares(left)} remain, or set layout: faithful"
+                )
+
+    def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
+        geometry: Geometry = pixels.geometry
+        if reduction.layout == "grid" or geometry.form == "frames":
+            return None
+        if geometry.form == "square":
+            return square_padding(geometry.size, self.side)[None]
+        whole = torch.zeros(1, self.side**2, dtype=torch.bool)
+        return torch.cat([whole, self._grid(geometry, self.side).padding()])
+
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
+        hidden_states = self.model.model.vision_tower(pixel_values, state=state)
+        return self.model.model.multi_modal_projector(hidden_states)
+
+    def _regrids(self, kept: int, reduction: Reduction) -> bool:
+        """Whether the tokens of a tile are taken as a square grid: all of them, or in layout `grid`."""
+        return kept == self.side**2 or reduction.layout == "grid"
+
+    # --- layout -------------------------------------------------------------------------------
+
+    def _grid(self, geometry: Geometry, side: int) -> TileGrid:
+        return tile_grid(geometry.size, geometry.pinpoints, self.tile, side, self.max_tiles)
+
+    def _newline(self, like: Tensor) -> Tensor:
+        module = self.model.model
+        if hasattr(module, "_hf_hook"):  # the weights may be offloaded
+            from accelerate.utils import align_module_device as at_hand
+        else:
+            at_hand = nullcontext
+        with at_hand(module):
+            return module.image_newline.to(like.device, like.dtype)
+
+    def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+        geometry: Geometry = pixels.geometry
+        kept = survivors.left
+        grid, faithful = self.forms[geometry.form]
+        if self._regrids(kept, reduction):
+            layout: Layout = getattr(self, grid)(geometry, survivors.features, math.isqrt(kept))
+        else:
+            layout = getattr(self, faithful)(geometry, survivors)
+        embeds, place, newline, length = layout
+        newlines = self._count_newlines(pixels, kept, reduction)
+        row_newlines = reduction.variant == "authors" and geometry.form == "tiles"
+        rankable = torch.ones_like(newline) if row_newlines else ~newline
+        visual = embeds.shape[0] - newlines
+        return Features(
+            embeds=embeds,
+            kinds=torch.where(newline, NEWLINE, VISUAL).to(torch.int8),
+            rankable=rankable,
+            candidates=embeds.shape[0] if row_newlines else visual,
+            place=place,
+            length=length,
+            patches=pixels.segments * pixels.tokens,
+            vision_kept=pixels.segments * kept,
+            visual=visual,
+            newlines=newlines,
+            merges=survivors.merges,
+        )
+
+    def _count_newlines(self, pixels: Pixels, kept: int, reduction: Reduction) -> int:
+        if pixels.geometry.form != "tiles":
+            return 1
+        side = math.isqrt(kept) if reduction.layout == "grid" else self.side
+        return self._grid(pixels.geometry, side).out_height
+
+    def _tiles_grid(self, geometry: Geometry, features: Tensor, side: int) -> Layout:
+        """The model's own packing, with `side` cells along a tile."""
+        grid = self._grid(geometry, side)
+        base, tiles = features[0], features[1:]
+        cells = tiles.view(grid.tile_rows, grid.tile_columns, side, side, -1)
+        cells = cells.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)  # (C, rows * side, columns * side)
+        cells = unpad_image(cells, geometry.size)
+        if grid.interpolates:
+            cells = interpolate(cells[None], [grid.out_height, grid.out_width], mode="bilinear")[0]
+        newline = self._newline(cells)[:, None, None].expand(-1, grid.out_height, 1)
+        cells = torch.cat([cells, newline], dim=2).flatten(1).transpose(0, 1)
+        embeds = torch.cat([base, cells])
+        place = torch.arange(len(embeds), device=embeds.device)
+        is_newline = (place >= len(base)) & ((place - len(base)) % (grid.out_width + 1) == grid.out_width)
+        return embeds, place, is_newline, len(embeds)
+
+    def _square_grid(self, geometry: Geometry, features: Tensor, side: int) -> Layout:
+        return self._with_final_newline(features[0])
+
+    def _with_final_newline(
+        self, tokens: Tensor, place: Tensor | None = None, length: int | None = None
+    ) -> Layout:
+        embeds = torch.cat([tokens, self._newline(tokens)[None]])
+        length = len(embeds) if length is None else length
+        if place is None:
+            place = torch.arange(len(tokens), device=tokens.device)
+        place = torch.cat([place, place.new_full((1,), length - 1)])
+        newline = torch.arange(len(embeds), device=tokens.device) == len(tokens)
+        return embeds, place, newline, length
+
+    def _tiles_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
+        """Survivors at their own places; a pooled grid keeps as large a share of them."""
+        grid = self._grid(geometry, self.side)
+        base, tiles = survivors.rows(0, 1), survivors.rows(1, None)
+        count, kept = tiles.place.shape
+        tile = torch.arange(count, device=tiles.place.device)[:, None]
+        row = tile // grid.tile_columns * self.side + tiles.place // self.side  # (tiles, n)
+        column = tile % grid.tile_columns * self.side + tiles.place % self.side
+        raster = (row * grid.tile_columns * self.side + column).masked_fill(
+            tiles.padding, torch.iinfo(row.dtype).max
+        )
+        removed = self.side**2 - kept
+        cut = grid.padding().sum(1)
+        inside = count * kept - int((cut - removed).clamp(min=0).sum())  # known from the image's size
+        order = raster.flatten().argsort()[:inside]
+        row, column = row.flatten()[order] - grid.top, column.flatten()[order] - grid.left
+        features = tiles.features.flatten(0, 1)[order]
+        if grid.interpolates:
+            share = inside / (grid.height * grid.width)
+            m = max(1, round(grid.out_height * grid.out_width * share))
+            scores = tiles.scores.flatten()[order]
+            merge = Merge.from_assignment(nearest(scores[None], row[None], column[None], m), m)
+            features = merge.apply(features[None])[0]
+            row, column = (merge.keep(x[None])[0] for x in (row, column))
+            row = rescaled(row, grid.height, grid.out_height)
+            column = rescaled(column, grid.width, grid.out_width)
+        embeds, place, newline = self._with_row_newlines(
+            features, row, column, grid.out_height, grid.out_width
+        )
+        whole = base.place[0]
+        return (
+            torch.cat([base.features[0], embeds]),
+            torch.cat([whole, place + self.side**2]),
+            torch.cat([torch.zeros_like(whole, dtype=torch.bool), newline]),
+            self.side**2 + grid.tokens,
+        )
+
+    def _with_row_newlines(
+        self, features: Tensor, row: Tensor, column: Tensor, rows: int, columns: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Survivors (n, C) at their cells of a grid, each of whose rows keeps its newline.
+
+        Returns (n + rows, C) in the order of their places, the places, and which are newlines.
+        """
+        width = columns + 1
+        ends = torch.arange(rows, device=row.device) * width + columns
+        place = torch.cat([row * width + column, ends])
+        newline = torch.arange(len(place), device=row.device) >= len(row)
+        order = place.argsort(stable=True)
+        embeds = torch.cat([features, self._newline(features).expand(rows, -1)])[order]
+        return embeds, place[order], newline[order]
+
+    def _square_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
+        return self._with_final_newline(survivors.features[0], survivors.place[0], self.side**2 + 1)

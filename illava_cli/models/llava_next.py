@@ -1,0 +1,24 @@
+"""LLaVA-NeXT: a CLIP tower over tiles, an MLP projector, a Llama or Mistral decoder.
+
+Every image is tiled, also one of several, and nothing is pooled. It takes images only.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+from illava_cli.models.llava import Llava
+
+
+class LlavaNext(Llava):
+    """`transformers`' LlavaNextForConditionalGeneration with merge points."""
+
+    key = "llava_next"
+    image_processor_class = LlavaNextImageProcessorPil
+    markers: ClassVar = {"image": "<image>"}
+
+    @property
+    def placeholder_ids(self) -> dict[int, str]:
+        return {self.model.config.image_token_id: "image"}

@@ -1,0 +1,417 @@
+"""Checkpoints of the LLaVA-NeXT repository: the same model as in `transformers`' layout, or a clear line."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from illava_cli.config import resolve, shipped
+from illava_cli.engine.session import Request, Session
+from illava_cli.errors import ModelError, UsageError
+from illava_cli.models import FAMILIES, schedule_key
+from illava_cli.models.catalog import complete, read_config
+from illava_cli.models.conversations import CONVERSATIONS
+from illava_cli.models.repository import translate
+from tests.builders import write_llava_next, write_llava_onevision
+from tests.conftest import clip, picture
+from tests.engine.test_end_to_end import pieces_of, schedule_of
+from tests.reference import reference_conversation
+from tests.repository import write_repository
+from tests.stock import Stock
+
+OFF = ("preset=off", "generation.max_tokens=4")
+
+
+def open_checkpoint(folder, *settings):
+    return Session(resolve(str(folder), settings=["model.device=cpu", *settings], environ={}))
+
+
+# name -> (writer, its overrides, tokens of the tokenizer, conversation)
+KINDS = {
+    "onevision": (write_llava_onevision, {}, (), "qwen_1_5"),
+    "onevision 0.5b": (write_llava_onevision, {"tie_word_embeddings": True}, (), "qwen_1_5"),
+    "v1.6 vicuna": (write_llava_next, {}, (), "vicuna_v1"),
+    "v1.6 mistral": (write_llava_next, {"text_config": {"model_type": "mistral"}}, (), "mistral_instruct"),
+    "v1.6 34b": (write_llava_next, {}, ("<|im_start|>", "<|im_end|>"), "chatml_direct"),
+}
+MEDIA = {
+    "image": {"images": [picture(200, 150, 1)]},
+    "images": {"images": [picture(120, 90, 5), picture(64, 140, 6)]},
+    "video": {"videos": [clip(3, 96, 64, 1)]},
+}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A checkpoint of the repository and the one of `transformers` that it was made from."""
+    folders = {}
+
+    def get(kind):
+        if kind not in folders:
+            write, overrides, marks, _ = KINDS[kind]
+            base = tmp_path_factory.mktemp("checkpoints")
+            source = write(base / "hf", **overrides)
+            folders[kind] = write_repository(base / "llava", source, marks=marks), source
+        return folders[kind]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("kind", "media"),
+    [(k, m) for k in KINDS for m in MEDIA if m != "video" or KINDS[k][0] is write_llava_onevision],
+)
+def test_logits_equal_those_of_the_hf_layout(kind, media, pair):
+    folder, source = pair(kind)
+    session, stock = open_checkpoint(folder, *OFF), Stock(source)
+    tokenizer = session.family.tokenizer
+    assert tokenizer.chat_template == CONVERSATIONS[KINDS[kind][3]]
+    answer = session.ask("What is shown?", **MEDIA[media], logits=True)
+
+    # the same ids for the unmodified model
+    stock.tokenizer, config = tokenizer, stock.model.config
+    for name in ("image", "video") if "video" in session.family.markers else ("image",):
+        number = getattr(session.model.config, f"{name}_token_id")
+        assert tokenizer.convert_ids_to_tokens(number) == f"<{name}>"
+        setattr(config, f"{name}_token_id", number)
+        setattr(stock, f"{name}_id", number)
+    images, videos = MEDIA[media].get("images", []), [list(v) for v in MEDIA[media].get("videos", [])]
+    content = [{"type": "image"}] * len(images) + [{"type": "video"}] * len(videos)
+    content.append({"type": "text", "text": "What is shown?"})
+    logits, tokens = stock.answer(
+        stock.chat([{"role": "user", "content": content}]), images, videos, tokens=4
+    )
+    torch.testing.assert_close(answer.logits, logits, atol=1e-4, rtol=0)
+    assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
+
+
+def test_merging_and_a_later_turn(pair):
+    session = open_checkpoint(
+        pair("v1.6 vicuna")[0], "preset=off", "vision={layers: [1], r: 11}", "llm={layers: [2], keep: 0.5}"
+    )
+    session.update(["max_tokens=2"])
+    chat = session.chat()
+    assert chat.ask("What?", [picture(90, 60)]).usage.visual.llm_kept > 0
+    assert chat.ask("And?").usage.visual.patches == 0
+
+
+def test_nothing_is_written(pair):
+    folder, _ = pair("onevision")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    open_checkpoint(folder, *OFF)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert complete(folder)
+
+
+VIDEO = {
+    "grid": (
+        "layout=grid",
+        "vision={layers: [1, 3], r: [11, 9]}",
+        "llm={layers: [2], keep: [0.7], queries: last}",
+    ),
+    "faithful": (
+        "layout=faithful",
+        "vision={layers: [1, 3], r: [11, 9]}",
+        "llm={layers: [2], keep: [0.7], queries: last}",
+    ),
+    "authors": ("variant=authors", "vision={layers: [1], r: 11}", "llm={layers: [2], keep: [0.7]}"),
+}
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_llava_video_ends_each_row_of_a_frame_with_a_newline(name, pair, tmp_path):
+    _, source = pair("onevision")
+    folder = write_repository(tmp_path / "video", source, mm_newline_position="grid", add_faster_video=False)
+    settings = ("preset=off", "model.dtype=float64", "generation.max_tokens=2", *VIDEO[name])
+    session = open_checkpoint(folder, *settings)
+    request = Request("What happens?", videos=[clip(3, 96, 64, 1)])
+    answer = session.ask(request.prompt, videos=request.videos, logits=True)
+    result = reference_conversation(session.model, [pieces_of(session, request)], schedule_of(session))
+    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    visual, (counts,) = answer.usage.visual, result.counts
+    for field in ("patches", "vision_kept", "llm_in", "llm_kept", "newlines_in", "newlines_kept"):
+        assert getattr(visual, field) == getattr(counts, field), field
+    assert visual.newlines_in == 3 * (2 if name == "grid" else 3)  # 16 tokens of a frame are pooled to 2x2
+    session.merging = False
+    whole = session.ask(request.prompt, videos=request.videos).usage.visual
+    assert (whole.llm_in, whole.newlines_in) == (3 * 9, 3 * 3)
+
+
+# --- what the published checkpoints say ------------------------------------------------------------
+
+PUBLISHED = {
+    "llava-onevision-7b": {
+        "architectures": ["LlavaQwenForCausalLM"],
+        "mm_newline_position": "one_token",
+        "bos_token_id": 151643,
+        "eos_token_id": 151645,
+        "hidden_act": "silu",
+        "hidden_size": 3584,
+        "image_aspect_ratio": "anyres_max_9",
+        "image_grid_pinpoints": "(1x1),...,(6x6)",
+        "intermediate_size": 18944,
+        "max_position_embeddings": 32768,
+        "max_window_layers": 28,
+        "mm_hidden_size": 1152,
+        "mm_patch_merge_type": "spatial_unpad",
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_resampler_type": None,
+        "mm_spatial_pool_mode": "bilinear",
+        "mm_use_im_start_end": False,
+        "mm_vision_select_feature": "patch",
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": "google/siglip-so400m-patch14-384",
+        "model_type": "llava",
+        "num_attention_heads": 28,
+        "num_hidden_layers": 28,
+        "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-06,
+        "rope_scaling": None,
+        "rope_theta": 1000000.0,
+        "sliding_window": 131072,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+        "vocab_size": 152064,
+    },
+    "llava-next-vicuna-7b": {
+        "architectures": ["LlavaLlamaForCausalLM"],
+        "attention_bias": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "hidden_act": "silu",
+        "hidden_size": 4096,
+        "image_aspect_ratio": "anyres",
+        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+        "intermediate_size": 11008,
+        "max_position_embeddings": 4096,
+        "mm_hidden_size": 1024,
+        "mm_patch_merge_type": "spatial_unpad",
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_resampler_type": None,
+        "mm_use_im_start_end": False,
+        "mm_vision_select_feature": "patch",
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "model_type": "llava",
+        "num_attention_heads": 32,
+        "num_hidden_layers": 32,
+        "num_key_value_heads": 32,
+        "pad_token_id": 0,
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": None,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "vocab_size": 32000,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_config_is_the_shipped_architecture(name):
+    """But for the rows that padding adds to the vocabulary."""
+    translated = translate(PUBLISHED[name], name)
+    spec = yaml.safe_load(shipped("architectures")[name].read_text())
+    assert translated["model_type"] == spec["family"]
+    _, model_class = FAMILIES[spec["family"]]()
+    ours, theirs = (
+        model_class.config_class(**{k: v for k, v in config.items() if k != "model_type"})
+        for config in (spec["config"], translated)
+    )
+    for part in ("vision_config", "text_config"):
+        for key in spec["config"][part].keys() - {"vocab_size"}:
+            assert getattr(getattr(theirs, part), key) == getattr(getattr(ours, part), key), key
+    for key in spec["config"].keys() - {"vision_config", "text_config", "image_grid_pinpoints"}:
+        assert getattr(theirs, key) == getattr(ours, key), key
+    assert sorted(theirs.image_grid_pinpoints) == sorted(ours.image_grid_pinpoints)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("(1x1),...,(2x3)", [[336 * h, 336 * w] for w in (1, 2) for h in (1, 2, 3)]),
+        ("[(336, 672), [672, 1008]]", [[672, 336], [1008, 672]]),
+        ([[336, 672]], [[672, 336]]),  # width and height there, height and width here
+    ],
+)
+def test_pinpoints(value, expected):
+    config = PUBLISHED["llava-next-vicuna-7b"] | {"image_grid_pinpoints": value}
+    assert translate(config, "x")["image_grid_pinpoints"] == expected
+
+
+def test_the_schedule_is_known_before_loading(pair):
+    config = resolve(str(pair("v1.6 mistral")[0]), environ={})
+    assert schedule_key(config) == "llava_next"
+    assert read_config(pair("onevision")[0])["model_type"] == "llava_onevision"
+
+
+# --- conversations -----------------------------------------------------------------------------------
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the user's questions. "
+)
+# (what opens a conversation, what follows an answer, a system prompt)
+PRINTED = {
+    "qwen_1_5": (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<image>\nWhat?<|im_end|>\n<|im_start|>assistant\n",
+        "A dog.<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "chatml_direct": (
+        "<|im_start|>system\nAnswer the questions.<|im_end|>"
+        "<|im_start|>user\n<image>\nWhat?<|im_end|><|im_start|>assistant\n",
+        "A dog.<|im_end|><|im_start|>user\nSure?<|im_end|><|im_start|>assistant\n",
+        "<|im_start|>system\nBe brief.<|im_end|><|im_start|>user\nHi<|im_end|><|im_start|>assistant\n",
+    ),
+    "vicuna_v1": (
+        VICUNA + "USER: <image>\nWhat? ASSISTANT:",
+        " A dog.</s>USER: Sure? ASSISTANT:",
+        "Be brief. USER: Hi ASSISTANT:",
+    ),
+    "mistral_instruct": (
+        "[INST] <image>\nWhat? [/INST]",
+        " A dog. </s>[INST] Sure? [/INST]",
+        "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_conversations_are_the_repository_s(name, pair):
+    tokenizer = open_checkpoint(pair("v1.6 vicuna")[0]).family.tokenizer
+    first, then, system = PRINTED[name]
+
+    def printed(*turns):
+        turns = [{"role": role, "content": content} for role, content in turns]
+        template = CONVERSATIONS[name]
+        return tokenizer.apply_chat_template(
+            turns, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+
+    question = ("user", [{"type": "image"}, {"type": "text", "text": "What?"}])
+    assert printed(question) == first
+    assert printed(question, ("assistant", "A dog."), ("user", "Sure?")) == first + then
+    assert printed(("system", "Be brief."), ("user", "Hi")) == system
+
+
+# --- what is refused ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({"mm_patch_merge_type": "flat"}, "mm_patch_merge_type 'flat'"),
+        ({"mm_resampler_type": "perceiver"}, "mm_resampler_type 'perceiver'"),
+        ({"mm_projector_type": "linear"}, "mm_projector_type 'linear'"),
+        ({"mm_newline_position": "frame"}, "mm_newline_position 'frame'"),
+        ({"mm_spatial_pool_mode": "max"}, "mm_spatial_pool_mode 'max'"),
+        ({"add_faster_video": True}, "add_faster_video"),
+        ({"image_aspect_ratio": "pad"}, "image_aspect_ratio 'pad'"),
+        ({"image_grid_pinpoints": "many"}, "image_grid_pinpoints 'many'"),
+        ({"mm_vision_tower": "someone/a-tower"}, r"a-tower is not known \(known are: openai/clip"),
+        ({"architectures": ["LlavaMptForCausalLM"]}, "LlavaMptForCausalLM.*LlavaQwenForCausalLM"),
+        ({"architectures": None}, "it knows: LlavaLlamaForCausalLM"),
+    ],
+)
+def test_what_transformers_does_not_do_is_refused(fields, part, pair, tmp_path):
+    config = json.loads((pair("onevision")[0] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | fields))
+    with pytest.raises((ModelError, UsageError), match=part) as error:
+        open_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tower", "part"),
+    [
+        ("{", "cannot be read as the configuration of a vision tower"),
+        ('{"model_type": "clip_vision_model"}', "cannot be read as the configuration"),
+        ('{"model_type": "vit", "num_hidden_layers": 2, "image_size": 84}', "type 'vit' is not supported"),
+    ],
+)
+def test_a_tower_that_cannot_be_used_is_one_line(tower, part, pair, tmp_path):
+    config = json.loads((pair("onevision")[0] / "config.json").read_text())
+    (tmp_path / "tower").mkdir()
+    (tmp_path / "tower" / "config.json").write_text(tower)
+    config["mm_vision_tower"] = str(tmp_path / "tower")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=part) as error:
+        open_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        ("a shard", "model-00002-of-00002"),
+        ("the tower", "comes without the weights of its vision tower"),
+        ("a weight", "1 missing keys"),
+        ("a stranger", "1 unexpected keys .*stranger"),
+    ],
+)
+def test_a_partial_checkpoint_is_refused(damage, part, tmp_path):
+    folder = write_repository(tmp_path / "llava", write_llava_next(tmp_path / "hf"))
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    if damage == "a shard":
+        (folder / "model-00002-of-00002.safetensors").unlink()
+    for shard in sorted(folder.glob("*.safetensors")):
+        weights = load_file(shard)
+        if damage == "the tower":
+            weights = {name: w for name, w in weights.items() if "vision_tower" not in name}
+        if damage == "a weight":
+            weights.pop("model.layers.1.mlp.up_proj.weight", None)
+        if damage == "a stranger" and "00001" in shard.name:
+            weights["model.stranger.weight"] = torch.zeros(2)
+            index["weight_map"]["model.stranger.weight"] = shard.name
+        if damage != "a shard":
+            save_file(weights, shard, {"format": "pt"})
+            kept = {n for n, where in index["weight_map"].items() if where != shard.name or n in weights}
+            index["weight_map"] = {n: index["weight_map"][n] for n in kept}
+    path.write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=part) as error:
+        open_checkpoint(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def only_sentencepiece(pair, tmp_path):
+    """A checkpoint whose tokenizer is a sentencepiece file alone, as those of v1.6 are."""
+    folder, _ = pair("v1.6 vicuna")
+    for path in folder.iterdir():
+        if path.name != "tokenizer.json":
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="sentencepiece is here")
+def test_a_sentencepiece_tokenizer_names_its_package(only_sentencepiece):
+    with pytest.raises(ModelError, match=r"pip install 'illava\[sentencepiece\]'"):
+        open_checkpoint(only_sentencepiece)
+
+
+def test_a_sentencepiece_tokenizer_is_read(only_sentencepiece):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    text = only_sentencepiece / "text.txt"
+    text.write_text("The image shows a small house on a green hill.\n" * 20 + "What is in this image?\n" * 20)
+    (only_sentencepiece / "tokenizer.model").unlink()
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(only_sentencepiece / "tokenizer"),
+        vocab_size=310,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        pad_id=-1,
+    )
+    session = open_checkpoint(only_sentencepiece, *OFF)
+    ids = session.family.tokenizer("What <image>\nis 日?")["input_ids"]
+    assert ids[0] == 1
+    assert session.family.tokenizer.decode(ids, skip_special_tokens=True).split() == ["What", "is", "日?"]
+    assert session.ask("What?", [picture(90, 60)]).usage.visual.patches == 3 * 36
