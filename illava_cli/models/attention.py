@@ -80,13 +80,17 @@ def tapped_attention(
 ) -> tuple[Tensor, None]:
     """The registered attention function; arguments as `transformers` passes them.
 
-    Packed tokens come with the length of their segments (`max_length_q`), or with their `Windows`.
+    Packed tokens come from our loop with the length of their segments (`max_length_q`) or with their
+    `Windows`, from a tower that is called without our loop with borders.
     """
-    packing = kwargs.pop("windows", None)
+    packing, borders = kwargs.pop("windows", None), None
     if (length := kwargs.pop("max_length_q", None)) is not None:
         packing = packing or Segments(length)
-        for name in ("max_length_k", "cu_seq_lens_q", "cu_seq_lens_k"):
-            kwargs.pop(name, None)
+        borders = kwargs.pop("cu_seq_lens_q")
+        for name in ("max_length_k", "cu_seq_lens_k"):
+            kwargs.pop(name)
+    if borders is not None:
+        return _attend_by_segment(module, query, key, value, borders, **kwargs), None
     if packing is None:
         return _attend(module, query, key, value, attention_mask, **kwargs), None
     if packing.ragged and module.tap.is_flash:
@@ -105,6 +109,13 @@ def _attend(module: nn.Module, query, key, value, attention_mask: Tensor | None,
         if attended is not None:
             return attended[0]
     return _run(module, query, key, value, attention_mask, **kwargs)
+
+
+def _attend_by_segment(module: nn.Module, query, key, value, borders: Tensor, **kwargs) -> Tensor:
+    """Segments of any length, one by one, as `transformers` has it for all but FlashAttention."""
+    lengths = borders.diff().tolist()
+    parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
+    return torch.cat([_attend(module, *part, None, **kwargs) for part in parts], dim=1)
 
 
 def _attend_by_length(module: nn.Module, query, key, value, windows: Windows, **kwargs) -> Tensor:

@@ -112,6 +112,19 @@ def test_second_turn_equals_transformers(family, stock, open_session):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_model_called_without_our_loop_is_transformers(family, stock, open_session):
+    """Its modules keep their taps, and images of unequal size share a pass there."""
+    images = [picture(120, 90, 5), picture(64, 140, 6)]
+    text = stock[family].chat([message("What?", images)])
+    inputs = stock[family].inputs(text, images)
+    with torch.no_grad():
+        logits, expected = (
+            m(**inputs).logits for m in (open_session(family, *OFF).model, stock[family].model)
+        )
+    torch.testing.assert_close(logits, expected, atol=CLOSE[family], rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_image_matters(family, open_session):
     session = open_session(family, *OFF)
     one = session.ask("What?", images=[picture(200, 150, 1)], logits=True).logits
