@@ -85,18 +85,17 @@ def tapped_attention(
 ) -> tuple[Tensor, None]:
     """The registered attention function; arguments as `transformers` passes them.
 
-    Packed tokens come with the length of their segments (`max_length_q`), or with their `Windows`.
+    Packed tokens come from our loop with the length of their segments (`max_length_q`) or with their
+    `Windows`, from a tower that is called without our loop with borders.
     """
-    packing = kwargs.pop("windows", None)
+    packing, borders = kwargs.pop("windows", None), None
     if (length := kwargs.pop("max_length_q", None)) is not None:
-        borders = kwargs.pop("cu_seq_lens_q", None)
+        packing = packing or Segments(length)
+        borders = kwargs.pop("cu_seq_lens_q")
         for name in ("max_length_k", "cu_seq_lens_k"):
-            kwargs.pop(name, None)
-        if packing is None and length * (len(borders) - 1) != query.shape[2]:
-            # only the stock forward mixes lengths: ours batches segments of one size
-            parts = zip(*(x.split(borders.diff().tolist(), dim=2) for x in (query, key, value)), strict=True)
-            return torch.cat([_attend(module, *part, None, **kwargs) for part in parts], dim=1), None
-        packing = packing or Segments(int(length))
+            kwargs.pop(name)
+    if borders is not None:
+        return _attend_by_segment(module, query, key, value, borders, **kwargs), None
     if packing is None:
         return _attend(module, query, key, value, with_bias(attention_mask, module.tap.bias), **kwargs), None
     if packing.ragged and module.tap.is_flash:
@@ -128,6 +127,13 @@ def _attend(module: nn.Module, query, key, value, attention_mask: Tensor | None,
         if attended is not None:
             return attended[0]
     return _run(module, query, key, value, attention_mask, **kwargs)
+
+
+def _attend_by_segment(module: nn.Module, query, key, value, borders: Tensor, **kwargs) -> Tensor:
+    """Segments of any length, one by one, as `transformers` has it for all but FlashAttention."""
+    lengths = borders.diff().tolist()
+    parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
+    return torch.cat([_attend(module, *part, None, **kwargs) for part in parts], dim=1)
 
 
 def _attend_by_length(module: nn.Module, query, key, value, windows: Windows, **kwargs) -> Tensor:

@@ -67,9 +67,8 @@ class Qwen2VL(Family):
 
     def block_arguments(self, state: TowerState) -> dict:
         """What a block takes beside the hidden states."""
-        patches = state.tokens * state.group
-        borders = torch.arange(state.segments + 1, dtype=torch.int32, device=state.device) * patches
-        return {"cu_seqlens": borders, "max_seqlen": patches, "position_embeddings": state.rope}
+        length = state.tokens * state.group  # of every segment: there is no need for their borders
+        return {"cu_seqlens": None, "max_seqlen": length, "position_embeddings": state.rope}
 
     @property
     def tower_layers(self) -> int:

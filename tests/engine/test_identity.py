@@ -69,13 +69,15 @@ def test_windows_equal_transformers_in_float64(case, checkpoints, open_session):
 def test_the_prepared_model_called_directly_equals_transformers(family, case, stock, open_session):
     """Without our cache the model is the stock one, media of different size in one call as well."""
     media = CASES[case]
+    if family in IMAGES_ONLY and "videos" in media:
+        pytest.skip("takes images only")
     reference = stock[family]
     text = reference.chat([message("What is shown here?", **media)])
     inputs = reference.inputs(text, media.get("images", ()), frames(media.get("videos", ())))
     model = open_session(family, *OFF).model
     with torch.no_grad():
         torch.testing.assert_close(
-            model(**inputs).logits, reference.model(**inputs).logits, atol=1e-4, rtol=0
+            model(**inputs).logits, reference.model(**inputs).logits, atol=CLOSE[family], rtol=0
         )
 
 
