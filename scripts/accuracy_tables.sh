@@ -2,80 +2,49 @@
 # The tables of docs/accuracy: what merging costs the embedded model, in the form of the paper's tables 4 to 9.
 #
 #   scripts/accuracy_tables.sh              all of them (about an hour on two cores)
-#   scripts/accuracy_tables.sh 'table-5*'   those of that name
+#   scripts/accuracy_tables.sh 'table-5'    those whose names fit
 #
-# Answers are kept in runs/accuracy: a run that was stopped goes on. QUESTIONS (default 650, 50 a task) is how many each table asks; PYTHON names the interpreter.
+# Answers are kept in runs/accuracy: a run that was stopped goes on. QUESTIONS (default 390, 30 a task) is how many
+# each table asks, but for the presets, which are asked 2,002; PYTHON names the interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 venv=.venv/bin/python
 PYTHON=${PYTHON:-$([ -x $venv ] && echo $venv || echo python3)}
 OUT=${ACCURACY_OUT:-docs/accuracy}
-QUESTIONS=${QUESTIONS:-650}
+QUESTIONS=${QUESTIONS:-390}
 WANTED=${1:-*}
 mkdir -p "$OUT" runs/accuracy
 failed=()
 
-# ask NAME ARGUMENTS...
-ask() {
-    local name=$1
-    shift
+# measure COMMAND NAME ARGUMENTS...
+measure() {
+    local command=$1 name=$2
+    shift 2
     # shellcheck disable=SC2053  # WANTED is a pattern
     [[ $name == $WANTED ]] || return 0
     echo "== $name" >&2
-    "$PYTHON" -m illava_cli.cli.app eval -m tiny --dtype float32 --questions "$QUESTIONS" -o "runs/accuracy/$name.jsonl" \
-        --markdown "$OUT/$name.md" "$@" || failed+=("$name")
+    "$PYTHON" -m illava_cli.cli.app "$command" -m tiny --dtype float32 --markdown "$OUT/$name.md" "$@" ||
+        failed+=("$name")
 }
 
-# under NAME SETTINGS: a variant of preset auto
-under() { variants+=(--variant "$1: preset=auto $2"); }
+ask() { measure eval "$1" --questions "$QUESTIONS" -o "runs/accuracy/$1.jsonl" "${@:2}"; }
 
-methods=(illava attention-prune random greedy bipartite kmeans assign novelty-assign diversity-assign)
+measure eval presets --questions 2002 -o runs/accuracy/presets.jsonl --blind --preset auto --preset paper \
+    --variant 'auto, random: preset=auto method=random' --variant 'paper, random: preset=paper method=random' \
+    --variant 'paper, faithful: preset=paper layout=faithful positions=original'
 
-variants=()
-for method in "${methods[@]}"; do under "tower $method" "method=$method llm=null"; done
-under "prumerge, adaptive" "method=prumerge"
-under "prumerge, 4/9" "method=prumerge input.keep=4/9"
-ask table-4-tower-methods "${variants[@]}"
+methods=()
+for method in illava attention-prune random bipartite kmeans assign novelty-assign diversity-assign fastv prumerge; do
+    methods+=(--method "$method")
+done
+drawing=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("matplotlib") is not None)')
+[[ $drawing == True ]] && methods+=(--plot "$OUT/methods.png")
+measure compare methods --questions "$QUESTIONS" --answers runs/accuracy/methods --keep 1/3 --keep 1/6 "${methods[@]}" \
+    --save "$OUT/methods.json"
 
-variants=()
-for r in 8 14 20 24 28 32; do under "tower $((144 - 4 * r)) of 144" "vision.r=$r llm=null"; done
-ask table-5-tower-kept "${variants[@]}"
-
-variants=()
-under "tower {1}" "vision.layers=[1] vision.r=80 llm=null"
-under "tower {3}" "vision.layers=[3] vision.r=80 llm=null"
-under "tower {5}" "vision.layers=[5] vision.r=80 llm=null"
-under "tower {2,3}" "vision.layers=[2, 3] vision.r=40 llm=null"
-under "tower {4,5}" "vision.layers=[4, 5] vision.r=40 llm=null"
-under "tower {0,1,2,3}" "vision.layers=[0, 1, 2, 3] vision.r=20 llm=null"
-under "tower {1,2,3,4}" "vision.layers=[1, 2, 3, 4] vision.r=20 llm=null"
-under "tower {2,3,4,5}" "vision.layers=[2, 3, 4, 5] vision.r=20 llm=null"
-ask table-6-tower-layers "${variants[@]}"
-
-variants=()
-for method in "${methods[@]}" fastv; do under "LLM $method" "method=$method vision=null llm.keep=0.5"; done
-ask table-7-llm-methods "${variants[@]}"
-
-variants=()
-for keep in 0.83 0.70 0.62 0.55 0.47 0.33; do under "LLM keeps $keep" "llm.keep=$keep"; done
-ask table-8-llm-kept "${variants[@]}"
-
-variants=()
-for layer in 1 2 3 4; do under "LLM {$layer}" "llm.layers=[$layer]"; done
-under "LLM {2,3}" "llm.layers=[2, 3] llm.keep=0.8367"
-under "LLM {3,4}" "llm.layers=[3, 4] llm.keep=0.8367"
-ask table-9-llm-layers "${variants[@]}"
-
-variants=()
-under "grid, packed" "layout=grid positions=packed"
-under "faithful, packed" "positions=packed"
-under "faithful, original" "positions=original"
-ask layout-and-positions "${variants[@]}"
-
-variants=()
-for queries in last visual visual-literal; do under "$queries" "llm.queries=$queries vision=null llm.keep=0.5"; done
-ask queries --survivors "${variants[@]}"
+for plan in table-4 table-5 table-6 table-7 table-8 table-9 layouts; do ask $plan --plan $plan; done
+ask queries --plan queries --survivors
 
 echo "failed: ${failed[*]:-none}" >&2
 exit $((${#failed[@]} > 0))

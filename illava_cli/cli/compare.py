@@ -24,6 +24,7 @@ from illava_cli.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from illava_cli.cli.asking import Resolve
     from illava_cli.engine.session import Session
+    from illava_cli.evals.plan import Plan
     from illava_cli.evals.variants import Variant
 
 FAILED = 3  # some questions have no answer
@@ -46,9 +47,15 @@ def compare(
         typer.Option("--keep", metavar="X", help="Share of visual tokens that remains; repeats (1/3)."),
     ] = None,
     preset: Annotated[
-        str,
-        typer.Option("--preset", metavar="NAME", help="Whose layers, layout and positions."),
-    ] = "auto",
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Whose layers, layout and positions (auto)."),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan", metavar="NAME", help="An experiment: figure-5, or a YAML file; flags go first."
+        ),
+    ] = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option("--tasks", metavar="SOURCE", help="JSONL file, world or world:TASK,TASK; repeats."),
@@ -92,12 +99,16 @@ def compare(
 
         check_plot(plot)
     messages = Messages(flags.quiet)
+    from illava_cli.evals.plan import Plan
     from illava_cli.evals.sweep import read_share
     from illava_cli.evals.taskfile import WORLD
     from illava_cli.evals.taskfile import questions as read_questions
 
-    shares = {text: read_share(text, "--keep") for text in keep or KEEP}
-    models = list(dict.fromkeys(model or [None]))
+    planned = _planned(plan) if plan else Plan()
+    preset = preset or planned.preset
+    methods = method or planned.methods or METHODS
+    shares = {text: read_share(text, "--keep") for text in keep or planned.keep or KEEP}
+    models = list(dict.fromkeys(model or planned.models or [None]))
     resolvers = [resolver(replace(flags, model=name, preset=preset)) for name in models]
     plain = resolvers[0]([])
     chosen = limited(read_questions(tasks or [WORLD], questions), limit, plain.generation.seed)
@@ -108,7 +119,7 @@ def compare(
     asked: dict[str, tuple[str, float]] = {}
     for resolve in resolvers:
         session = load(resolve(["preset=off"]), messages)
-        compared = _variants(resolve, session, method or METHODS, shares, asked)
+        compared = _variants(resolve, session, methods, shares, asked)
         about = about_model(session)
         results = Results(_answers(answers, about["id"], compared[0].config.hash()))
         results.check(compared)
@@ -154,6 +165,16 @@ def compare(
     if failed:
         messages.show(f"illava: {failed} answers are missing: --save has the reasons")
         raise typer.Exit(FAILED)
+
+
+def _planned(name: str) -> Plan:
+    """A plan that says which methods to compare."""
+    from illava_cli.evals.plan import load_plan
+
+    plan = load_plan(name)
+    if not plan.methods:
+        raise UsageError(f"--plan {name}: it has variants of one model: use illava eval")
+    return plan
 
 
 def _variants(

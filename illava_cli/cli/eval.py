@@ -20,6 +20,7 @@ from illava_cli.cli.render import table
 from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from illava_cli.config import Config
     from illava_cli.engine.session import Session
     from illava_cli.evals.runner import Lane
     from illava_cli.evals.sweep import Grid, Point
@@ -70,6 +71,10 @@ def evaluate(
             metavar="'NAME: K=V K=V'",
             help="Settings to compare under a name, e.g. 'half: preset=paper llm.keep=0.5'; repeats.",
         ),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="NAME", help="Variants of an experiment: table-5, or a YAML file."),
     ] = None,
     blind: Annotated[
         bool, typer.Option("--blind", help="Ask without the media too: what is guessed.")
@@ -128,7 +133,11 @@ def evaluate(
     targets = Targets(output, save, markdown, plot)
     grid_flags = (vision_keep, vision_layers, llm_keep, llm_layers)
     _refuse_contradictions(
-        sweep=sweep, grid=any(grid_flags), variants=bool(variant), presets=len(preset or []), plot=bool(plot)
+        sweep=sweep,
+        grid=any(grid_flags),
+        variants=bool(variant or method or plan),
+        presets=len(preset or []),
+        plot=bool(plot),
     )
     _check_targets(targets)
     messages = Messages(flags.quiet)
@@ -143,7 +152,8 @@ def evaluate(
     plain = resolver(flags)([])
     seed = plain.generation.seed
     chosen = limited(read_questions(tasks or [WORLD], questions), limit, seed)
-    compared = variants(resolver(flags), preset or [], variant or [], blind, method or [])
+    named = [*(variant or []), *(_planned(plan, plain) if plan else [])]
+    compared = variants(resolver(flags), preset or [], named, blind, method or [])
     from illava_cli.evals.results import Results  # brings torch: mistakes in the flags are told before
 
     results = Results(output)
@@ -179,9 +189,19 @@ def _refuse_contradictions(*, sweep: bool, grid: bool, variants: bool, presets: 
             "--vision-keep, --vision-layers, --llm-keep and --llm-layers are for --sweep: add it"
         )
     if sweep and (variants or presets > 1):
-        raise UsageError("--sweep makes its own variants: leave out --variant, and give one --preset at most")
+        raise UsageError(
+            "--sweep makes its own variants: leave out --variant, --method and --plan; one --preset at most"
+        )
     if plot and not sweep:
         raise UsageError("--plot draws what --sweep measures: give both")
+
+
+def _planned(name: str, config: Config) -> list[str]:
+    """The variants of a plan for the model of a run."""
+    from illava_cli.evals.plan import load_plan
+    from illava_cli.models import schedule_key
+
+    return load_plan(name).named_variants(schedule_key(config), name)
 
 
 def _check_targets(targets: Targets) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,25 @@ def test_samples_are_answered_right(sessions, preset):
 def test_the_sample_clip_is_answered_right(sessions, preset):
     for question, answer in ABOUT_THE_CLIP.items():
         assert sessions(preset).ask(question, videos=[CLIP]).text == answer
+
+
+@pytest.mark.parametrize("preset", ["off", "auto"])
+def test_a_cold_start_needs_no_network(preset):
+    """The program itself, with nothing loaded and no way out."""
+    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "all_proxy")}
+    environment = os.environ | nowhere | {"HF_HUB_OFFLINE": "1"}
+    asked = [("--image", PICTURE, ABOUT_THE_PICTURE), ("--video", CLIP, ABOUT_THE_CLIP)]
+    for flag, medium, questions_and_answers in asked:
+        question, answer = list(questions_and_answers.items())[-1]
+        command = [sys.executable, "-m", "illava_cli.cli.app", "run", "-m", "tiny", "--preset", preset, "-q"]
+        run = subprocess.run(
+            [*command, flag, medium, "-p", question, "--device", "cpu"],
+            env=environment,
+            cwd=ASSETS.parents[1],
+            capture_output=True,
+            text=True,
+        )
+        assert (run.returncode, run.stdout, run.stderr) == (0, f"{answer}\n", "")
 
 
 @pytest.mark.parametrize("preset", ["off", "auto"])
