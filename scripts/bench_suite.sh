@@ -74,6 +74,15 @@ measure gpu llava-7b-video -m $large --preset video --preset auto --frames 32 "$
 measure gpu llava-7b-context -m $large --preset video "${growing[@]}" --frames 128 --frames 256 "${gpu[@]}"
 measure gpu llava-7b-profile -m $large --profile --tiles 1 --tiles 10 --frames 32 "${gpu[@]}"
 measure gpu llava-7b-tower -m $large --tower "${growing[@]}" --frames 128 --device cuda --repeats 5
+for size in vicuna-7b vicuna-13b 34b; do
+    measure gpu llava-next-$size -m random:llava-next-$size --preset llava-next "${off[@]}" --tiles 5 "${both[@]}" "${gpu[@]}"
+done
+for name in qwen2-vl-2b qwen2-vl-7b qwen2.5-vl-7b; do
+    measure gpu $name -m random:$name "${off[@]}" --tiles 5 --frames 32 "${both[@]}" "${gpu[@]}"
+done
+for method in illava attention-prune random fastv bipartite greedy kmeans assign novelty-assign diversity-assign; do
+    measure gpu llava-7b-method-$method -m $large --preset auto --method $method --tiles 5 "${both[@]}" "${gpu[@]}"
+done
 measure gpu llava-7b-rivals -m $large --rivals --device cuda --repeats 100
 
 # beside the page and then in its place: a page that fails must not empty the one before
