@@ -112,13 +112,12 @@ def linear(tokens: int, *shapes: tuple[int, int]) -> int:
 
 
 def tower_layer(shape: TowerShape, attended: int, kept: int, pairs: int | None = None) -> int:
-    """A block: attention on `attended` patches, the MLP on the `kept` ones.
+    """A block: attention on `attended` tokens, the MLP on the `kept` ones.
 
     Args:
-        pairs: of a query and a key that it sees; by default all patches see all.
+        pairs: of a query and a key that it sees; by default all tokens see all.
     """
     width, inner = shape.width, shape.inner
-    attended, kept = attended + shape.class_tokens, kept + shape.class_tokens
     pairs = attended**2 if pairs is None else pairs
     attention = linear(attended, *[(width, width)] * 4) + 4 * pairs * width
     return attention + linear(kept, *[(width, inner)] * (1 + shape.gated), (inner, width))
@@ -142,8 +141,9 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
         entering, leaving = medium.patches
         patches += medium.segments * linear(entering, (tower.patch_values, tower.width))
         projector += medium.segments * linear(leaving // shape.patches_per_token, *shape.projector)
-        for layer, (attended, kept) in enumerate(medium.layers):
+        for layer, patches_left in enumerate(medium.layers):
             segments = medium.segments
+            attended, kept = (n + tower.class_tokens for n in patches_left)
             pairs = medium.windowed.get(layer, segments * attended**2)
             by_layer[layer] += tower_layer(tower, segments * attended, segments * kept, pairs)
     head = linear(1, (decoder.width, decoder.vocabulary))

@@ -91,7 +91,12 @@ class TowerState:
         return nn.functional.pad(bias, (self.class_tokens, 0))
 
     def score(
-        self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None, windows: Windows | None = None
+        self,
+        query: Tensor,
+        key: Tensor,
+        scaling: float,
+        lse: Tensor | None = None,
+        windows: Windows | None = None,
     ) -> Tensor:
         """Attention received per token, (B, N): eq. 1, averaged over a token's patches.
 

@@ -129,7 +129,8 @@ def test_every_method_equals_the_reference(method, name, case, open_session):
     answer = session.ask(request.prompt, request.images, request.videos, logits=True)
     schedule = schedule_of(session)
     result = reference_conversation(session.model, [pieces_of(session, request)], schedule)
-    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    # of two patches that show the same, either may be the nearest: the last bit decides
+    torch.testing.assert_close(answer.logits, result.logits, atol=1e-6, rtol=0)
     assert answer.usage.visual.llm_kept == sum(c.llm_kept for c in result.counts)
     other = replace(schedule, method="illava" if method != "illava" else "assign", queries="last")
     wrong = reference_conversation(session.model, [pieces_of(session, request)], other)
