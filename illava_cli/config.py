@@ -1,8 +1,9 @@
 """Configuration: pydantic models <-> YAML, and the order in which sources override one another.
 
 Command line > `ILLAVA_*` environment > YAML > defaults. A preset is a named reduction; the fields
-`variant`, `layout`, `positions`, `vision` and `llm` beside it override parts of it. Unknown keys are
-errors that name the near miss. This module imports no torch, so that `illava --help` stays fast.
+`variant`, `layout`, `positions`, `method`, `vision`, `input` and `llm` beside it override parts of it.
+Unknown keys are errors that name the near miss. This module imports no torch, so that `illava --help`
+stays fast.
 """
 
 from __future__ import annotations
@@ -277,6 +278,15 @@ class Config(Strict):
         """First 12 hex digits of the SHA-256 of `identity()`."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
 
+    def _refuse_two_methods(self) -> None:
+        for name in STAGES:
+            stage = getattr(self, name)
+            stages = [stage, *(getattr(stage, kind, None) for kind in ("image", "video"))]
+            if self.method and any(s is not None and "method" in s.model_fields_set for s in stages):
+                raise UsageError(
+                    f"method is for all stages, and {name}.method is given as well: leave one out"
+                )
+
     def reduction_for(self, family: str) -> Reduction:
         """The preset's reduction for `family` (a key such as `qwen2_vl`) with this file's overrides."""
         preset = load_preset(self.preset)
@@ -284,6 +294,7 @@ class Config(Strict):
         if base is None:
             raise UsageError(f"preset {self.preset!r} has no schedule for {family}: name another preset")
         merged = base.model_dump(exclude_unset=True)
+        self._refuse_two_methods()
         for name in WORDS:
             if (value := getattr(self, name)) is not None:
                 merged[name] = value

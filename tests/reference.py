@@ -259,7 +259,9 @@ def tower_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[i
             x = torch.cat([x[:first], left])
             cells, scores = [cells[i] for i in kept], [scores[i] for i in kept]
             kept_by_layer[index] = cells
-        last = received(attention, schedule.variant)[first:], qkv[1].mean(0)[first:], sizes
+        # CLIP's class token judges what is left of the tower, unless the last layer merges
+        judged = attention.double().mean(0)[0].tolist() if clip else received(attention, schedule.variant)
+        last = judged[first:], qkv[1].mean(0)[first:], sizes
         x = x + layer.mlp(layer.layer_norm2(x))
     return x[first:], cells, scores, kept_by_layer, last
 

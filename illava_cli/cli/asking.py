@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags
 from illava_cli.errors import UsageError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 Resolve = Callable[[list[str]], "Config"]
 MAX_TOKENS = 32  # answers are short; where the user sets none
+FAILED = 3  # the exit code where some questions have no answer
+SHOWN = 5  # failures that are told on stderr; the report has all
 
 
 def resolver(flags: ModelFlags) -> Resolve:
@@ -109,3 +113,16 @@ def _progress(total: int, messages: Messages) -> Iterator[Callable[[int], None]]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("questions", total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def tell_failures(failed: list[dict[str, Any]], questions: int, messages: Messages) -> None:
+    """The first questions that failed and why.
+
+    Raises:
+        typer.Exit: there are some.
+    """
+    for failure in failed[:SHOWN]:
+        messages.show(f"illava: {failure['id']}: {failure['error']['message']}")
+    if failed:
+        messages.show(f"illava: {len(failed)} of {questions} questions failed")
+        raise typer.Exit(FAILED)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver
+from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver, tell_failures
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
-from illava_cli.cli.output import check_target, emit, write_file
+from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
-from illava_cli.errors import OutputError, UsageError
+from illava_cli.errors import IllavaError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from illava_cli.cli.asking import Resolve
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from illava_cli.evals.plan import Plan
     from illava_cli.evals.variants import Variant
 
-FAILED = 3  # some questions have no answer
 METHODS = ("illava", "attention-prune", "random")
 KEEP = ("1/3",)
 
@@ -93,11 +92,7 @@ def compare(
     --keep; the table says what each really kept. Exit 3 where questions failed.
     """
     as_json = check_format(format) == "json"
-    _check_targets([save, markdown, plot])
-    if plot is not None:
-        from illava_cli.drawing import check_plot
-
-        check_plot(plot)
+    check_targets((save, markdown), plot)
     messages = Messages(flags.quiet)
     from illava_cli.evals.plan import Plan
     from illava_cli.evals.sweep import read_share
@@ -106,28 +101,36 @@ def compare(
 
     planned = _planned(plan) if plan else Plan()
     preset = preset or planned.preset
-    methods = method or planned.methods or METHODS
-    shares = {text: read_share(text, "--keep") for text in keep or planned.keep or KEEP}
+    methods = list(dict.fromkeys(method or planned.methods or METHODS))
+    # two ways to write one share are one
+    shares = {read_share(text, "--keep"): text for text in keep or planned.keep or KEEP}
     models = list(dict.fromkeys(model or planned.models or [None]))
     resolvers = [resolver(replace(flags, model=name, preset=preset)) for name in models]
-    plain = resolvers[0]([])
+    plain, *_ = [resolve([]) for resolve in resolvers]  # every model's settings, before any is loaded
     chosen = limited(read_questions(tasks or [WORLD], questions), limit, plain.generation.seed)
+    _make(answers)
     from illava_cli.evals import compare as comparison
     from illava_cli.evals.results import Results
 
+    comparison.check(methods)
     reports: list[dict[str, Any]] = []
     asked: dict[str, tuple[str, float]] = {}
+    missing: IllavaError | None = None
     for resolve in resolvers:
-        session = load(resolve(["preset=off"]), messages)
-        compared = _variants(resolve, session, methods, shares, asked)
+        try:
+            session = load(resolve(["preset=off"]), messages)
+            compared = _variants(resolve, session, methods, shares, asked)
+            lanes = lanes_of(session, compared)
+        except IllavaError as error:
+            if not reports:
+                raise
+            missing = error  # what the others have answered is not lost
+            break
         about = about_model(session)
         results = Results(_answers(answers, about["id"], compared[0].config.hash()))
         results.check(compared)
-        report = {"model": about} | ask(
-            lanes_of(session, compared), chosen, results, batch_size, False, messages
-        )
-        reports.append(report)
-        del session
+        reports.append({"model": about} | ask(lanes, chosen, results, batch_size, False, messages))
+        del session, lanes
         gc.collect()  # the next model takes its place
     rows = comparison.rows(reports, asked)
     from illava_cli.bench.machine import describe
@@ -140,7 +143,7 @@ def compare(
             "limit": limit,
             "seed": plain.generation.seed,
             "batch_size": batch_size,
-            "preset": preset,
+            "preset": plain.preset,
         },
         "rows": rows,
         "models": reports,
@@ -161,10 +164,10 @@ def compare(
     show(words)
     header, lines = comparison.table(rows)
     show("\n" + table(header, lines))
-    failed = sum(row["failed"] for row in rows)
-    if failed:
-        messages.show(f"illava: {failed} answers are missing: --save has the reasons")
-        raise typer.Exit(FAILED)
+    if missing is not None:
+        raise missing
+    failures = [failure for report in reports for failure in report["failed"]]
+    tell_failures(failures, len(reports) * len(chosen), messages)
 
 
 def _planned(name: str) -> Plan:
@@ -180,23 +183,24 @@ def _planned(name: str) -> Plan:
 def _variants(
     resolve: Resolve,
     session: Session,
-    methods: list[str] | tuple[str, ...],
-    shares: dict[str, float],
+    methods: list[str],
+    shares: dict[float, str],
     asked: dict[str, tuple[str, float]],
 ) -> list[Variant]:
     """The whole model, and each method at each share; notes in `asked` which is which."""
     from illava_cli.evals.compare import settings
-    from illava_cli.evals.variants import OFF, Variant, unmerged
+    from illava_cli.evals.variants import OFF, Variant, only_greedy, unmerged
 
     family = session.family
     plain = resolve([])
     base = plain.reduction_for(family.schedule_key(family.text_config.hidden_size))
     found = [Variant(OFF, unmerged(plain))]
-    for method in dict.fromkeys(methods):
-        for text, keep in shares.items():
+    for method in methods:
+        for keep, text in shares.items():
             name = f"{method} {text}"
             found.append(Variant(name, resolve(settings(family, base, method, keep))))
             asked[name] = method, keep
+    only_greedy(found)
     return found
 
 
@@ -204,17 +208,15 @@ def _answers(folder: Path | None, model: str, config_hash: str) -> Path | None:
     """The file of a model's answers: two models may have one name, and a run other settings."""
     if folder is None:
         return None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
     name = "".join(c if c.isalnum() or c in "-._" else "-" for c in model)
     return folder / f"{name}.{config_hash}.jsonl"
 
 
-def _check_targets(paths: list[Path | None]) -> None:
-    given = [path for path in paths if path is not None]
-    for path in given:
-        check_target(path)
-        if given.count(path) > 1:
-            raise UsageError(f"{path} is given for two results: name a file for each")
+def _make(folder: Path | None) -> None:
+    """Make the folder of answers before hours of answers need it."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver
+from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver, tell_failures
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
-from illava_cli.cli.output import check_target, emit, write_file
+from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
 from illava_cli.errors import UsageError
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from illava_cli.engine.session import Session
     from illava_cli.evals.runner import Lane
     from illava_cli.evals.sweep import Grid, Point
-
-FAILED = 3  # some questions have no answer
-SHOWN = 5  # failures that are told on stderr; the report has all
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def evaluate(
         presets=len(preset or []),
         plot=bool(plot),
     )
-    _check_targets(targets)
+    check_targets((output, save, markdown), plot)
     messages = Messages(flags.quiet)
     from illava_cli.evals.taskfile import WORLD
     from illava_cli.evals.taskfile import questions as read_questions
@@ -204,18 +201,6 @@ def _planned(name: str, config: Config) -> list[str]:
     return load_plan(name).named_variants(schedule_key(config), name)
 
 
-def _check_targets(targets: Targets) -> None:
-    given = [path for path in vars(targets).values() if path is not None]
-    for path in given:
-        check_target(path)
-        if given.count(path) > 1:
-            raise UsageError(f"{path} is given for two results: name a file for each")
-    if targets.plot is not None:
-        from illava_cli.drawing import check_plot
-
-        check_plot(targets.plot)
-
-
 def _grid(vision_keep, vision_layers, llm_keep, llm_layers) -> Grid:
     from illava_cli.evals.sweep import Grid, read_layers, read_share
 
@@ -278,9 +263,4 @@ def _finish(report: dict[str, Any], targets: Targets, messages: Messages, *, as_
     for header, rows in words.tables(report):
         show("\n" + table(header, rows))
     show("\n" + words.notes(report))
-    failed = report["failed"]
-    for failure in failed[:SHOWN]:
-        messages.show(f"illava: {failure['id']}: {failure['error']['message']}")
-    if failed:
-        messages.show(f"illava: {len(failed)} of {report['all']['questions']} questions failed")
-        raise typer.Exit(FAILED)
+    tell_failures(report["failed"], report["all"]["questions"], messages)

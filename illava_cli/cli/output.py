@@ -11,9 +11,10 @@ import re
 import secrets
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from illava_cli.errors import OutputError
+from illava_cli.errors import OutputError, UsageError
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
@@ -59,6 +60,19 @@ def check_target(path: Path) -> None:
         raise OutputError(f"cannot write {path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK) and not _is_stream(path):
         raise OutputError(f"cannot write {path}: the folder {folder} is not writable")
+
+
+def check_targets(paths: Iterable[Path | None], plot: Path | None = None) -> None:
+    """Refuses files for results that cannot work, or are given twice; `plot` is for a picture."""
+    given = [path for path in (*paths, plot) if path is not None]
+    for path in given:
+        check_target(path)
+        if given.count(path) > 1:
+            raise UsageError(f"{path} is given for two results: name a file for each")
+    if plot is not None:
+        from illava_cli.drawing import check_plot
+
+        check_plot(plot)
 
 
 def write_file(path: Path, text: str) -> None:

@@ -180,6 +180,8 @@ class Session:
                 raise
             self.on_note(f"merging is off: preset auto does not fit this model ({error})")
             return OFF
+        if reduction.method is not None and not self.family.reduces(reduction):
+            self.on_note(f"merging is off: preset {self.config.preset} has no stage for {reduction.method}")
         return reduction
 
     def _threshold(self) -> int:

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 IN_TOWER = 2 / 3  # ln(361 / 729) / ln(253 / 729) = 0.66
 
 
+def check(methods: Sequence[str]) -> None:
+    """Refuse a method that there is not.
+
+    Raises:
+        UsageError: names the near miss.
+    """
+    for method in methods:
+        known_method(method)
+
+
 def settings(family: Family, base: Reduction, method: str, keep: float) -> list[str]:
     """What makes `method` of a preset, at the preset's layers, so that the share `keep` remains.
 

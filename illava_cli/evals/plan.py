@@ -16,7 +16,7 @@ class Plan(Strict):
 
     description: str = ""
     models: list[str] = Field(default=[], description="for illava compare, where no --model is given")
-    preset: str = Field(default="auto", description="for illava compare: whose layers, layout and positions")
+    preset: str | None = Field(default=None, description="whose layers, layout and positions")
     methods: list[str] = Field(default=[], description="for illava compare")
     keep: list[Annotated[str, BeforeValidator(str)]] = Field(
         default=[], description="shares of visual tokens that remain, e.g. 253/729"

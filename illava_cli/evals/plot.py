@@ -72,15 +72,25 @@ def plot_comparison(report: dict[str, Any], path: Path) -> None:
     methods = list(dict.fromkeys(row["method"] for row in rows if row["variant"] != OFF))
     figure, plots = side_by_side(len(AXES), f"{rows[0]['answered']} questions" if rows else "")
     for axes, (cost, label, scale) in zip(plots, AXES, strict=True):
-        for model, line in zip(models, itertools.cycle(("-", "--", ":"))):
+        styles = itertools.cycle((("-", "s", "full"), ("--", "D", "none"), (":", "^", "full")))
+        for model, (line, shape, fill) in zip(models, styles):
             own = [row for row in rows if row["model"] == model]
             whole = [row for row in own if row["variant"] == OFF]
-            axes.plot(*_curve(whole, cost, scale), "s", color="black", label=f"{model}, whole")
+            square = {"color": "black", "marker": shape, "ls": "", "fillstyle": fill, "zorder": 3}
+            axes.plot(*_curve(whole, cost, scale), **square, label=f"{model}, whole")
             for number, method in enumerate(methods):
                 points = [row for row in own if row["method"] == method and row["variant"] != OFF]
-                style = {"color": colours[number % len(colours)], "ls": line, "marker": "o", "ms": 4}
+                style = {
+                    "color": colours[number % len(colours)],
+                    "ls": line,
+                    "marker": "o",
+                    "ms": 4,
+                    "fillstyle": fill,
+                }
                 axes.plot(*_curve(points, cost, scale), **style, label=f"{model}, {method}")
-        axes.set(xlabel=label, ylabel="quality (%)", xlim=(0, None))
+        axes.margins(x=0.08)
+        axes.set(xlabel=label, ylabel="quality (%)")
+        axes.set_xlim(left=0)
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     save(figure, path)
 

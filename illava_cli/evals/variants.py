@@ -50,6 +50,10 @@ def variants(
     presets = presets if presets or (named and not methods) else [plain.preset]
     for preset in presets:
         name = preset_label(preset)
+        if name == OFF and methods:
+            raise UsageError(
+                "--method runs at a preset's merge points, and preset off has none: name another"
+            )
         if name == OFF:  # it is there already
             continue
         if not methods:
@@ -65,10 +69,18 @@ def variants(
         if names.count(name) > 1:
             reserved = f" ({OFF} and {BLIND} are always the reference)" if name in (OFF, BLIND) else ""
             raise UsageError(f"two variants are called {name!r}: give each its own name{reserved}")
-    for variant in found:
-        if variant.config.generation.temperature > 0:
-            raise UsageError("illava eval compares greedy answers: leave generation.temperature at 0")
+    only_greedy(found)
     return found
+
+
+def only_greedy(found: Sequence[Variant]) -> None:
+    """Refuse variants that draw their answers.
+
+    Raises:
+        UsageError: a temperature.
+    """
+    if any(variant.config.generation.temperature > 0 for variant in found):
+        raise UsageError("greedy answers are compared: leave generation.temperature at 0")
 
 
 def parse(text: str) -> tuple[str, list[str]]:

@@ -233,6 +233,13 @@ class Family(ABC):
         changed = {"method": reduction.method, "queries": method.queries or stage.queries}
         return stage.model_copy(update=changed) if "llm" in method.stages else None
 
+    def reduces(self, reduction: Reduction) -> bool:
+        """Whether any stage does anything."""
+        stages = [self.input_stage(reduction)]
+        for kind in ("image", "video"):
+            stages += [self.vision_stage(reduction, kind), self.llm_stage(reduction, kind)]
+        return any(stage is not None for stage in stages)
+
     def merge_points(self, reduction: Reduction, kind: str) -> dict[int, MergePoint]:
         """The decoder's schedule, for a session whose leading medium is `kind`."""
         stage = self.llm_stage(reduction, kind)
@@ -321,12 +328,17 @@ class Family(ABC):
 
     def _decoder_tokens(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
         """The survivors of one medium behind the reduction between tower and decoder, if there is one."""
-        stage = self.input_stage(reduction)
-        if stage is None:
+        behind, stage = self.input_stage(reduction), self.vision_stage(reduction, pixels.kind)
+        if behind is None:
             return self.lay_out(pixels, survivors, reduction)
-        fewer = thinned(survivors, stage.method, stage.keep, layer=self.tower_layers)
-        features = self.lay_out(pixels, self.condense(pixels, fewer, reduction), reduction)
-        return replace(features, vision_kept=pixels.segments * survivors.left * self.patches_per_token)
+        left = pixels.tokens - (sum(self.budget(stage, pixels.tokens).values()) if stage else 0)
+        if behind.keep is None:  # as many in each segment: all of a medium have to be seen
+            survivors = self.condense(pixels, self._thinned(survivors, behind), reduction)
+        features = self.lay_out(pixels, survivors, reduction)
+        return replace(features, vision_kept=pixels.segments * left * self.patches_per_token)
+
+    def _thinned(self, survivors: Survivors, stage: InputStage) -> Survivors:
+        return thinned(survivors, stage.method, stage.keep, layer=self.tower_layers)
 
     def _run_group(self, group: list[Pixels], reduction: Reduction, trace: bool) -> Survivors:
         first = group[0]
@@ -362,7 +374,10 @@ class Family(ABC):
             )
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             survivors = Survivors.of(hidden_states, state)
-            parts.append(survivors if behind else self.condense(first, survivors, reduction))
+            if behind is not None and behind.keep is not None:
+                survivors = self._thinned(survivors, behind)
+            adapts = behind is not None and behind.keep is None
+            parts.append(survivors if adapts else self.condense(first, survivors, reduction))
         return Survivors.cat(parts)
 
 

@@ -26,19 +26,21 @@ class Survivors:
     keys: Tensor | None = None  # (B, M, D) of that layer, for a reduction behind the tower
     sizes: Tensor | None = None  # (B, M) tokens that each stands for
     merges: dict[int, Merge] = field(default_factory=dict)
+    traced: bool = False
 
     @staticmethod
     def of(features: Tensor, state: TowerState) -> Survivors:
         """At the end of a pass."""
+        last = {"keys": state.keys, "sizes": state.sizes} if state.scored is not None else {}
         return Survivors(
             features,
             state.place,
             state.tokens,
-            state.padding,
-            state.scores,
-            state.keys,
-            state.sizes,
-            state.merges,
+            padding=state.padding,
+            scores=state.scores,
+            merges=state.merges,
+            traced=state.traced,
+            **last,
         )
 
     def rows(self, start: int, stop: int | None) -> Survivors:
@@ -98,6 +100,6 @@ def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int
         padding=None if survivors.padding is None else merge.keep(survivors.padding),
         scores=merge.keep(survivors.scores),
         keys=None,
-        sizes=merge.total(survivors.sizes),
-        merges=survivors.merges | {layer: merge},
+        sizes=None,
+        merges=survivors.merges | ({layer: merge} if survivors.traced else {}),
     )

@@ -113,6 +113,9 @@ class TowerState:
         if bias is not None:  # one more dimension adds it to the logits
             query = torch.cat([query, torch.ones_like(query[..., :1])], dim=-1)
             key = torch.cat([key, (bias / scaling).transpose(2, 3).expand(-1, key.shape[1], -1, -1)], dim=-1)
+        if self.class_tokens and self.layer == self.scored and not self.budget.get(self.layer):
+            # behind the tower the class token judges, as PruMerge has it (arXiv 2403.15388, section 3.2)
+            query, lse = query[:, :, :1], None if lse is None else lse[:, :, :1]
         options = {"scaling": scaling, "include_self": self.include_self, "lse": lse}
         own = 0 if self.include_self else 1
         if windows is None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from illava_cli.reduction.candidates import Candidates, averaged
+from illava_cli.reduction.candidates import Candidates, averaged, most_similar
 from illava_cli.reduction.merge import Assignment
 
 
@@ -44,9 +44,7 @@ def _round(directions: Tensor, alive: Tensor, missing: Tensor) -> tuple[Tensor, 
     proposing, proposed = (
         directions.gather(1, x.unsqueeze(-1).expand(-1, -1, directions.shape[-1])) for x in (even, odd)
     )
-    cosine = proposing @ proposed.mT
-    cosine = cosine.masked_fill(~alive.gather(1, odd)[:, None], -torch.inf)
-    closest, partner = cosine.max(-1)
+    closest, partner = most_similar(proposing, proposed, alive.gather(1, odd))
     closest = closest.masked_fill(~alive.gather(1, even), -torch.inf)
     rank = (-closest).argsort(dim=1, stable=True).argsort(dim=1)
     allowed = torch.minimum(missing, alive.sum(1) // 2)

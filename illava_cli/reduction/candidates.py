@@ -108,14 +108,21 @@ def averaged(tokens: Candidates, target: Tensor, weights: Tensor | None = None) 
     return Assignment(target, weights / totals.gather(1, target))
 
 
+def most_similar(proposing: Tensor, proposed: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest cosine of each of (B, P, C) with the `allowed` (B, Q) of (B, Q, C), and whose it is.
+
+    In blocks: a map of all pairs would grow with the square of the tokens. Ties: lower index.
+    """
+    batch, count, _ = proposed.shape
+    step = max(1, CHUNK_BYTES // (batch * count * proposed.element_size()))
+    found = []
+    for start in range(0, proposing.shape[1], step):
+        cosine = proposing[:, start : start + step] @ proposed.mT  # (B, step, Q)
+        found.append(cosine.masked_fill(~allowed[:, None], -torch.inf).max(-1))
+    return torch.cat([f.values for f in found], dim=1), torch.cat([f.indices for f in found], dim=1)
+
+
 def joined(tokens: Candidates, leaving: Tensor, weights: Tensor | None = None) -> Assignment:
     """Each of `leaving` (B, N) joins the most similar of those that stay, by cosine; ties: lower index."""
-    stays = tokens.valid & ~leaving
-    directions = tokens.directions
-    batch, count, _ = directions.shape
-    step = max(1, CHUNK_BYTES // (batch * count * directions.element_size()))
-    nearest = []
-    for start in range(0, count, step):
-        cosine = directions[:, start : start + step] @ directions.mT  # (B, step, N)
-        nearest.append(cosine.masked_fill(~stays[:, None], -torch.inf).argmax(-1))
-    return averaged(tokens, torch.cat(nearest, dim=1).where(leaving, tokens.index), weights)
+    _, nearest = most_similar(tokens.directions, tokens.directions, tokens.valid & ~leaving)
+    return averaged(tokens, nearest.where(leaving, tokens.index), weights)

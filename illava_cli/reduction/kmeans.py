@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from illava_cli.reduction.candidates import Candidates, averaged, lowest
+from illava_cli.reduction.candidates import CHUNK_BYTES, Candidates, averaged, lowest
 from illava_cli.reduction.merge import Assignment, gather_tokens
 
 ITERATIONS = 5
@@ -18,6 +18,11 @@ def kmeans(tokens: Candidates) -> Assignment:
     end, the tokens farthest from their centres stay alone instead, so that the budget is met exactly.
     """
     keys = tokens.keys.to(tokens.sizes.dtype)
+    # distances stay what they are, and what all keys have in common does not drown them
+    mean = (keys * tokens.valid.unsqueeze(-1)).sum(1, keepdim=True) / tokens.valid.sum(1).clamp(min=1)[
+        :, None, None
+    ]
+    keys = keys - mean
     clusters = max(n - removed for n, removed in tokens.budgets)
     number = torch.arange(clusters, device=keys.device)
     exists = number < tokens.left[:, None]  # (B, K)
@@ -55,8 +60,11 @@ def _most_attended(tokens: Candidates, cluster: Tensor, clusters: int) -> Tensor
 
 
 def _nearest(keys: Tensor, centres: Tensor, exists: Tensor) -> tuple[Tensor, Tensor]:
-    """Each token's nearest centre (B, N), and the square of its distance."""
-    products = keys @ centres.mT  # (B, N, K)
-    squares = (keys**2).sum(-1, keepdim=True) - 2 * products + (centres**2).sum(-1)[:, None]
-    distance, cluster = squares.masked_fill(~exists[:, None], torch.inf).min(-1)
-    return cluster, distance
+    """Each token's nearest centre (B, N), and the square of its distance; in blocks of tokens."""
+    step = max(1, CHUNK_BYTES // (centres.shape[0] * centres.shape[1] * centres.element_size()))
+    lengths, found = (centres**2).sum(-1)[:, None].masked_fill(~exists[:, None], torch.inf), []
+    for start in range(0, keys.shape[1], step):
+        part = keys[:, start : start + step]
+        squares = (part**2).sum(-1, keepdim=True) - 2 * part @ centres.mT + lengths  # (B, step, K)
+        found.append(squares.min(-1))
+    return torch.cat([f.indices for f in found], dim=1), torch.cat([f.values for f in found], dim=1)

@@ -19,13 +19,12 @@ def attention_prune(tokens: Candidates) -> Assignment:
 
 
 def random(tokens: Candidates) -> Assignment:
-    """Drop tokens without regard to attention.
+    """Drop tokens without regard to what they are: by one fixed shuffle of places.
 
-    The order is a hash of the scores' bits: it differs between images, and is the same for the same one,
-    alone or in a batch, with no state to keep.
+    Numbers drawn, or hashed from the scores, would make the answer depend on a batch's shape, whose last bits
+    differ.
     """
-    bits = tokens.scores.float().view(torch.int32).long() & 0xFFFFFFFF
-    mixed = bits ^ (tokens.index * MIX[1] & 0xFFFFFFFF)
+    mixed = tokens.index.contiguous()
     for factor in MIX:
         mixed = ((mixed ^ (mixed >> 16)) * factor) & 0xFFFFFFFF
     order = (mixed ^ (mixed >> 16)).double().masked_fill(~tokens.valid, torch.inf)

@@ -147,8 +147,11 @@ def test_every_method_equals_the_reference(method, name, case, open_session):
         ["input.method=illava", "input.keep=0.5", "llm=null"],
     ],
 )
-def test_a_reduction_before_the_decoder_equals_the_reference(settings, case, open_session):
-    family, common = SCHEDULES["llava faithful, original"]
+@pytest.mark.parametrize("name", ["llava faithful, original", "next faithful, original"])
+def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, case, open_session):
+    family, common = SCHEDULES[name]
+    if case not in asked_of(name, REQUESTS):
+        pytest.skip("takes images only")
     session = open_session(family, *common, *settings, "model.dtype=float64")
     request = REQUESTS[case]
     answer = session.ask(request.prompt, request.images, request.videos, logits=True)

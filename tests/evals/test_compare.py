@@ -28,7 +28,18 @@ def compare(checkpoints, task_file, capsys):
 
 def test_methods_keep_about_what_was_asked(compare, tmp_path):
     page, picture = tmp_path / "page.md", tmp_path / "picture.png"
-    arguments = ["--method", "illava", "--method", "fastv", "--method", "prumerge", "--keep", "1/2"]
+    arguments = [
+        "--method",
+        "illava",
+        "--method",
+        "fastv",
+        "--method",
+        "prumerge",
+        "--keep",
+        "1/2",
+        "--keep",
+        "0.5",
+    ]
     files = ["--markdown", page, *(["--plot", picture] if HAS_MATPLOTLIB else [])]
     code, report, err = compare(*arguments, "--keep", "0.3", *files)
     assert code == 0
@@ -71,6 +82,8 @@ def test_models_one_after_the_other_and_going_on(compare, tmp_path):
         (["--method", "bipartit"], "did you mean 'bipartite'"),
         (["--keep", "2"], "expected a share"),
         (["--preset", "papr"], "did you mean 'paper'"),
+        (["--set", "generation.temperature=1"], "greedy answers are compared"),
+        (["-m", "tinyy"], "did you mean 'tiny'"),
     ],
 )
 def test_refused_in_one_line(compare, arguments, said):
@@ -78,6 +91,24 @@ def test_refused_in_one_line(compare, arguments, said):
     assert (code, report) == (2, None)
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_model_that_does_not_load_loses_nothing(compare, tmp_path):
+    (tmp_path / "broken").mkdir()
+    saved = tmp_path / "report.json"
+    code, report, err = compare("--method", "random", "-m", tmp_path / "broken", "--save", saved)
+    assert code == 1
+    assert report == json.loads(saved.read_text())
+    assert [row["variant"] for row in report["rows"]] == ["off", "random 1/3"]
+    assert "config.json" in err.splitlines()[-1]
+
+
+def test_failures_are_told(compare, task_file):
+    (task_file.parent / "2.png").write_bytes(b"no picture")
+    code, report, err = compare("--method", "random")
+    assert code == 3
+    assert report["rows"][1]["failed"] == 1
+    assert "illava: mine:3: " in err
 
 
 def test_a_budget_is_spent_where_the_method_has_a_meaning(open_session):

@@ -9,11 +9,11 @@ from illava_cli.errors import UsageError
 from illava_cli.evals.variants import parse, variants
 
 
-def make(presets=(), named=(), settings=(), blind=False):
+def make(presets=(), named=(), settings=(), blind=False, methods=()):
     def with_settings(more):
         return resolve("random:llava-onevision-toy", settings=[*settings, *more], environ={})
 
-    return {v.name: v for v in variants(with_settings, presets, named, blind)}
+    return {v.name: v for v in variants(with_settings, presets, named, blind, methods)}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,15 @@ def test_presets_and_named_variants_over_common_settings():
     keep = {name: v.config.reduction_for("llava_onevision").llm for name, v in found.items()}
     assert keep["off"] is keep["blind"] is None
     assert (keep["paper"].keep, keep["half"].keep) == (0.3, 0.5)
+
+
+def test_methods_at_each_preset():
+    assert list(make(["paper"], methods=["illava", "random"])) == ["off", "illava", "random"]
+    found = make(["paper", "image"], methods=["random"])
+    assert list(found) == ["off", "paper random", "image random"]
+    assert found["image random"].config.reduction_for("llava_onevision").method == "random"
+    with pytest.raises(UsageError, match="preset off has none"):
+        make(["off"], methods=["random"])
 
 
 @pytest.mark.parametrize(
