@@ -85,6 +85,8 @@ SUPPORTED: dict[str, tuple] = {
     "add_faster_video": (False, None),
     "s2": (False, None),
 }
+# defaults of the slow Llama tokenizer, with which the repository reads its checkpoints
+SLOW_LLAMA = {"add_bos_token": True, "legacy": True}
 PIXEL_MEANS = {
     "clip_vision_model": {
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -190,6 +192,20 @@ def image_settings(config: dict) -> dict[str, Any]:
     size = {"height": vision["image_size"], "width": vision["image_size"]}
     pinpoints = {"image_grid_pinpoints": config["image_grid_pinpoints"]}
     return {"size": size, "crop_size": size, **pinpoints, **PIXEL_MEANS[vision["model_type"]]}
+
+
+def slow_tokenizer(folder: Path, config: dict, settings: dict):
+    """The tokenizer of a checkpoint without `tokenizer.json`: its decoder says the class, "llava" does not.
+
+    Args:
+        settings: its tokenizer_config.json.
+    """
+    from transformers import LlamaTokenizer, Qwen2Tokenizer
+
+    if config["text_config"]["model_type"] == "qwen2":
+        return Qwen2Tokenizer.from_pretrained(folder)
+    unsaid = {name: value for name, value in SLOW_LLAMA.items() if settings.get(name) is None}
+    return LlamaTokenizer.from_pretrained(folder, **unsaid)
 
 
 def prepare_tokenizer(tokenizer, config: dict) -> dict[str, int]:
