@@ -70,7 +70,7 @@ def system_message(text: str) -> dict:
 def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
     """The pieces of a conversation's first turn, up to where the answer begins."""
     messages = [*([system_message(system)] if system is not None else []), user]
-    return _pieces(family, family.tokenizer(_render(family, messages))["input_ids"], images, videos)
+    return _pieces(family, _encode(family, _render(family, messages), True), images, videos)
 
 
 def later_turn(family: Family, user: dict, last_token: int | None, images: int, videos: int) -> list[Piece]:
@@ -86,7 +86,7 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
         user,
     ]
     text = _render(family, messages)
-    ids = family.tokenizer(text.split(SENTINEL, 1)[1], add_special_tokens=False)["input_ids"]
+    ids = _encode(family, text.split(SENTINEL, 1)[1], False)
     if last_token is not None and ids and ids[0] == last_token:
         ids = ids[1:]
     return _pieces(family, ids, images, videos)
@@ -97,6 +97,24 @@ def _render(family: Family, messages: list[dict]) -> str:
         return family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         raise ModelError(f"the checkpoint's chat template fails ({error}): download it again") from None
+
+
+def _encode(family: Family, text: str, begins: bool) -> list[int]:
+    """Token ids of a rendered text, placeholders among them; one that `begins` may get a BOS."""
+
+    def ids(part: str, special: bool = False) -> list[int]:
+        return family.tokenizer(part, add_special_tokens=special)["input_ids"]
+
+    if not family.encodes_apart:
+        return ids(text, begins)
+    marks = "|".join(map(re.escape, family.markers.values()))
+    first, *rest = re.split(f"({marks})", text)
+    # sentencepiece sets its prefix space before a space too; `tokenizers` takes the one for the other
+    space = " " if ids(" a") == ids("a") else ""
+    tokens = ids(first, begins)
+    for part in rest:
+        tokens += ids(space + part if part.startswith(" ") else part)
+    return tokens
 
 
 def _pieces(family: Family, ids: list[int], images: int, videos: int) -> list[Piece]:

@@ -98,6 +98,7 @@ class Family(ABC):
     image_processor_class: ClassVar[type]  # the PIL one: torchvision need not be there
     rope_axes = 1
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
+    encodes_apart = False  # whether a run of text between media is tokenized by itself
     patches_per_token = 1
     class_tokens = 0  # of the tower, before the patches
 

@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from illava_cli.config import resolve, shipped
+from illava_cli.engine.prompt import Slot, first_turn, later_turn, user_message
 from illava_cli.engine.session import Request, Session
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models import FAMILIES, schedule_key
@@ -437,6 +438,20 @@ def test_a_sentencepiece_tokenizer_gives_sentencepiece_s_tokens(legacy, only_sen
         assert ids == [reference.bos_id(), *reference.encode(text)]
         assert session.family.tokenizer.decode(ids, skip_special_tokens=True) == text
     assert session.ask("What?", [picture(90, 60)]).usage.visual.patches == 3 * 36
+
+
+@pytest.mark.parametrize("legacy", [None, True, False])
+def test_runs_between_images_are_encoded_by_themselves(legacy, only_sentencepiece):
+    """As the repository's `tokenizer_image_token` does: a prefix space in each, BOS in the first."""
+    reference = train_sentencepiece(only_sentencepiece)
+    set_tokenizer(only_sentencepiece, tokenizer_class="LlamaTokenizer", legacy=legacy)
+    family = open_checkpoint(only_sentencepiece, *OFF).family
+    question = user_message(family, "<image> shows what, and <image>?", 2, 0)
+    parts = [VICUNA + "USER: ", " shows what, and ", "? ASSISTANT:"]
+    head, one, two = map(reference.encode, parts)
+    expected = [[reference.bos_id(), *head], Slot("image", 0), one, Slot("image", 1), two]
+    assert first_turn(family, question, None, 2, 0) == expected
+    assert later_turn(family, question, reference.eos_id(), 2, 0)[1:] == expected[1:]
 
 
 def test_a_qwen_tokenizer_of_vocabulary_and_merges_is_read(pair, tmp_path):
