@@ -77,7 +77,8 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
     """What a later turn adds to the conversation so far: the end of the last answer, and the question.
 
     Args:
-        last_token: the last answer's last token; an end token there is not repeated.
+        last_token: the last answer's last token; an end token there is not repeated, nor are the blanks
+            that the template writes before its own.
     """
     # whatever the template writes behind an answer, it writes behind this one
     messages = [
@@ -87,8 +88,10 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
     ]
     text = _render(family, messages)
     ids = _encode(family, text.split(SENTINEL, 1)[1], False)
-    if last_token is not None and ids and ids[0] == last_token:
-        ids = ids[1:]
+    if last_token in family.end_ids and last_token in ids:
+        end = ids.index(last_token)
+        if not family.tokenizer.decode(ids[:end]).strip():
+            ids = ids[end + 1 :]
     return _pieces(family, ids, images, videos)
 
 

@@ -200,6 +200,12 @@ class Family(ABC):
     def device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
 
+    @property
+    def end_ids(self) -> set[int]:
+        """The tokens that end an answer."""
+        end = self.model.generation_config.eos_token_id
+        return set(end if isinstance(end, list) else [] if end is None else [end])
+
     def compile(self) -> None:
         """`torch.compile` tower and decoder; the first questions then take long."""
         compile_blocks(self.tower_blocks())

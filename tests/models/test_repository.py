@@ -299,6 +299,31 @@ def test_conversations_are_the_repository_s(name, pair):
     assert printed(("system", "Be brief."), ("user", "Hi")) == system
 
 
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_an_end_token_is_not_repeated(name, pair):
+    family = open_checkpoint(pair("v1.6 vicuna")[0]).family
+    tokenizer = family.tokenizer
+    tokenizer.add_tokens(["</s>", "<|im_end|>"], special_tokens=True)
+    tokenizer.chat_template = CONVERSATIONS[name]
+    mark = "<|im_end|>" if "<|im_end|>" in PRINTED[name][1] else "</s>"
+    end = tokenizer.convert_tokens_to_ids(mark)
+    question = user_message(family, "Sure?", 0, 0)
+
+    def written(last_token):
+        (ids,) = later_turn(family, question, last_token, 0, 0)
+        return ids
+
+    before, _, behind = PRINTED[name][1].partition("A dog.")[2].partition(mark)
+    behind = tokenizer(behind, add_special_tokens=False)["input_ids"]
+    before = [*tokenizer(before, add_special_tokens=False)["input_ids"], end]
+    family.model.generation_config.eos_token_id = end
+    assert written(end) == behind
+    # an answer that was cut short, perhaps at the very token that follows here
+    assert written(None) == before + behind
+    if before[0] != end:
+        assert written(before[0]) == before + behind
+
+
 # --- what is refused ----------------------------------------------------------------------------------
 
 
