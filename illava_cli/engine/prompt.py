@@ -70,7 +70,10 @@ def system_message(text: str) -> dict:
 def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
     """The pieces of a conversation's first turn, up to where the answer begins."""
     messages = [*([system_message(system)] if system is not None else []), user]
-    return _pieces(family, _encode(family, _render(family, messages), True), images, videos)
+    text = _render(family, messages)
+    bos = family.tokenizer.bos_token
+    written = bool(bos) and text.startswith(bos)  # by the template: the tokenizer would write a second one
+    return _pieces(family, _encode(family, text, not written), images, videos)
 
 
 def later_turn(family: Family, user: dict, last_token: int | None, images: int, videos: int) -> list[Piece]:

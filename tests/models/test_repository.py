@@ -324,6 +324,17 @@ def test_an_end_token_is_not_repeated(name, pair):
         assert written(before[0]) == before + behind
 
 
+@pytest.mark.parametrize("layout", ["llava", "hf"])
+def test_a_conversation_begins_with_one_bos(layout, pair):
+    """Also where the template writes it, as `transformers`' processors see to."""
+    family = open_checkpoint(pair("v1.6 vicuna")[layout == "hf"]).family
+    question = user_message(family, "What?", 1, 0)
+    plain = first_turn(family, question, None, 1, 0)
+    family.tokenizer.chat_template = "{{ bos_token }}" + family.tokenizer.chat_template
+    assert first_turn(family, question, None, 1, 0) == plain
+    assert plain[0].count(family.tokenizer.bos_token_id) == 1
+
+
 # --- what is refused ----------------------------------------------------------------------------------
 
 
