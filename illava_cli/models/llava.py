@@ -169,7 +169,8 @@ class Llava(Family):
     def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
         if stage.drop is not None:
             raise UsageError(
-                "vision.drop is for Qwen2-VL: give vision.r, the tokens removed per layer and tile"
+                "vision.drop is for Qwen2-VL and Qwen2.5-VL: "
+                "give vision.r, the tokens removed per layer and tile"
             )
         budget = dict(zip(stage.layers, per_layer(stage.r, stage.layers, "vision.r"), strict=True))
         left = tokens
