@@ -37,7 +37,7 @@ def test_offloaded_to_disk(family, tmp_path):
     folder = WRITERS[family](tmp_path / "checkpoint")
     question = {"images": [picture(150, 90)], "logits": True}
     schedule = ["preset=off", "layout=faithful", "llm={layers: [2], keep: 0.5}"]
-    qwen = family == "qwen2_vl"
+    qwen = family.startswith("qwen")
     schedule.append("vision={layers: [1], drop: 0.3}" if qwen else "vision={layers: [1], r: 11}")
     whole = session(folder, *schedule).ask("What?", **question)
     tower = "model.visual" if qwen else "model.vision_tower"
