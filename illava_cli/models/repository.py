@@ -85,6 +85,8 @@ SUPPORTED: dict[str, tuple] = {
     "add_faster_video": (False, None),
     "s2": (False, None),
 }
+# what the repository takes where a config says nothing, if it is not the first of those
+UNSAID = {"mm_projector_type": "linear", "mm_patch_merge_type": "flat"}
 # defaults of the slow Llama tokenizer, with which the repository reads its checkpoints
 SLOW_LLAMA = {"add_bos_token": True, "legacy": True}
 PIXEL_MEANS = {
@@ -118,8 +120,10 @@ def translate(config: dict, source: str) -> dict[str, Any]:
             f"(it knows: {known})"
         )
     for name, values in SUPPORTED.items():
-        if name in config and config[name] not in values:
-            raise ModelError(f"{source}: {name} {config[name]!r} is not supported, only {values[0]!r}")
+        value = config.get(name, UNSAID.get(name, values[0]))
+        if value not in values:
+            unsaid = "" if name in config else " (its config.json names none, which means that)"
+            raise ModelError(f"{source}: {name} {value!r}{unsaid} is not supported, only {values[0]!r}")
     vision = _tower(config["mm_vision_tower"], source)
     siglip = vision["model_type"] == "siglip_vision_model"
     text = {name: config[name] for name in TEXT_FIELDS if name in config}
@@ -172,6 +176,11 @@ def _tower(name: str, source: str) -> dict[str, Any]:
 
 def _pinpoints(value: Any, tile: int, source: str) -> list[list[int]]:
     """Resolutions (height, width) from a list of (width, height), or its text, or "(1x1),...,(6x6)" tiles."""
+    if value is None:
+        raise ModelError(
+            f"{source}: its config.json names no image_grid_pinpoints, "
+            "the resolutions that images are tiled to"
+        )
     if isinstance(value, str) and (ends := re.findall(r"\((\d+)x(\d+)\)", value)):
         (first, other), (last, final) = (map(int, ends[i]) for i in (0, -1))
         value = [
