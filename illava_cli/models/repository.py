@@ -123,7 +123,8 @@ def translate(config: dict, source: str) -> dict[str, Any]:
         value = config.get(name, UNSAID.get(name, values[0]))
         if value not in values:
             unsaid = "" if name in config else " (its config.json names none, which means that)"
-            raise ModelError(f"{source}: {name} {value!r}{unsaid} is not supported, only {values[0]!r}")
+            able = " or ".join(repr(v) for v in values if v is not None) or None
+            raise ModelError(f"{source}: {name} {value!r}{unsaid} is not supported, only {able}")
     vision = _tower(config["mm_vision_tower"], source)
     siglip = vision["model_type"] == "siglip_vision_model"
     text = {name: config[name] for name in TEXT_FIELDS if name in config}
