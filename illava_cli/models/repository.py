@@ -150,8 +150,11 @@ def translate(config: dict, source: str) -> dict[str, Any]:
 
 
 def _tower(name: str, source: str) -> dict[str, Any]:
-    """The vision config of `mm_vision_tower`, without the layers that the repository leaves out."""
-    path = Path(name) / "config.json"
+    """The vision config of `mm_vision_tower`, without the layers that the repository leaves out.
+
+    A relative directory is seen from the checkpoint `source`, wherever it is called from.
+    """
+    path = Path(source) / name / "config.json"
     if name in TOWERS:
         tower = TOWERS[name]
     elif path.is_file():
@@ -164,7 +167,8 @@ def _tower(name: str, source: str) -> dict[str, Any]:
     else:
         raise ModelError(
             f"{source}: its vision tower {name} is not known (known are: {', '.join(TOWERS)}): let "
-            "mm_vision_tower in its config.json name a directory with that tower's config.json"
+            "mm_vision_tower in its config.json name a directory (seen from the checkpoint) with that "
+            "tower's config.json"
         )
     kind = tower.get("model_type")
     if kind not in PIXEL_MEANS:

@@ -388,6 +388,16 @@ def test_a_tower_that_cannot_be_used_is_one_line(tower, part, pair, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_relative_tower_lies_beside_its_checkpoint(pair, tmp_path, monkeypatch):
+    config = json.loads((pair("onevision")[0] / "config.json").read_text())
+    expected = read_config(pair("onevision")[0])["vision_config"]
+    (tmp_path / "llava").mkdir()
+    (tmp_path / "tower").symlink_to(config["mm_vision_tower"])
+    (tmp_path / "llava" / "config.json").write_text(json.dumps(config | {"mm_vision_tower": "../tower"}))
+    monkeypatch.chdir(tmp_path.parent)
+    assert read_config(tmp_path / "llava")["vision_config"] == expected
+
+
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
