@@ -71,7 +71,7 @@ class Qwen2_5VL(Qwen2VL):
 
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
         state.windows = Windows.of(
-            self.groups(pixels), self.window, state.segments, state.group, state.device
+            self.groups(pixels), self.window, state.segments, state.group, state.device, self.model.dtype
         )
         return super().run_tower(pixels, pixel_values, state)
 
