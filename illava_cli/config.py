@@ -38,6 +38,16 @@ M = TypeVar("M", bound=BaseModel)
 PACKAGE = Path(__file__).parent
 TOYS = tuple(f"random:{name}-toy" for name in ("llava-next", "llava-onevision", "qwen2-vl", "qwen2.5-vl"))
 
+# what people call the models of a schedule key
+FAMILY_NAMES = {
+    "llava_next": "LLaVA-NeXT",
+    "llava_onevision": "LLaVA-OneVision",
+    "llava_onevision_tiny": "LLaVA-OneVision",
+    "qwen2_vl": "Qwen2-VL",
+    "qwen2_vl_2b": "Qwen2-VL",
+    "qwen2_5_vl": "Qwen2.5-VL",
+}
+
 ENVIRONMENT = {
     "ILLAVA_MODEL": "model.id",
     "ILLAVA_PRESET": "preset",
@@ -176,6 +186,9 @@ class Preset(Strict):
     min_visual_tokens: Annotated[int, Field(ge=0)] = Field(
         default=0, description="media of fewer tower tokens are not merged: it would not pay"
     )
+    families: tuple[str, ...] | None = Field(
+        default=None, description="schedule keys of the models it is for, and no other; absent: any model"
+    )
     reduction: Reduction | None = None
     by_family: dict[str, Reduction] | None = None
 
@@ -271,7 +284,8 @@ class Config(Strict):
         data = self.model_dump(mode="json", include=groups)
         # only what was set overrides a preset; `vision: null` switches off, an absent `vision` does not
         data["overrides"] = self.model_dump(mode="json", exclude=groups, exclude_unset=True)
-        data["schedule"] = load_preset(self.preset).model_dump(mode="json")
+        # whom a preset is for changes nothing in what it does
+        data["schedule"] = load_preset(self.preset).model_dump(mode="json", exclude={"families"})
         return data
 
     def hash(self) -> str:
@@ -288,8 +302,19 @@ class Config(Strict):
                 )
 
     def reduction_for(self, family: str) -> Reduction:
-        """The preset's reduction for `family` (a key such as `qwen2_vl`) with this file's overrides."""
+        """The preset's reduction for `family` (a key such as `qwen2_vl`) with this file's overrides.
+
+        Raises:
+            UsageError: the preset is for other families.
+        """
         preset = load_preset(self.preset)
+        if preset.families is not None and family not in preset.families:
+            names = dict.fromkeys(FAMILY_NAMES.get(key, key) for key in preset.families)
+            fitting = [name for name in presets() if family in (load_preset(name).families or ())]
+            raise UsageError(
+                f"preset {preset_label(self.preset)!r} is for {' and '.join(names)}: "
+                f"use {' or '.join([*fitting, 'auto'])}"
+            )
         base = (preset.by_family or {}).get(family, preset.reduction)
         if base is None:
             raise UsageError(f"preset {self.preset!r} has no schedule for {family}: name another preset")
@@ -433,7 +458,8 @@ def load_preset(name: str) -> Preset:
         )
     data = read_yaml(path)
     if "by_family" not in data:
-        data = {"description": data.get("description", ""), "reduction": data}
+        own = {name: data.pop(name) for name in ("families",) if name in data}
+        data = {"description": data.get("description", ""), **own, "reduction": data}
     return validate(Preset, data, f"preset {name}")
 
 

@@ -24,7 +24,7 @@ class Stock:
     def __init__(self, folder, dtype=torch.float32):
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.seconds = 2.0  # Qwen2.5-VL: from one pair of frames to the next; arrays show one frame a second
+        self.seconds: float | None = None  # Qwen2.5-VL: from one pair of frames to the next, where known
         config = self.model.config
         self.qwen = config.model_type in ("qwen2_vl", "qwen2_5_vl")
         self.image_processor = PROCESSORS[config.model_type].from_pretrained(folder)
@@ -58,7 +58,7 @@ class Stock:
                 parts, grids = zip(*map(self._qwen_video, videos), strict=True)
                 inputs |= {"pixel_values_videos": torch.cat(parts), "video_grid_thw": torch.tensor(grids)}
                 lengths[self.video_id] = [t * h * w // 4 for t, h, w in grids]
-                if self.model.config.model_type == "qwen2_5_vl":
+                if self.seconds is not None:
                     inputs["second_per_grid_ts"] = torch.tensor([self.seconds] * len(grids))
             else:
                 values = torch.stack([self._llava_video(v) for v in videos])

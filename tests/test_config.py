@@ -2,7 +2,7 @@
 
 import pytest
 
-from illava_cli.config import Config, load_preset, presets, resolve, shipped
+from illava_cli.config import FAMILY_NAMES, Config, load_preset, presets, resolve, shipped
 from illava_cli.errors import UsageError
 
 
@@ -139,3 +139,46 @@ def test_a_bare_off_in_yaml_is_the_preset(tmp_path):
     path = tmp_path / "m.yaml"
     path.write_text("model: {id: a/b}\npreset: off\n")
     assert resolve(str(path), environ={}).preset == "off"
+
+
+@pytest.mark.parametrize(
+    ("preset", "family", "line"),
+    [
+        ("image", "llava_next", "preset 'image' is for LLaVA-OneVision: use llava-next or auto"),
+        ("paper", "qwen2_5_vl", "preset 'paper' is for LLaVA-OneVision: use qwen2.5-vl or auto"),
+        ("qwen2-vl", "llava_next", "preset 'qwen2-vl' is for Qwen2-VL: use llava-next or auto"),
+        ("qwen2-vl", "qwen2_5_vl", "preset 'qwen2-vl' is for Qwen2-VL: use qwen2.5-vl or auto"),
+        (
+            "llava-next",
+            "qwen2_vl_2b",
+            "preset 'llava-next' is for LLaVA-NeXT: use qwen2-vl-2b or qwen2-vl or auto",
+        ),
+        (
+            "qwen2.5-vl",
+            "llava_onevision",
+            "preset 'qwen2.5-vl' is for Qwen2.5-VL: use image or paper or video or auto",
+        ),
+    ],
+)
+def test_a_preset_of_another_family_names_its_own(preset, family, line):
+    config = resolve("a/b", settings=[f"preset={preset}", "vision.layers=[1]"], environ={})
+    with pytest.raises(UsageError) as error:
+        config.reduction_for(family)
+    assert str(error.value) == line
+
+
+def test_every_family_has_a_preset_and_a_name():
+    keys = load_preset("auto").by_family.keys()
+    named = {key for name in presets() for key in load_preset(name).families or ()}
+    assert keys == named == FAMILY_NAMES.keys()
+
+
+def test_a_preset_file_is_for_any_family_unless_it_says_so(tmp_path):
+    def schedule(text):
+        path = tmp_path / f"{len(text)}.yaml"
+        path.write_text(text + "vision: {layers: [1], drop: 0.3}")
+        return resolve("a/b", settings=[f"preset={path}"], environ={}).reduction_for("qwen2_5_vl")
+
+    assert schedule("").vision.drop == schedule("families: [qwen2_5_vl]\n").vision.drop == 0.3
+    with pytest.raises(UsageError, match=r"is for Qwen2-VL: use qwen2\.5-vl or auto"):
+        schedule("families: [qwen2_vl]\n")

@@ -17,6 +17,7 @@ from illava_cli.engine.prompt import Slot
 from illava_cli.errors import UsageError
 from illava_cli.models.anyres import tile_grid
 from illava_cli.models.family import Family, Pixels
+from illava_cli.models.qwen2_5_vl import seconds_per_grid
 
 
 def stock_model(family: Family) -> nn.Module:
@@ -159,7 +160,7 @@ class Qwen2_5VLInputs(Qwen2VLInputs):
         """Patches, grids and times of all rows together."""
         inputs = super().tensors(model, media)
         step = model.config.vision_config.temporal_patch_size
-        intervals = [(pixels.interval or 1.0) * step for pixels in media if pixels.kind == "video"]
+        intervals = [seconds_per_grid(pixels, step) for pixels in media if pixels.kind == "video"]
         if intervals:
             inputs["second_per_grid_ts"] = torch.tensor(intervals)
         return inputs

@@ -70,14 +70,18 @@ def system_message(text: str) -> dict:
 def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
     """The pieces of a conversation's first turn, up to where the answer begins."""
     messages = [*([system_message(system)] if system is not None else []), user]
-    return _pieces(family, family.tokenizer(_render(family, messages))["input_ids"], images, videos)
+    text = _render(family, messages)
+    bos = family.tokenizer.bos_token
+    written = bool(bos) and text.startswith(bos)  # by the template: the tokenizer would write a second one
+    return _pieces(family, _encode(family, text, not written), images, videos)
 
 
 def later_turn(family: Family, user: dict, last_token: int | None, images: int, videos: int) -> list[Piece]:
     """What a later turn adds to the conversation so far: the end of the last answer, and the question.
 
     Args:
-        last_token: the last answer's last token; an end token there is not repeated.
+        last_token: the last answer's last token; an end token there is not repeated, nor are the blanks
+            that the template writes before its own.
     """
     # whatever the template writes behind an answer, it writes behind this one
     messages = [
@@ -86,9 +90,11 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
         user,
     ]
     text = _render(family, messages)
-    ids = family.tokenizer(text.split(SENTINEL, 1)[1], add_special_tokens=False)["input_ids"]
-    if last_token is not None and ids and ids[0] == last_token:
-        ids = ids[1:]
+    ids = _encode(family, text.split(SENTINEL, 1)[1], False)
+    if last_token in family.end_ids and last_token in ids:
+        end = ids.index(last_token)
+        if not family.tokenizer.decode(ids[:end]).strip():
+            ids = ids[end + 1 :]
     return _pieces(family, ids, images, videos)
 
 
@@ -97,6 +103,24 @@ def _render(family: Family, messages: list[dict]) -> str:
         return family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         raise ModelError(f"the checkpoint's chat template fails ({error}): download it again") from None
+
+
+def _encode(family: Family, text: str, begins: bool) -> list[int]:
+    """Token ids of a rendered text, placeholders among them; one that `begins` may get a BOS."""
+
+    def ids(part: str, special: bool = False) -> list[int]:
+        return family.tokenizer(part, add_special_tokens=special)["input_ids"]
+
+    if not family.encodes_apart:
+        return ids(text, begins)
+    marks = "|".join(map(re.escape, family.markers.values()))
+    first, *rest = re.split(f"({marks})", text)
+    # sentencepiece sets its prefix space before a space too; `tokenizers` takes the one for the other
+    space = " " if ids(" a") == ids("a") else ""
+    tokens = ids(first, begins)
+    for part in rest:
+        tokens += ids(space + part if part.startswith(" ") else part)
+    return tokens
 
 
 def _pieces(family: Family, ids: list[int], images: int, videos: int) -> list[Piece]:

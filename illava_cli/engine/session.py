@@ -466,7 +466,7 @@ class Session:
         texts = [
             RowText(self.family.tokenizer, options.stop, on_text if len(turns) == 1 else None) for _ in turns
         ]
-        watcher = Watcher(texts, limits, self._end_ids(), cancel)
+        watcher = Watcher(texts, limits, self.family.end_ids, cancel)
         cache.expect(prefill)
         with _first_logits(self.model, logits) as first_logits:
             self._generate(embeds, prefill.padding, cache, watcher, options, max(limits))
@@ -514,10 +514,6 @@ class Session:
                 notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
             limits.append(min(room, asked))
         return limits
-
-    def _end_ids(self) -> set[int]:
-        end = self.model.generation_config.eos_token_id
-        return set(end if isinstance(end, list) else [] if end is None else [end])
 
     def _generate(
         self,
@@ -573,7 +569,7 @@ class Session:
         tokens = watcher.tokens[index]
         row = watcher.rows[index]
         text = row.finish(self.family.tokenizer.decode(tokens, skip_special_tokens=True))
-        if row.stopped or (tokens and tokens[-1] in self._end_ids()):
+        if row.stopped or (tokens and tokens[-1] in self.family.end_ids):
             finish_reason = "stop"
         else:
             finish_reason = None if watcher.cancelled else "length"

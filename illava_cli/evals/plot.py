@@ -73,7 +73,7 @@ def plot_comparison(report: dict[str, Any], path: Path) -> None:
     figure, plots = side_by_side(len(AXES), f"{rows[0]['answered']} questions" if rows else "")
     for axes, (cost, label, scale) in zip(plots, AXES, strict=True):
         styles = itertools.cycle((("-", "s", "full"), ("--", "D", "none"), (":", "^", "full")))
-        for model, (line, shape, fill) in zip(models, styles):
+        for model, (line, shape, fill) in zip(models, styles, strict=False):
             own = [row for row in rows if row["model"] == model]
             whole = [row for row in own if row["variant"] == OFF]
             square = {"color": "black", "marker": shape, "ls": "", "fillstyle": fill, "zorder": 3}

@@ -35,8 +35,9 @@ class VideoMedium:
     """The frames read from a clip.
 
     `frames` holds what the transform returned for each, or (height, width, 3) uint8 RGB; `indices` count
-    in the clip's display order, `timestamps` are seconds from its first frame, `width` and `height` are
-    the frame size in pixels after rotation and before the transform.
+    in the clip's display order, `timestamps` are seconds from its first frame (none for pictures,
+    which have no times), `width` and `height` are the frame size in pixels after rotation and before the
+    transform.
     """
 
     source: str
@@ -49,9 +50,9 @@ class VideoMedium:
 
     @property
     def interval(self) -> float | None:
-        """Mean seconds from one frame to the next; None for a single frame."""
+        """Mean seconds from one frame to the next; None for a single frame or without times."""
         steps = len(self.timestamps) - 1
-        return (self.timestamps[-1] - self.timestamps[0]) / steps if steps else None
+        return (self.timestamps[-1] - self.timestamps[0]) / steps if steps > 0 else None
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def read_video(
     """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`) from a clip.
 
     `source` is a path, URL, `-` (stdin), the file's bytes, or the frames themselves: (T, H, W, 3) uint8
-    or a list of pictures, counted as one frame per second. `backend` is auto, decord or pyav; where
+    or a list of pictures, which have no times. `backend` is auto, decord or pyav; where
     decord would give wrong frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame
     as soon as it is decoded, so that full-size frames need not all fit into memory.
 
@@ -170,17 +171,14 @@ def _from_pictures(
         raise UsageError("frames given as pictures have no times; use num_frames, or give the clip as a file")
     if not len(pictures):
         raise MediaError("<frames>: holds no frames; give at least one")
-    times = [float(index) for index in range(len(pictures))]
-    indices = sampling.pick(times)
+    indices = sampling.pick(range(len(pictures)))
     frames: list[Any] = []
     height = width = 0
     for index in indices:
         pixels = np.asarray(read_image(pictures[index]).image)
         height, width = pixels.shape[:2]
         frames.append(transform(pixels))
-    return VideoMedium(
-        "<frames>", frames, tuple(indices), tuple(times[index] for index in indices), width, height
-    )
+    return VideoMedium("<frames>", frames, tuple(indices), (), width, height)
 
 
 def _installed(backend: str) -> bool:

@@ -67,9 +67,7 @@ class Segments:
 
     length: int
     ragged: ClassVar[bool] = False
-
-    def mask(self, dtype: torch.dtype) -> None:
-        """Every place holds a token."""
+    mask: ClassVar[None] = None  # every place holds a token
 
     def unpack(self, x: Tensor) -> Tensor:
         """(1, H, S * n, D) -> (S, H, n, D)."""
@@ -100,7 +98,7 @@ def tapped_attention(
         return _attend(module, query, key, value, with_bias(attention_mask, module.tap.bias), **kwargs), None
     if packing.ragged and module.tap.is_flash:
         return _attend_by_length(module, query, key, value, packing, **kwargs), None
-    attention_mask = with_bias(packing.mask(query.dtype), module.tap.bias, packing)
+    attention_mask = with_bias(packing.mask, module.tap.bias, packing)
     query, key, value = map(packing.unpack, (query, key, value))
     return packing.pack(_attend(module, query, key, value, attention_mask, **kwargs)), None
 

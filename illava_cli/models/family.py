@@ -98,6 +98,7 @@ class Family(ABC):
     image_processor_class: ClassVar[type]  # the PIL one: torchvision need not be there
     rope_axes = 1
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
+    encodes_apart = False  # whether a run of text between media is tokenized by itself
     patches_per_token = 1
     class_tokens = 0  # of the tower, before the patches
 
@@ -198,6 +199,12 @@ class Family(ABC):
     @property
     def device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
+
+    @property
+    def end_ids(self) -> set[int]:
+        """The tokens that end an answer."""
+        end = self.model.generation_config.eos_token_id
+        return set(end if isinstance(end, list) else [] if end is None else [end])
 
     def compile(self) -> None:
         """`torch.compile` tower and decoder; the first questions then take long."""

@@ -91,6 +91,8 @@ class Llava(Family):
                 f"vision_feature_select_strategy {config.vision_feature_select_strategy!r} is not supported "
                 f"with a {kind} tower, only {parts.strategy!r}"
             )
+        # the LLaVA repository does, and there a Llama begins each run with a prefix space
+        self.encodes_apart = hasattr(config, "mm_vision_tower")
         self.class_tokens = parts.class_tokens
         self.tile = config.vision_config.image_size
         self.side = self.tile // config.vision_config.patch_size
@@ -167,7 +169,8 @@ class Llava(Family):
     def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
         if stage.drop is not None:
             raise UsageError(
-                "vision.drop is for Qwen2-VL: give vision.r, the tokens removed per layer and tile"
+                "vision.drop is for Qwen2-VL and Qwen2.5-VL: "
+                "give vision.r, the tokens removed per layer and tile"
             )
         budget = dict(zip(stage.layers, per_layer(stage.r, stage.layers, "vision.r"), strict=True))
         left = tokens

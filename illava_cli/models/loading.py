@@ -19,7 +19,13 @@ from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, read_config
 from illava_cli.models.family import Family
-from illava_cli.models.repository import KEY_MAPPING, image_settings, is_repository, prepare_tokenizer
+from illava_cli.models.repository import (
+    KEY_MAPPING,
+    image_settings,
+    is_repository,
+    prepare_tokenizer,
+    slow_tokenizer,
+)
 
 # one tile of 729 tokens at a time: on a CPU as fast as all at once, and faster than two
 CHUNK_MB = {"cpu": 32}
@@ -170,7 +176,7 @@ def _pretrained(
     if options.quantization is not None:
         settings["quantization_config"] = _quantization(options.quantization, dtype)
     try:
-        tokenizer = _tokenizer(folder)
+        tokenizer = _tokenizer(folder, raw)
         if is_repository(raw):
             settings["key_mapping"] = KEY_MAPPING
             fields = {name: value for name, value in raw.items() if name != "model_type"}
@@ -204,7 +210,7 @@ def _pretrained(
 _BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
-def _tokenizer(folder: Path):
+def _tokenizer(folder: Path, raw: dict):
     """The checkpoint's tokenizer; without its files `transformers` would make an empty one."""
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json): download the checkpoint again")
@@ -214,6 +220,8 @@ def _tokenizer(folder: Path):
             "sentencepiece",
             f"the tokenizer of {folder} is sentencepiece's: pip install 'illava[sentencepiece]'",
         )
+    if is_repository(raw) and not (folder / "tokenizer.json").exists():
+        return slow_tokenizer(folder, raw, _read_json(folder / "tokenizer_config.json"))
     return AutoTokenizer.from_pretrained(folder)
 
 

@@ -28,6 +28,11 @@ from illava_cli.models.vision import TowerState
 from illava_cli.models.windows import Windows, window_cells
 
 
+def seconds_per_grid(pixels: Pixels, frames: int) -> float:
+    """Seconds from one group of `frames` to the next; 1 without known times, as in `transformers`."""
+    return pixels.interval * frames if pixels.interval else 1.0
+
+
 class Qwen2_5VL(Qwen2VL):
     """`transformers`' Qwen2_5_VLForConditionalGeneration with merge points."""
 
@@ -66,7 +71,7 @@ class Qwen2_5VL(Qwen2VL):
 
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
         state.windows = Windows.of(
-            self.groups(pixels), self.window, state.segments, state.group, state.device
+            self.groups(pixels), self.window, state.segments, state.group, state.device, self.model.dtype
         )
         return super().run_tower(pixels, pixel_values, state)
 
@@ -78,7 +83,7 @@ class Qwen2_5VL(Qwen2VL):
 
     def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
         features = super().lay_out(pixels, survivors, reduction)
-        return replace(features, interval=(pixels.interval or 1.0) * self.temporal)
+        return replace(features, interval=seconds_per_grid(pixels, self.temporal))
 
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """Seconds from one pair of frames to the next: a second is `tokens_per_second` positions."""

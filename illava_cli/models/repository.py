@@ -85,6 +85,10 @@ SUPPORTED: dict[str, tuple] = {
     "add_faster_video": (False, None),
     "s2": (False, None),
 }
+# what the repository takes where a config says nothing, if it is not the first of those
+UNSAID = {"mm_projector_type": "linear", "mm_patch_merge_type": "flat"}
+# defaults of the slow Llama tokenizer, with which the repository reads its checkpoints
+SLOW_LLAMA = {"add_bos_token": True, "legacy": True}
 PIXEL_MEANS = {
     "clip_vision_model": {
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -116,8 +120,11 @@ def translate(config: dict, source: str) -> dict[str, Any]:
             f"(it knows: {known})"
         )
     for name, values in SUPPORTED.items():
-        if name in config and config[name] not in values:
-            raise ModelError(f"{source}: {name} {config[name]!r} is not supported, only {values[0]!r}")
+        value = config.get(name, UNSAID.get(name, values[0]))
+        if value not in values:
+            unsaid = "" if name in config else " (its config.json names none, which means that)"
+            able = " or ".join(repr(v) for v in values if v is not None) or None
+            raise ModelError(f"{source}: {name} {value!r}{unsaid} is not supported, only {able}")
     vision = _tower(config["mm_vision_tower"], source)
     siglip = vision["model_type"] == "siglip_vision_model"
     text = {name: config[name] for name in TEXT_FIELDS if name in config}
@@ -143,8 +150,11 @@ def translate(config: dict, source: str) -> dict[str, Any]:
 
 
 def _tower(name: str, source: str) -> dict[str, Any]:
-    """The vision config of `mm_vision_tower`, without the layers that the repository leaves out."""
-    path = Path(name) / "config.json"
+    """The vision config of `mm_vision_tower`, without the layers that the repository leaves out.
+
+    A relative directory is seen from the checkpoint `source`, wherever it is called from.
+    """
+    path = Path(source) / name / "config.json"
     if name in TOWERS:
         tower = TOWERS[name]
     elif path.is_file():
@@ -157,7 +167,8 @@ def _tower(name: str, source: str) -> dict[str, Any]:
     else:
         raise ModelError(
             f"{source}: its vision tower {name} is not known (known are: {', '.join(TOWERS)}): let "
-            "mm_vision_tower in its config.json name a directory with that tower's config.json"
+            "mm_vision_tower in its config.json name a directory (seen from the checkpoint) with that "
+            "tower's config.json"
         )
     kind = tower.get("model_type")
     if kind not in PIXEL_MEANS:
@@ -170,6 +181,11 @@ def _tower(name: str, source: str) -> dict[str, Any]:
 
 def _pinpoints(value: Any, tile: int, source: str) -> list[list[int]]:
     """Resolutions (height, width) from a list of (width, height), or its text, or "(1x1),...,(6x6)" tiles."""
+    if value is None:
+        raise ModelError(
+            f"{source}: its config.json names no image_grid_pinpoints, "
+            "the resolutions that images are tiled to"
+        )
     if isinstance(value, str) and (ends := re.findall(r"\((\d+)x(\d+)\)", value)):
         (first, other), (last, final) = (map(int, ends[i]) for i in (0, -1))
         value = [
@@ -190,6 +206,20 @@ def image_settings(config: dict) -> dict[str, Any]:
     size = {"height": vision["image_size"], "width": vision["image_size"]}
     pinpoints = {"image_grid_pinpoints": config["image_grid_pinpoints"]}
     return {"size": size, "crop_size": size, **pinpoints, **PIXEL_MEANS[vision["model_type"]]}
+
+
+def slow_tokenizer(folder: Path, config: dict, settings: dict):
+    """The tokenizer of a checkpoint without `tokenizer.json`: its decoder says the class, "llava" does not.
+
+    Args:
+        settings: its tokenizer_config.json.
+    """
+    from transformers import LlamaTokenizer, Qwen2Tokenizer
+
+    if config["text_config"]["model_type"] == "qwen2":
+        return Qwen2Tokenizer.from_pretrained(folder)
+    unsaid = {name: value for name, value in SLOW_LLAMA.items() if settings.get(name) is None}
+    return LlamaTokenizer.from_pretrained(folder, **unsaid)
 
 
 def prepare_tokenizer(tokenizer, config: dict) -> dict[str, int]:

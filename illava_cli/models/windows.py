@@ -4,7 +4,7 @@
 looks at other tokens, so here they stay in raster order, and queries, keys and values alone are sorted:
 into windows of equal size whose empty cells are masked. Windows at an image's edge are smaller, and after a
 merge each holds what is left of it, a number that the host does not know. With empty cells it need not:
-nothing is copied from the device, and attention among the 64 patches of a window is 1 % of a block.
+nothing is copied from the device, and the empty cells cost attention among the few patches of a window.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ class Windows:
         size: S, cells of a window.
         group: patches per token.
         ragged: there are empty cells.
+        dtype: of the mask.
         index: (B * N,) cell of each token, counted over all segments.
         valid: (B * W, S * group) which places of a window hold a patch.
+        mask: (B * W, 1, 1, S * group) to add to the logits, the same from merge to merge; None where every
+            cell is held.
     """
 
     cell: Tensor
@@ -50,8 +53,10 @@ class Windows:
     size: int
     group: int
     ragged: bool
+    dtype: torch.dtype
     index: Tensor = field(init=False)
     valid: Tensor = field(init=False)
+    mask: Tensor | None = field(init=False)
 
     def __post_init__(self):
         segments, cells = len(self.cell), self.count * self.size
@@ -61,24 +66,29 @@ class Windows:
         valid = held.index_fill_(0, index, True).view(-1, self.size).repeat_interleave(self.group, dim=1)
         object.__setattr__(self, "index", index)
         object.__setattr__(self, "valid", valid)
+        mask = None
+        if self.ragged:
+            mask = torch.zeros(valid.shape, dtype=self.dtype, device=index.device)
+            mask = mask.masked_fill_(~valid, torch.finfo(self.dtype).min)[:, None, None]
+        object.__setattr__(self, "mask", mask)
 
     @staticmethod
-    def of(grid: tuple[int, int], side: int, segments: int, group: int, device: torch.device) -> Windows:
+    def of(
+        grid: tuple[int, int],
+        side: int,
+        segments: int,
+        group: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Windows:
         """All tokens of segments of one `grid`, (rows, columns)."""
         count = -(-grid[0] // side) * -(-grid[1] // side)
         cell = window_cells(grid, side, device).expand(segments, -1)
-        return Windows(cell, count, side**2, group, cell.shape[1] < count * side**2)
+        return Windows(cell, count, side**2, group, cell.shape[1] < count * side**2, dtype)
 
     def keep(self, merge: Merge) -> Windows:
         """The survivors, each in the window of its anchor."""
         return replace(self, cell=merge.keep(self.cell), ragged=True)
-
-    def mask(self, dtype: torch.dtype) -> Tensor | None:
-        """(B * W, 1, 1, S * group) to add to the logits; None where every cell is held."""
-        if not self.ragged:
-            return None
-        nothing = torch.zeros(self.valid.shape, dtype=dtype, device=self.cell.device)
-        return nothing.masked_fill_(~self.valid, torch.finfo(dtype).min)[:, None, None]
 
     def unpack(self, x: Tensor) -> Tensor:
         """(1, H, B * N * group, D) -> (B * W, H, S * group, D), zeros in empty cells."""

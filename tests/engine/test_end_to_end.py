@@ -71,11 +71,8 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
     media = {}
     for slot, (_, pixels) in prepared.slots.items():
         values = pixels.pixel_values(0, pixels.segments)
-        if family.key == "qwen2_vl":
+        if family.key.startswith("qwen"):
             media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry)
-        elif family.key == "qwen2_5_vl":
-            seconds = 2.0 if pixels.kind == "video" else None  # pairs of frames, a second apart
-            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry, seconds=seconds)
         else:
             g = pixels.geometry
             kind = {"tiles": "anyres", "square": "square", "frames": "video"}[g.form]

@@ -97,7 +97,7 @@ def test_a_model_that_does_not_load_loses_nothing(compare, tmp_path):
     (tmp_path / "broken").mkdir()
     saved = tmp_path / "report.json"
     code, report, err = compare("--method", "random", "-m", tmp_path / "broken", "--save", saved)
-    assert code == 1
+    assert code == 2
     assert report == json.loads(saved.read_text())
     assert [row["variant"] for row in report["rows"]] == ["off", "random 1/3"]
     assert "config.json" in err.splitlines()[-1]

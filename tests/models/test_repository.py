@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from illava_cli.config import resolve, shipped
+from illava_cli.engine.prompt import Slot, first_turn, later_turn, user_message
 from illava_cli.engine.session import Request, Session
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models import FAMILIES, schedule_key
@@ -298,6 +299,42 @@ def test_conversations_are_the_repository_s(name, pair):
     assert printed(("system", "Be brief."), ("user", "Hi")) == system
 
 
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_an_end_token_is_not_repeated(name, pair):
+    family = open_checkpoint(pair("v1.6 vicuna")[0]).family
+    tokenizer = family.tokenizer
+    tokenizer.add_tokens(["</s>", "<|im_end|>"], special_tokens=True)
+    tokenizer.chat_template = CONVERSATIONS[name]
+    mark = "<|im_end|>" if "<|im_end|>" in PRINTED[name][1] else "</s>"
+    end = tokenizer.convert_tokens_to_ids(mark)
+    question = user_message(family, "Sure?", 0, 0)
+
+    def written(last_token):
+        (ids,) = later_turn(family, question, last_token, 0, 0)
+        return ids
+
+    before, _, behind = PRINTED[name][1].partition("A dog.")[2].partition(mark)
+    behind = tokenizer(behind, add_special_tokens=False)["input_ids"]
+    before = [*tokenizer(before, add_special_tokens=False)["input_ids"], end]
+    family.model.generation_config.eos_token_id = end
+    assert written(end) == behind
+    # an answer that was cut short, perhaps at the very token that follows here
+    assert written(None) == before + behind
+    if before[0] != end:
+        assert written(before[0]) == before + behind
+
+
+@pytest.mark.parametrize("layout", ["llava", "hf"])
+def test_a_conversation_begins_with_one_bos(layout, pair):
+    """Also where the template writes it, as `transformers`' processors see to."""
+    family = open_checkpoint(pair("v1.6 vicuna")[layout == "hf"]).family
+    question = user_message(family, "What?", 1, 0)
+    plain = first_turn(family, question, None, 1, 0)
+    family.tokenizer.chat_template = "{{ bos_token }}" + family.tokenizer.chat_template
+    assert first_turn(family, question, None, 1, 0) == plain
+    assert plain[0].count(family.tokenizer.bos_token_id) == 1
+
+
 # --- what is refused ----------------------------------------------------------------------------------
 
 
@@ -305,13 +342,16 @@ def test_conversations_are_the_repository_s(name, pair):
     ("fields", "part"),
     [
         ({"mm_patch_merge_type": "flat"}, "mm_patch_merge_type 'flat'"),
-        ({"mm_resampler_type": "perceiver"}, "mm_resampler_type 'perceiver'"),
+        ({"mm_resampler_type": "perceiver"}, "mm_resampler_type 'perceiver' .*only None$"),
         ({"mm_projector_type": "linear"}, "mm_projector_type 'linear'"),
-        ({"mm_newline_position": "frame"}, "mm_newline_position 'frame'"),
+        ({"mm_newline_position": "frame"}, "mm_newline_position 'frame' .*only 'one_token' or 'grid'$"),
         ({"mm_spatial_pool_mode": "max"}, "mm_spatial_pool_mode 'max'"),
-        ({"add_faster_video": True}, "add_faster_video"),
+        ({"add_faster_video": True}, "add_faster_video .*only False$"),
         ({"image_aspect_ratio": "pad"}, "image_aspect_ratio 'pad'"),
         ({"image_grid_pinpoints": "many"}, "image_grid_pinpoints 'many'"),
+        ({"mm_patch_merge_type": ...}, "mm_patch_merge_type 'flat' .*names none.*only 'spatial_unpad'"),
+        ({"mm_projector_type": ...}, "mm_projector_type 'linear' .*names none.*only 'mlp2x_gelu'"),
+        ({"image_grid_pinpoints": ...}, "names no image_grid_pinpoints"),
         ({"mm_vision_tower": "someone/a-tower"}, r"a-tower is not known \(known are: openai/clip"),
         ({"architectures": ["LlavaMptForCausalLM"]}, "LlavaMptForCausalLM.*LlavaQwenForCausalLM"),
         ({"architectures": None}, "it knows: LlavaLlamaForCausalLM"),
@@ -319,7 +359,10 @@ def test_conversations_are_the_repository_s(name, pair):
 )
 def test_what_transformers_does_not_do_is_refused(fields, part, pair, tmp_path):
     config = json.loads((pair("onevision")[0] / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | fields))
+    config = {
+        name: value for name, value in (config | fields).items() if value is not ...
+    }  # ...: it is missing
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises((ModelError, UsageError), match=part) as error:
         open_checkpoint(tmp_path)
     assert "\n" not in str(error.value)
@@ -343,6 +386,16 @@ def test_a_tower_that_cannot_be_used_is_one_line(tower, part, pair, tmp_path):
     with pytest.raises(ModelError, match=part) as error:
         open_checkpoint(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_relative_tower_lies_beside_its_checkpoint(pair, tmp_path, monkeypatch):
+    config = json.loads((pair("onevision")[0] / "config.json").read_text())
+    expected = read_config(pair("onevision")[0])["vision_config"]
+    (tmp_path / "llava").mkdir()
+    (tmp_path / "tower").symlink_to(config["mm_vision_tower"])
+    (tmp_path / "llava" / "config.json").write_text(json.dumps(config | {"mm_vision_tower": "../tower"}))
+    monkeypatch.chdir(tmp_path.parent)
+    assert read_config(tmp_path / "llava")["vision_config"] == expected
 
 
 @pytest.mark.parametrize(
@@ -390,28 +443,80 @@ def only_sentencepiece(pair, tmp_path):
     return tmp_path
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="sentencepiece is here")
-def test_a_sentencepiece_tokenizer_names_its_package(only_sentencepiece):
+def test_a_sentencepiece_tokenizer_names_its_package(only_sentencepiece, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: found(name) if name != "sentencepiece" else None
+    )
     with pytest.raises(ModelError, match=r"pip install 'illava\[sentencepiece\]'"):
         open_checkpoint(only_sentencepiece)
 
 
-def test_a_sentencepiece_tokenizer_is_read(only_sentencepiece):
+def train_sentencepiece(folder):
+    """A small tokenizer.model of the kind that Llama has: nothing normalised, bytes for what is unknown."""
     sentencepiece = pytest.importorskip("sentencepiece")
-    text = only_sentencepiece / "text.txt"
+    text = folder / "text.txt"
     text.write_text("The image shows a small house on a green hill.\n" * 20 + "What is in this image?\n" * 20)
-    (only_sentencepiece / "tokenizer.model").unlink()
+    (folder / "tokenizer.model").unlink()
     sentencepiece.SentencePieceTrainer.train(
         input=str(text),
-        model_prefix=str(only_sentencepiece / "tokenizer"),
+        model_prefix=str(folder / "tokenizer"),
         vocab_size=310,
         model_type="bpe",
         byte_fallback=True,
         hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
         pad_id=-1,
     )
+    return sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+
+
+def set_tokenizer(folder, **settings):
+    """Llama's tokenizer_config.json, without whatever is None."""
+    path = folder / "tokenizer_config.json"
+    path.unlink()
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | settings
+    path.write_text(json.dumps({name: value for name, value in settings.items() if value is not None}))
+
+
+@pytest.mark.parametrize("legacy", [None, True, False])
+def test_a_sentencepiece_tokenizer_gives_sentencepiece_s_tokens(legacy, only_sentencepiece):
+    reference = train_sentencepiece(only_sentencepiece)
+    set_tokenizer(only_sentencepiece, tokenizer_class="LlamaTokenizer", legacy=legacy)
     session = open_checkpoint(only_sentencepiece, *OFF)
-    ids = session.family.tokenizer("What <image>\nis 日?")["input_ids"]
-    assert ids[0] == 1
-    assert session.family.tokenizer.decode(ids, skip_special_tokens=True).split() == ["What", "is", "日?"]
+    for text in ("A chat. USER: ", "[INST] ", "\nWhat is 日 in  this image? [/INST]", "What", "\n"):
+        ids = session.family.tokenizer(text)["input_ids"]
+        assert ids == [reference.bos_id(), *reference.encode(text)]
+        assert session.family.tokenizer.decode(ids, skip_special_tokens=True) == text
     assert session.ask("What?", [picture(90, 60)]).usage.visual.patches == 3 * 36
+
+
+@pytest.mark.parametrize("legacy", [None, True, False])
+def test_runs_between_images_are_encoded_by_themselves(legacy, only_sentencepiece):
+    """As the repository's `tokenizer_image_token` does: a prefix space in each, BOS in the first."""
+    reference = train_sentencepiece(only_sentencepiece)
+    set_tokenizer(only_sentencepiece, tokenizer_class="LlamaTokenizer", legacy=legacy)
+    family = open_checkpoint(only_sentencepiece, *OFF).family
+    question = user_message(family, "<image> shows what, and <image>?", 2, 0)
+    parts = [VICUNA + "USER: ", " shows what, and ", "? ASSISTANT:"]
+    head, one, two = map(reference.encode, parts)
+    expected = [[reference.bos_id(), *head], Slot("image", 0), one, Slot("image", 1), two]
+    assert first_turn(family, question, None, 2, 0) == expected
+    assert later_turn(family, question, reference.eos_id(), 2, 0)[1:] == expected[1:]
+
+
+def test_a_qwen_tokenizer_of_vocabulary_and_merges_is_read(pair, tmp_path):
+    whole, _ = pair("onevision")
+    for path in whole.iterdir():
+        if path.name != "tokenizer.json":
+            (tmp_path / path.name).symlink_to(path)
+    tokenizer = json.loads((whole / "tokenizer.json").read_text())
+    (tmp_path / "vocab.json").write_text(json.dumps(tokenizer["model"]["vocab"]))
+    merges = "\n".join(" ".join(merge) for merge in tokenizer["model"]["merges"])
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + merges + "\n")
+    added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    ours, theirs = (open_checkpoint(folder, *OFF).family.tokenizer for folder in (tmp_path, whole))
+    text = "<|im_start|>user\n<image>\nWhat is shown here, in 2 words?<|im_end|>\n"
+    assert ours(text)["input_ids"] == theirs(text)["input_ids"]

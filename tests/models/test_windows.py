@@ -33,7 +33,7 @@ def noise(*shape):
 
 def thinned(grid, segments=2, group=4, left=0.5, seed=0):
     """Windows of which some tokens have left, others in each segment."""
-    windows = Windows.of(grid, 4, segments, group, torch.device("cpu"))
+    windows = Windows.of(grid, 4, segments, group, torch.device("cpu"), torch.float64)
     tokens = windows.cell.shape[1]
     removed = int(tokens * (1 - left))
     order = torch.rand(segments, tokens, generator=torch.Generator().manual_seed(seed)).argsort(1)
@@ -56,7 +56,10 @@ def test_unpacked_and_packed_again(grid, left):
     assert int(windows.valid.sum()) == patches
     assert unpacked.transpose(1, 2)[~windows.valid].abs().sum() == 0
     assert windows.ragged or windows.valid.all()
-    assert (windows.mask(x.dtype) is None) != windows.ragged
+    assert (windows.mask is None) != windows.ragged
+    if windows.ragged:
+        assert windows.mask.dtype == torch.float64
+        assert torch.equal(windows.mask[:, 0, 0] == 0, windows.valid)
 
 
 def by_loop(windows, query, key, value, include_self):
