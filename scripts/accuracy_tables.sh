@@ -40,6 +40,8 @@ for method in illava attention-prune random bipartite kmeans assign novelty-assi
 done
 drawing=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("matplotlib") is not None)')
 [[ $drawing == True ]] && methods+=(--plot "$OUT/methods.png")
+# earlier layers than those of auto, at which no method loses anything
+methods+=(--set 'vision.layers=[2, 3, 4, 5]')
 measure compare methods --questions "$QUESTIONS" --answers runs/accuracy/methods --keep 1/3 --keep 1/6 "${methods[@]}" \
     --save "$OUT/methods.json"
 
