@@ -41,7 +41,7 @@ done
 drawing=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("matplotlib") is not None)')
 [[ $drawing == True ]] && methods+=(--plot "$OUT/methods.png")
 # earlier layers than those of auto, at which no method loses anything
-methods+=(--set 'vision.layers=[2, 3, 4, 5]')
+methods+=(--set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20)
 measure compare methods --questions "$QUESTIONS" --answers runs/accuracy/methods --keep 1/3 --keep 1/6 "${methods[@]}" \
     --save "$OUT/methods.json"
 
