@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
     from illava_cli.evals.runner import Lane
     from illava_cli.evals.taskfile import Question
     from illava_cli.evals.variants import Variant
+
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tasks", metavar="SOURCE", help="JSONL file, world or world:TASK,TASK; repeats (default: world)."
+    ),
+]
+Questions = Annotated[
+    int, typer.Option("--questions", metavar="N", min=1, help="Questions of the world, over its tasks.")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Ask N of all questions, drawn by --seed.")
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Questions in one pass.")]
+Save = Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the JSON report to FILE.")]
+Markdown = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
+]
 
 Resolve = Callable[[list[str]], "Config"]
 MAX_TOKENS = 32  # answers are short; where the user sets none
@@ -43,12 +62,14 @@ def resolver(flags: ModelFlags) -> Resolve:
 
 
 def limited(questions: list[Question], limit: int | None, seed: int) -> list[Question]:
+    """`limit` of the questions, drawn by `seed` and in their order; all without a limit."""
     if limit is None or limit >= len(questions):
         return questions
     return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
 
 
 def load(config: Config, messages: Messages) -> Session:
+    """The model of a configuration, with a word to a person who waits."""
     with messages.loading(str(config.model.id)):
         from illava_cli.engine.session import Session
 
@@ -56,6 +77,11 @@ def load(config: Config, messages: Messages) -> Session:
 
 
 def lanes_of(session: Session, compared: list[Variant]) -> list[Lane]:
+    """The variants on one loaded model.
+
+    Raises:
+        UsageError: names the variant that the model refuses.
+    """
     from illava_cli.evals.runner import Lane
 
     lanes = []
@@ -68,6 +94,7 @@ def lanes_of(session: Session, compared: list[Variant]) -> list[Lane]:
 
 
 def about_model(session: Session) -> dict[str, Any]:
+    """What a report says of the model; of a folder only its name."""
     from illava_cli.bench.lab import reported_name
 
     text = session.describe()

@@ -14,7 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver, tell_failures
+from illava_cli.cli.asking import (
+    BatchSize,
+    Limit,
+    Markdown,
+    Questions,
+    Save,
+    Tasks,
+    about_model,
+    ask,
+    lanes_of,
+    limited,
+    load,
+    resolver,
+    tell_failures,
+)
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_targets, emit, write_file
@@ -55,31 +69,17 @@ def compare(
             "--plan", metavar="NAME", help="An experiment: figure-5, or a YAML file; flags go first."
         ),
     ] = None,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option("--tasks", metavar="SOURCE", help="JSONL file, world or world:TASK,TASK; repeats."),
-    ] = None,
-    questions: Annotated[
-        int, typer.Option("--questions", metavar="N", min=1, help="Questions of the world, over its tasks.")
-    ] = 500,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", metavar="N", min=1, help="Ask N of all questions, drawn by --seed."),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", min=1, help="Questions in one pass.")
-    ] = 16,
+    tasks: Tasks = None,
+    questions: Questions = 500,
+    limit: Limit = None,
+    batch_size: BatchSize = 16,
     answers: Annotated[
         Path | None,
         typer.Option("--answers", metavar="DIR", help="Keep each model's answers there; a rerun goes on."),
     ] = None,
     format: Format = "text",
-    save: Annotated[
-        Path | None, typer.Option("--save", metavar="FILE", help="Write the JSON report to FILE.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown.")
-    ] = None,
+    save: Save = None,
+    markdown: Markdown = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw quality over tokens and time.")
     ] = None,
@@ -98,6 +98,7 @@ def compare(
     from illava_cli.evals.sweep import read_share
     from illava_cli.evals.taskfile import WORLD
     from illava_cli.evals.taskfile import questions as read_questions
+    from illava_cli.evals.variants import unmerged
 
     planned = _planned(plan) if plan else Plan()
     preset = preset or planned.preset
@@ -118,17 +119,16 @@ def compare(
     missing: IllavaError | None = None
     for resolve in resolvers:
         try:
-            session = load(resolve(["preset=off"]), messages)
+            session = load(unmerged(resolve([])), messages)
             compared = _variants(resolve, session, methods, shares, asked)
-            lanes = lanes_of(session, compared)
+            lanes, about = lanes_of(session, compared), about_model(session)
+            results = Results(_answers(answers, about["id"], compared[0].config.hash()))
+            results.check(compared)
         except IllavaError as error:
             if not reports:
                 raise
             missing = error  # what the others have answered is not lost
             break
-        about = about_model(session)
-        results = Results(_answers(answers, about["id"], compared[0].config.hash()))
-        results.check(compared)
         reports.append({"model": about} | ask(lanes, chosen, results, batch_size, False, messages))
         del session, lanes
         gc.collect()  # the next model takes its place

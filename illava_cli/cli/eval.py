@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.asking import about_model, ask, lanes_of, limited, load, resolver, tell_failures
+from illava_cli.cli.asking import (
+    BatchSize,
+    Limit,
+    Markdown,
+    Questions,
+    Save,
+    Tasks,
+    about_model,
+    ask,
+    lanes_of,
+    limited,
+    load,
+    resolver,
+    tell_failures,
+)
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_targets, emit, write_file
@@ -38,21 +52,9 @@ class Targets:
 
 @with_model_flags(without=("preset", "method", "temperature", "top_p"))
 def evaluate(
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tasks",
-            metavar="SOURCE",
-            help="JSONL file, world or world:TASK,TASK; repeats (default: world).",
-        ),
-    ] = None,
-    questions: Annotated[
-        int, typer.Option("--questions", metavar="N", min=1, help="Questions of the world, over its tasks.")
-    ] = 500,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", metavar="N", min=1, help="Ask N of all questions, drawn by --seed."),
-    ] = None,
+    tasks: Tasks = None,
+    questions: Questions = 500,
+    limit: Limit = None,
     preset: Annotated[
         list[str] | None,
         typer.Option("--preset", metavar="NAME", help="Merging schedule to compare with off; repeats."),
@@ -80,9 +82,7 @@ def evaluate(
         bool,
         typer.Option("--survivors", help="Also where the LLM's survivors lie; one question at a time."),
     ] = False,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", min=1, help="Questions in one pass.")
-    ] = 16,
+    batch_size: BatchSize = 16,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Walk over shares kept and layers instead of variants.")
     ] = False,
@@ -107,12 +107,8 @@ def evaluate(
         typer.Option("-o", "--output", metavar="FILE", help="Append each answer (JSONL); a rerun goes on."),
     ] = None,
     format: Format = "text",
-    save: Annotated[
-        Path | None, typer.Option("--save", metavar="FILE", help="Write the JSON report to FILE.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
-    ] = None,
+    save: Save = None,
+    markdown: Markdown = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="With --sweep: draw what it costs.")
     ] = None,

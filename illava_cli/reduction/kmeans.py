@@ -17,23 +17,20 @@ def kmeans(tokens: Candidates) -> Assignment:
     A cluster stands in the place of its most attended member. Where clusters have lost all members in the
     end, the tokens farthest from their centres stay alone instead, so that the budget is met exactly.
     """
-    keys = tokens.keys.to(tokens.sizes.dtype)
+    keys, present = tokens.keys.to(tokens.sizes.dtype), tokens.valid.unsqueeze(-1)
     # distances stay what they are, and what all keys have in common does not drown them
-    mean = (keys * tokens.valid.unsqueeze(-1)).sum(1, keepdim=True) / tokens.valid.sum(1).clamp(min=1)[
-        :, None, None
-    ]
-    keys = keys - mean
+    keys = keys - (keys * present).sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1)
     clusters = max(n - removed for n, removed in tokens.budgets)
     number = torch.arange(clusters, device=keys.device)
     exists = number < tokens.left[:, None]  # (B, K)
     # the j-th of K seeds is the token in the middle of the j-th of K equal stretches
-    present = (~tokens.valid).long().argsort(dim=1, stable=True)
+    in_order = (~tokens.valid).long().argsort(dim=1, stable=True)
     rank = (2 * number + 1) * tokens.valid.sum(1, keepdim=True) // (2 * tokens.left.clamp(min=1)[:, None])
-    centres = gather_tokens(keys, present.gather(1, rank.clamp(max=keys.shape[1] - 1)))  # (B, K, C)
+    centres = gather_tokens(keys, in_order.gather(1, rank.clamp(max=keys.shape[1] - 1)))  # (B, K, C)
 
+    sizes = tokens.sizes * tokens.valid
     for _ in range(ITERATIONS):
         cluster, _ = _nearest(keys, centres, exists)
-        sizes = tokens.sizes * tokens.valid
         index = cluster.unsqueeze(-1).expand_as(keys)
         total = torch.zeros_like(centres[..., 0]).scatter_add(1, cluster, sizes)
         sums = torch.zeros_like(centres).scatter_add(1, index, keys * sizes.unsqueeze(-1))

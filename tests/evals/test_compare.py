@@ -103,6 +103,16 @@ def test_a_model_that_does_not_load_loses_nothing(compare, tmp_path):
     assert "config.json" in err.splitlines()[-1]
 
 
+def test_layers_alone_may_be_overridden(compare):
+    """Without the preset's budget they are no schedule; the shares give one."""
+    code, report, err = compare(
+        "--method", "illava", "--set", "vision.layers=[1, 2]", "--set", "llm.layers=[3]"
+    )
+    assert code == 0, err
+    vision = report["models"][0]["variants"]["illava 1/3"]["reduction"]["vision"]
+    assert vision["image"]["layers"] == vision["video"]["layers"] == [1, 2]
+
+
 def test_failures_are_told(compare, task_file):
     (task_file.parent / "2.png").write_bytes(b"no picture")
     code, report, err = compare("--method", "random")
