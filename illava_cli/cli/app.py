@@ -7,10 +7,12 @@ wait for torch, so every command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -62,6 +64,21 @@ def illava(
     Results go to stdout, everything else to stderr.
     """
     help_unless_subcommand(context)
+
+
+def program() -> None:
+    """`main` as a process, which ends without taking torch's modules apart: that would take a second."""
+    code = 1
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                with suppress(OSError, ValueError):
+                    stream.flush()
+        os._exit(code)
+
+    atexit.register(leave)  # before all others, so that it runs after them
+    code = main()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -126,4 +143,4 @@ def _report(message: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -68,14 +68,6 @@ def limited(questions: list[Question], limit: int | None, seed: int) -> list[Que
     return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
 
 
-def load(config: Config, messages: Messages) -> Session:
-    """The model of a configuration, with a word to a person who waits."""
-    with messages.loading(str(config.model.id)):
-        from illava_cli.engine.session import Session
-
-        return Session(config, on_note=messages.note)
-
-
 def lanes_of(session: Session, compared: list[Variant]) -> list[Lane]:
     """The variants on one loaded model.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, write_file
@@ -185,15 +186,13 @@ def _lab(flags: ModelFlags, presets: list[str], messages: Messages) -> Lab:
     """The model, loaded, with a session for each preset; the default presets depend on its family."""
     configs = _configs(flags, presets or ["off"])
     config = next(iter(configs.values()))
-    with messages.loading(config.model.id):
-        from illava_cli.bench.lab import Lab
-        from illava_cli.engine.session import Session
+    session = load(config, messages)
+    from illava_cli.bench.lab import Lab
 
-        session = Session(config, on_note=messages.note)
-        if not presets:
-            key = session.family.schedule_key(session.family.text_config.hidden_size)
-            configs = _configs(flags, [PRESETS.get(key, "auto"), "off"])
-        return Lab(session, configs)
+    if not presets:
+        key = session.family.schedule_key(session.family.text_config.hidden_size)
+        configs = _configs(flags, [PRESETS.get(key, "auto"), "off"])
+    return Lab(session, configs)
 
 
 def _configs(flags: ModelFlags, presets: list[str]) -> dict[str, Config]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from illava_cli.cli.interrupt import interruptible
+from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Images, ModelFlags, Videos, with_model_flags
 from illava_cli.cli.output import emit_answer
@@ -32,11 +33,7 @@ def chat(image: Images = None, video: Videos = None, *, flags: ModelFlags) -> No
     images, videos = expand_sources(images), expand_sources(videos)
     config = flags.config()
     messages = Messages(flags.quiet)
-    with messages.loading(config.model.id):
-        from illava_cli.engine.session import Session
-
-        session = Session(config, on_note=messages.note)
-
+    session = load(config, messages)
     from illava_cli.cli import lines, repl
 
     conversation = repl.Repl(session, messages, emit_answer)

@@ -25,10 +25,10 @@ from illava_cli.cli.asking import (
     ask,
     lanes_of,
     limited,
-    load,
     resolver,
     tell_failures,
 )
+from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_targets, emit, write_file

@@ -12,6 +12,7 @@ import typer
 
 from illava_cli.cli import render
 from illava_cli.cli.interrupt import interruptible
+from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
@@ -128,10 +129,7 @@ def _ask(
     messages: Messages,
     id: str,
 ) -> Generation:
-    with messages.loading(config.model.id):
-        from illava_cli.engine.session import Session
-
-        session = Session(config, on_note=messages.note)
+    session = load(config, messages)
     with interruptible() as cancel:
         answer = session.ask(question, images=images, videos=videos, on_text=on_text, cancel=cancel, id=id)
     if cancel.is_set():

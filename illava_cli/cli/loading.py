@@ -1,0 +1,35 @@
+"""The model of a configuration, for every command that asks one."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from illava_cli.cli.messages import Messages
+    from illava_cli.config import Config
+    from illava_cli.engine.session import Session
+
+
+def load(config: Config, messages: Messages) -> Session:
+    """The model of a configuration, with a word to a person who waits."""
+    with messages.loading(str(config.model.id)), _collector_paused():
+        from illava_cli.engine.session import Session
+
+        return Session(config, on_note=messages.note)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No collections meanwhile: torch and transformers make half a million objects, none of them garbage, and
+    walking them again and again is a sixth of a start.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
