@@ -32,7 +32,8 @@ ask() { measure eval "$1" --questions "$QUESTIONS" -o "runs/accuracy/$1.jsonl" "
 
 measure eval presets --questions 2002 -o runs/accuracy/presets.jsonl --blind --preset auto --preset paper \
     --variant 'auto, random: preset=auto method=random' --variant 'paper, random: preset=paper method=random' \
-    --variant 'paper, faithful: preset=paper layout=faithful positions=original'
+    --variant 'paper, grid: preset=paper layout=grid positions=packed' \
+    --variant 'early, grid: preset=paper layout=grid positions=packed vision.layers=[2,3,4,5] vision.r=20 llm.layers=[2]'
 
 methods=()
 for method in illava attention-prune random bipartite kmeans assign novelty-assign diversity-assign fastv prumerge; do

@@ -170,3 +170,15 @@ def test_ctrl_c_stops_a_run_with_130():
     assert process.returncode == 130
     assert err == b""
     assert out.endswith(b"\n")
+
+
+def test_a_process_ends_with_mains_code_and_lets_others_end_first():
+    """It takes no modules apart, but whoever waits for the end has his turn; what was printed is there."""
+    code = (
+        "import atexit, sys; from illava_cli.cli.app import program; "
+        "sys.argv[1:] = ['config', 'show', '--preset', 'nonsense']; program(); "
+        "atexit.register(print, 'my turn')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "my turn\n")
+    assert "nonsense" in done.stderr

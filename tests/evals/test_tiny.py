@@ -42,7 +42,7 @@ def test_samples_are_answered_right(sessions, preset):
         assert session.ask(question, [PICTURE]).text == answer
 
 
-@pytest.mark.parametrize("preset", ["off", "auto"])
+@pytest.mark.parametrize("preset", ["off", "auto", "paper"])
 def test_the_sample_clip_is_answered_right(sessions, preset):
     for question, answer in ABOUT_THE_CLIP.items():
         assert sessions(preset).ask(question, videos=[CLIP]).text == answer
@@ -67,7 +67,7 @@ def test_a_cold_start_needs_no_network(preset):
         assert (run.returncode, run.stdout, run.stderr) == (0, f"{answer}\n", "")
 
 
-@pytest.mark.parametrize("preset", ["off", "auto"])
+@pytest.mark.parametrize("preset", ["off", "auto", "paper"])
 def test_held_out_questions_are_answered(sessions, preset):
     """Far above chance (1/6, 1/5, 1/5, 1/4), with room for other machines' rounding."""
     for task, least in (("colour", 0.7), ("shape", 0.85), ("count", 0.8), ("video-direction", 0.8)):
