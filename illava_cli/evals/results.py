@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from illava_cli.engine.features import content_key
-from illava_cli.engine.prompt import MARKER
+from illava_cli.engine.markers import MARKER
 from illava_cli.errors import OutputError, UsageError
 from illava_cli.evals.sample import EvalSample
 from illava_cli.evals.variants import Variant
