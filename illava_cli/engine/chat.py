@@ -69,7 +69,7 @@ class Chat:
 
         def answer() -> tuple[list[Generation], Watcher]:
             with session._exclusive():
-                turn = Turn(session._prepare(request, fresh=trace), parts)
+                turn = Turn(session.prepare(request, fresh=trace), parts)
                 start = int(self.cache.next_position) if self.cache.next_position is not None else 0
                 options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
                 return session._answer([turn], self.cache, [start], pending=self._pending, **options)

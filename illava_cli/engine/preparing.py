@@ -53,4 +53,11 @@ def prepare(
         item = kept or replace(family.prepare_video(video.frames), interval=video.interval)
         slots[Slot("video", index)] = key, item
         media.append(MediaRecord(video.source, "video", video.width, video.height, list(video.indices)))
-    return Prepared(request, slots, media, time.perf_counter() - started)
+    tokens = sum(_tokens(item, family) for _, item in slots.values())
+    return Prepared(request, slots, media, tokens, time.perf_counter() - started)
+
+
+def _tokens(item: Pixels | Features, family: Family) -> int:
+    if isinstance(item, Pixels):
+        return item.segments * item.tokens
+    return item.patches // family.patches_per_token

@@ -43,11 +43,20 @@ def _as_tuple(media: Any) -> tuple:
 
 @dataclass
 class Prepared:
-    """A question whose media are read; what was encoded before comes as features."""
+    """A question whose media are read; what was encoded before comes as features.
+
+    Another question about the same media is `replace(prepared, request=...)`.
+
+    Args:
+        slots: each medium, with its key in the feature cache.
+        tokens: visual tokens that its media have in the tower.
+        seconds: what reading and preprocessing took.
+    """
 
     request: Request
-    slots: dict[Slot, tuple[str, Pixels | Features]]  # with the key of the feature cache
+    slots: dict[Slot, tuple[str, Pixels | Features]]
     media: list[MediaRecord]
+    tokens: int
     seconds: float
 
 

@@ -35,7 +35,7 @@ from illava_cli.engine.prompt import Slot
 from illava_cli.engine.record import Generation, Timings, new_id
 from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.stream import RowText, Watcher
-from illava_cli.errors import ModelError, UsageError
+from illava_cli.errors import OutOfMemory, UsageError
 from illava_cli.models.cache import MergeCache
 from illava_cli.models.family import Family, Features, Pixels
 from illava_cli.models.loading import load_family
@@ -47,8 +47,11 @@ OFF = Reduction()
 def _out_of_memory_in_one_line() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise ModelError(
+    except RuntimeError as error:
+        # a CPU's allocator has no error of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
             "out of memory: use fewer frames or tiles, a preset that merges more, or --dtype bfloat16"
         ) from None
 
@@ -141,6 +144,12 @@ class Session:
         other.features = FeatureCache(0)
         return other
 
+    def asking(self, config: Config) -> Session:
+        """This session under other media and generation settings; what it has encoded serves both."""
+        other = copy.copy(self)
+        other.config = config
+        return other
+
     def update(self, settings: Sequence[str]) -> None:
         """Change `generation.*` or `media.*` settings (`name=value`) of a running session.
 
@@ -213,42 +222,67 @@ class Session:
         options = {"on_text": on_text, "cancel": cancel, "id": id, "trace": trace, "logits": logits}
         return self.chat(system).ask(prompt, images, videos, **options)
 
-    def ask_batch(self, requests: Sequence[Request | dict], *, logits: bool = False) -> list[Generation]:
+    def prepare(self, request: Request, *, fresh: bool = False) -> Prepared:
+        """Read and preprocess a question's media, to ask it later with `ask_batch`.
+
+        Args:
+            fresh: encode anew what was encoded before (the merges of kept features are gone).
+
+        Raises:
+            MediaError: a medium that cannot be read.
+        """
+        features = None if fresh else self.features
+        return prepare(request, self.family, self.config.media, self._tower_settings(), features)
+
+    def ask_batch(
+        self,
+        requests: Sequence[Request | Prepared | dict],
+        *,
+        cancel: threading.Event | None = None,
+        logits: bool = False,
+    ) -> list[Generation]:
         """Answer several questions in one batch, each as it would be answered alone.
 
         Times and peak memory are the batch's. With a temperature above 0 the rows draw from one
         random stream, so that a row's answer depends on its neighbours. A question that cannot be
         answered (broken media, too long) fails the batch.
+
+        Args:
+            cancel: set it to stop early; answers that were not at their end have no `finish_reason`.
         """
-        made = [r if isinstance(r, Request) else Request(**r) for r in requests]
+        made = [Request(**r) if isinstance(r, dict) else r for r in requests]
         answers: dict[int, Generation] = {}
         with self._exclusive():
-            for indices in self._alike(made).values():
-                rows = self._ask_rows([made[i] for i in indices], logits)
+            prepared = [r if isinstance(r, Prepared) else self.prepare(r) for r in made]
+            for indices in self._alike(prepared).values():
+                rows = self._ask_rows([prepared[i] for i in indices], cancel, logits)
                 answers |= zip(indices, rows, strict=True)
         return [answers[i] for i in range(len(made))]
 
-    def _alike(self, requests: list[Request]) -> dict[str | None, list[int]]:
-        """Indices of the requests that may share a pass: those whose decoder schedule is the same."""
+    def _alike(self, prepared: list[Prepared]) -> dict[str | None, list[int]]:
+        """Indices of the questions that may share a pass: those whose decoder schedule is the same."""
         groups: dict[str | None, list[int]] = {}
-        for index, request in enumerate(requests):
-            kind = "image" if len(request.images) else "video" if len(request.videos) else None
+        for index, one in enumerate(prepared):
+            images, videos = one.request.counts
+            kind = "image" if images else "video" if videos else None
             groups.setdefault(kind, []).append(index)
         kinds = [kind for kind in groups if kind is not None]
         stages = {kind: self.family.llm_stage(self.reduction, kind) for kind in kinds}
         if all(stage == stages[kinds[0]] for stage in stages.values()):
-            return {None: list(range(len(requests)))} if requests else {}
+            return {None: list(range(len(prepared)))} if prepared else {}
         return groups
 
-    def _ask_rows(self, requests: list[Request], logits: bool) -> list[Generation]:
+    def _ask_rows(
+        self, prepared: list[Prepared], cancel: threading.Event | None, logits: bool
+    ) -> list[Generation]:
         turns = []
-        for request in requests:
-            counts = request.counts
+        for one in prepared:
+            request = one.request
             system = request.system if request.system is not None else self.config.generation.system
-            user = prompts.user_message(self.family, request.prompt, *counts)
-            parts = prompts.first_turn(self.family, user, system, *counts)
-            turns.append(Turn(self._prepare(request), parts))
-        generations, _ = self._answer(turns, self._new_cache(), [0] * len(turns), logits=logits)
+            user = prompts.user_message(self.family, request.prompt, *request.counts)
+            turns.append(Turn(one, prompts.first_turn(self.family, user, system, *request.counts)))
+        starts = [0] * len(turns)
+        generations, _ = self._answer(turns, self._new_cache(), starts, cancel=cancel, logits=logits)
         return generations
 
     def chat(self, system: str | None = None) -> Chat:
@@ -272,15 +306,6 @@ class Session:
     def _new_cache(self) -> MergeCache:
         return MergeCache(self.family.text_config)
 
-    def _prepare(self, request: Request, fresh: bool = False) -> Prepared:
-        """A question with its media read.
-
-        Args:
-            fresh: encode anew what was encoded before (the merges of kept features are gone).
-        """
-        features = None if fresh else self.features
-        return prepare(request, self.family, self.config.media, self._tower_settings(), features)
-
     def _tower_settings(self) -> str:
         """What of the schedule decides a medium's features."""
         reduction = self.reduction if self.merging else OFF
@@ -291,6 +316,9 @@ class Session:
     ) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
+        if not trace:
+            # what was prepared long ago may have been encoded since
+            items = {key: self.features.get(key) or item for key, item in items.items()}
         new = {key: item for key, item in items.items() if isinstance(item, Pixels)}
         few = {key for key, item in new.items() if item.segments * item.tokens < self.min_visual_tokens}
         for keys, schedule in ((new.keys() - few, reduction), (few, OFF)):
