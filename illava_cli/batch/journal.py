@@ -7,7 +7,7 @@ with what differs. Formats other than JSONL are written beside the journal, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class Journal:
 
         Raises:
             UsageError: the file holds answers under another configuration, or to another question of the
-                same id.
+                same id; or an item's settings contradict the run's.
         """
         self._config = config.identity()
         if self._run is not None and (differs := difference(self._run, self._config)):
@@ -99,13 +99,11 @@ class Journal:
                 "or give --overwrite"
             )
         pending, others = [], []
-        hashes = _config_hashes(config)
+        config_hash = _hasher(config)
         for item in items:
             entry = self.entries.get(item.id)
-            same = entry is not None and (entry.request_hash, entry.config_hash) == (
-                item.request_hash,
-                hashes(item),
-            )
+            asked = (item.request_hash, config_hash(item))
+            same = entry is not None and (entry.request_hash, entry.config_hash) == asked
             if entry is None or (not entry.ok and (retry_failed or not same)):
                 pending.append(item)
             elif not same:
@@ -166,7 +164,7 @@ class Journal:
         return record | {"run": self._config}
 
 
-def _config_hashes(config: Config):
+def _hasher(config: Config) -> Callable[[Item], str]:
     """A function item -> hash of its configuration; equal settings are hashed once."""
     known: dict[str, str] = {}
 

@@ -129,8 +129,8 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
         return wraps(scorer)(lambda *args: watch.timed("llm_scoring", scorer(*args)))
 
     with ExitStack() as stack:
-        for module in (preparing, bench_media):
-            for name in ("read_image", "read_video"):
+        for module, clip in ((preparing, "read_clip"), (bench_media, "read_video")):
+            for name in ("read_image", clip):
                 stack.enter_context(_replaced(module, name, timed("decode")))
         for name in ("prepare_image", "prepare_video"):
             stack.enter_context(_replaced(family, name, with_timed_pixels))

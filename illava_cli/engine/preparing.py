@@ -6,14 +6,13 @@ import time
 from dataclasses import replace
 
 from illava_cli.config import MediaOptions
+from illava_cli.engine.clips import read_clip
 from illava_cli.engine.features import FeatureCache, content_key
 from illava_cli.engine.prompt import Slot
 from illava_cli.engine.record import MediaRecord
 from illava_cli.engine.request import Prepared, Request
-from illava_cli.media import read_image, read_video
+from illava_cli.media import read_image
 from illava_cli.models.family import Family, Features, Pixels
-
-DEFAULT_FRAMES = 32
 
 
 def prepare(
@@ -39,15 +38,7 @@ def prepare(
         slots[Slot("image", index)] = key, kept or family.prepare_image(image.image, options, alone)
         media.append(MediaRecord(image.source, "image", image.width, image.height))
     for index, source in enumerate(request.videos):
-        video = read_video(
-            source,
-            num_frames=options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
-            fps=options.fps,
-            start=options.start,
-            end=options.end,
-            backend=options.video_backend,
-            transform=family.resize_frame,
-        )
+        video = read_clip(source, options, family.resize_frame)
         key = content_key(video.frames, "video", video.interval, tower)
         kept = features.get(key) if features is not None else None
         item = kept or replace(family.prepare_video(video.frames), interval=video.interval)
