@@ -21,8 +21,16 @@ class ModelError(IllavaError):
     """A checkpoint that cannot be loaded, or a device that is not there."""
 
 
+class OutOfMemory(ModelError):
+    """Not enough memory for a question, or for so many at once."""
+
+
 class ContextError(IllavaError):
     """A prompt that does not fit into the model's context."""
+
+
+class Timeout(IllavaError):
+    """A question that took longer than it may."""
 
 
 class OutputError(IllavaError):

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
-    "cli": {"cli", "bench", "evals", "engine", "models", "media"},
+    "cli": {"cli", "batch", "bench", "evals", "engine", "models", "media"},
+    "batch": {"batch", "engine", "models", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
     "evals": {"evals", "engine", "models", "media"},
     "integrations": {"integrations", "engine", "models", "media"},

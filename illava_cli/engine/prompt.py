@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from jinja2 import TemplateError
 
+from illava_cli.engine.markers import MARKER
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import IMAGES_ONLY, Family
 
-MARKER = re.compile(r"<(image|video)>")
 SENTINEL = "\x00answer\x00"
 
 

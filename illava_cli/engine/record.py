@@ -105,8 +105,16 @@ class Generation:
         return record
 
 
-def error_record(error: BaseException, *, id: str = "", model: str = "", preset: str = "") -> dict[str, Any]:
+def error_record(
+    error: BaseException,
+    *,
+    id: str = "",
+    model: str = "",
+    preset: str = "",
+    seed: int = 0,
+    config_hash: str = "",
+) -> dict[str, Any]:
     """The record of a question that failed: every field of an answer's, and the error."""
-    blank = Generation("", None, model, preset, 0, "", id=id or new_id())
+    blank = Generation("", None, model, preset, seed, config_hash, id=id or new_id())
     reason = {"type": type(error).__name__, "message": str(error)}
     return blank.record() | {"status": "error", "error": reason}

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import copy
-import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import GenerationConfig
 
 from illava_cli.config import (
     OVERRIDES,
@@ -31,90 +25,35 @@ from illava_cli.config import (
     resolve,
     validate,
 )
+from illava_cli.engine import decoding
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
-from illava_cli.engine.features import FeatureCache, content_key
+from illava_cli.engine.chat import Chat
+from illava_cli.engine.features import FeatureCache
+from illava_cli.engine.preparing import prepare
 from illava_cli.engine.prompt import Slot
-from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage, new_id
+from illava_cli.engine.record import Generation, Timings, new_id
+from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.stream import RowText, Watcher
-from illava_cli.errors import ContextError, ModelError, UsageError
-from illava_cli.media import read_image, read_video
-from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
+from illava_cli.errors import OutOfMemory, UsageError
+from illava_cli.models.cache import MergeCache
 from illava_cli.models.family import Family, Features, Pixels
-from illava_cli.models.host import to_device
 from illava_cli.models.loading import load_family
 
 OFF = Reduction()
-DEFAULT_FRAMES = 32
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question of a batch."""
-
-    prompt: str
-    images: Sequence[Any] = ()
-    videos: Sequence[Any] = ()
-    system: str | None = None
-    id: str = ""
-
-    def __post_init__(self):
-        for name in ("images", "videos"):
-            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-
-
-def _as_tuple(media: Any) -> tuple:
-    """Media as a tuple; one path, picture or array alone is taken as one medium."""
-    if isinstance(media, str | bytes | Path | np.ndarray) or hasattr(media, "convert"):
-        return (media,)
-    return tuple(media)
-
-
-@dataclass
-class _Prepared:
-    """A question whose media are read; what was encoded before comes as features."""
-
-    request: Request
-    slots: dict[Slot, tuple[str, Pixels | Features]]  # with the key of the feature cache
-    media: list[MediaRecord]
-    seconds: float
-
-
-@dataclass
-class _Turn:
-    """A question on its way through the model."""
-
-    prepared: _Prepared
-    parts: list = field(default_factory=list)
-    features: list[Features] = field(default_factory=list)
-    prompt_tokens: int = 0
 
 
 @contextmanager
 def _out_of_memory_in_one_line() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise ModelError(
+    except RuntimeError as error:
+        # a CPU's allocator has no error of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
             "out of memory: use fewer frames or tiles, a preset that merges more, or --dtype bfloat16"
         ) from None
-
-
-@contextmanager
-def _first_logits(model: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
-    """The first token's logits (B, vocabulary) in the model's own dtype; generate's are float32."""
-    logits: list[Tensor] = []
-
-    def keep(module, args, output: Tensor) -> None:
-        if not logits:
-            logits.append(output[:, -1].detach().cpu())
-
-    handle = model.get_output_embeddings().register_forward_hook(keep) if wanted else None
-    try:
-        yield logits
-    finally:
-        if handle is not None:
-            handle.remove()
 
 
 def load(model: str | None = None, *, config: Config | None = None, **settings: Any) -> Session:
@@ -205,6 +144,12 @@ class Session:
         other.features = FeatureCache(0)
         return other
 
+    def asking(self, config: Config) -> Session:
+        """This session under other media and generation settings; what it has encoded serves both."""
+        other = copy.copy(self)
+        other.config = config
+        return other
+
     def update(self, settings: Sequence[str]) -> None:
         """Change `generation.*` or `media.*` settings (`name=value`) of a running session.
 
@@ -277,42 +222,67 @@ class Session:
         options = {"on_text": on_text, "cancel": cancel, "id": id, "trace": trace, "logits": logits}
         return self.chat(system).ask(prompt, images, videos, **options)
 
-    def ask_batch(self, requests: Sequence[Request | dict], *, logits: bool = False) -> list[Generation]:
+    def prepare(self, request: Request, *, fresh: bool = False) -> Prepared:
+        """Read and preprocess a question's media, to ask it later with `ask_batch`.
+
+        Args:
+            fresh: encode anew what was encoded before (the merges of kept features are gone).
+
+        Raises:
+            MediaError: a medium that cannot be read.
+        """
+        features = None if fresh else self.features
+        return prepare(request, self.family, self.config.media, self._tower_settings(), features)
+
+    def ask_batch(
+        self,
+        requests: Sequence[Request | Prepared | dict],
+        *,
+        cancel: threading.Event | None = None,
+        logits: bool = False,
+    ) -> list[Generation]:
         """Answer several questions in one batch, each as it would be answered alone.
 
         Times and peak memory are the batch's. With a temperature above 0 the rows draw from one
         random stream, so that a row's answer depends on its neighbours. A question that cannot be
         answered (broken media, too long) fails the batch.
+
+        Args:
+            cancel: set it to stop early; answers that were not at their end have no `finish_reason`.
         """
-        made = [r if isinstance(r, Request) else Request(**r) for r in requests]
+        made = [Request(**r) if isinstance(r, dict) else r for r in requests]
         answers: dict[int, Generation] = {}
         with self._exclusive():
-            for indices in self._alike(made).values():
-                rows = self._ask_rows([made[i] for i in indices], logits)
+            prepared = [r if isinstance(r, Prepared) else self.prepare(r) for r in made]
+            for indices in self._alike(prepared).values():
+                rows = self._ask_rows([prepared[i] for i in indices], cancel, logits)
                 answers |= zip(indices, rows, strict=True)
         return [answers[i] for i in range(len(made))]
 
-    def _alike(self, requests: list[Request]) -> dict[str | None, list[int]]:
-        """Indices of the requests that may share a pass: those whose decoder schedule is the same."""
+    def _alike(self, prepared: list[Prepared]) -> dict[str | None, list[int]]:
+        """Indices of the questions that may share a pass: those whose decoder schedule is the same."""
         groups: dict[str | None, list[int]] = {}
-        for index, request in enumerate(requests):
-            kind = "image" if len(request.images) else "video" if len(request.videos) else None
+        for index, one in enumerate(prepared):
+            images, videos = one.request.counts
+            kind = "image" if images else "video" if videos else None
             groups.setdefault(kind, []).append(index)
         kinds = [kind for kind in groups if kind is not None]
         stages = {kind: self.family.llm_stage(self.reduction, kind) for kind in kinds}
         if all(stage == stages[kinds[0]] for stage in stages.values()):
-            return {None: list(range(len(requests)))} if requests else {}
+            return {None: list(range(len(prepared)))} if prepared else {}
         return groups
 
-    def _ask_rows(self, requests: list[Request], logits: bool) -> list[Generation]:
+    def _ask_rows(
+        self, prepared: list[Prepared], cancel: threading.Event | None, logits: bool
+    ) -> list[Generation]:
         turns = []
-        for request in requests:
-            counts = len(request.images), len(request.videos)
+        for one in prepared:
+            request = one.request
             system = request.system if request.system is not None else self.config.generation.system
-            user = prompts.user_message(self.family, request.prompt, *counts)
-            parts = prompts.first_turn(self.family, user, system, *counts)
-            turns.append(_Turn(self._prepare(request), parts))
-        generations, _ = self._answer(turns, self._new_cache(), [0] * len(turns), logits=logits)
+            user = prompts.user_message(self.family, request.prompt, *request.counts)
+            turns.append(Turn(one, prompts.first_turn(self.family, user, system, *request.counts)))
+        starts = [0] * len(turns)
+        generations, _ = self._answer(turns, self._new_cache(), starts, cancel=cancel, logits=logits)
         return generations
 
     def chat(self, system: str | None = None) -> Chat:
@@ -336,52 +306,19 @@ class Session:
     def _new_cache(self) -> MergeCache:
         return MergeCache(self.family.text_config)
 
-    def _prepare(self, request: Request, fresh: bool = False) -> _Prepared:
-        """Read and preprocess a question's media.
-
-        Args:
-            fresh: encode anew what was encoded before (the merges of kept features are gone).
-        """
-        started = time.perf_counter()
-        options = self.config.media
-        tower = self._tower_settings()
-        slots: dict[Slot, tuple[str, Pixels | Features]] = {}
-        media = []
-        for index, source in enumerate(request.images):
-            image = read_image(source)
-            alone = len(request.images) == 1
-            key = content_key([image.image], "image", alone, options.max_tiles, tower)
-            kept = None if fresh else self.features.get(key)
-            item = kept or self.family.prepare_image(image.image, options, alone)
-            slots[Slot("image", index)] = key, item
-            media.append(MediaRecord(image.source, "image", image.width, image.height))
-        for index, source in enumerate(request.videos):
-            video = read_video(
-                source,
-                num_frames=options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
-                fps=options.fps,
-                start=options.start,
-                end=options.end,
-                backend=options.video_backend,
-                transform=self.family.resize_frame,
-            )
-            key = content_key(video.frames, "video", video.interval, tower)
-            kept = None if fresh else self.features.get(key)
-            item = kept or replace(self.family.prepare_video(video.frames), interval=video.interval)
-            slots[Slot("video", index)] = key, item
-            media.append(MediaRecord(video.source, "video", video.width, video.height, list(video.indices)))
-        return _Prepared(request, slots, media, time.perf_counter() - started)
-
     def _tower_settings(self) -> str:
         """What of the schedule decides a medium's features."""
         reduction = self.reduction if self.merging else OFF
         return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
     def _encode(
-        self, turns: list[_Turn], reduction: Reduction, notes: list[str], trace: bool
+        self, turns: list[Turn], reduction: Reduction, notes: list[str], trace: bool
     ) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
+        if not trace:
+            # what was prepared long ago may have been encoded since
+            items = {key: self.features.get(key) or item for key, item in items.items()}
         new = {key: item for key, item in items.items() if isinstance(item, Pixels)}
         few = {key for key, item in new.items() if item.segments * item.tokens < self.min_visual_tokens}
         for keys, schedule in ((new.keys() - few, reduction), (few, OFF)):
@@ -399,7 +336,7 @@ class Session:
             self.features.put(key, features)
         return items
 
-    def _schedule(self, turns: list[_Turn], cache: MergeCache, notes: list[str]):
+    def _schedule(self, turns: list[Turn], cache: MergeCache, notes: list[str]):
         """The reduction of this pass, and the decoder's part of it: `(reduction, stage, merge points)`.
 
         The decoder's part is fixed by a conversation's first media, since its layers' caches are.
@@ -420,7 +357,7 @@ class Session:
     @torch.inference_mode()
     def _answer(
         self,
-        turns: list[_Turn],
+        turns: list[Turn],
         cache: MergeCache,
         starts: list[int],
         *,
@@ -448,7 +385,7 @@ class Session:
                 parts = [pending, *parts]
             turn.prompt_tokens = sum(len(p) if isinstance(p, list) else len(p.embeds) for p in parts)
             rows.append(Row(parts, start))
-        _synchronize(device)
+        decoding.synchronize(device)
         vision_done = time.perf_counter()
 
         packed = (reduction.positions or ("packed" if reduction.layout == "grid" else "original")) == "packed"
@@ -461,16 +398,23 @@ class Session:
             scope=stage.scope if stage else "medium",
             trace=traced,
         )
-        limits = self._token_limits(turns, cache, prefill.next_position, notes)
         options = self.config.generation
+        limits = decoding.token_limits(
+            turns,
+            cache.get_seq_length(),
+            prefill.next_position,
+            options.max_tokens,
+            self.context_length,
+            notes,
+        )
         texts = [
             RowText(self.family.tokenizer, options.stop, on_text if len(turns) == 1 else None) for _ in turns
         ]
         watcher = Watcher(texts, limits, self.family.end_ids, cancel)
         cache.expect(prefill)
-        with _first_logits(self.model, logits) as first_logits:
-            self._generate(embeds, prefill.padding, cache, watcher, options, max(limits))
-        _synchronize(device)
+        with decoding.first_logits(self.model, logits) as first_logits:
+            decoding.generate(self.model, embeds, prefill.padding, cache, watcher, options, max(limits))
+        decoding.synchronize(device)
         finished = time.perf_counter()
 
         first = watcher.first_token_at or finished
@@ -482,9 +426,10 @@ class Session:
             decode_s=finished - first,
             ttft_s=first - clock + sum(t.prepared.seconds for t in turns),
         )
-        kept = _kept_counts(cache.kinds, len(turns))
+        kept = decoding.kept_counts(cache.kinds, len(turns))
+        traces = [decoding.trace_of(turn, prefill, traced) for turn in turns]
         generations = [
-            self._generation(turn, index, watcher, timings, kept[index], notes, _trace(turn, prefill, traced))
+            self._generation(turn, index, watcher, timings, kept[index], notes, traces[index])
             for index, turn in enumerate(turns)
         ]
         if logits:
@@ -492,73 +437,9 @@ class Session:
             generations = [replace(generation, logits=row) for generation, row in pairs]
         return generations, watcher
 
-    def _token_limits(
-        self, turns: list[_Turn], cache: MergeCache, next_position: list[int], notes: list[str]
-    ) -> list[int]:
-        """How many tokens each answer may have.
-
-        Raises:
-            ContextError: a prompt alone does not fit.
-        """
-        asked = self.config.generation.max_tokens
-        limits = []
-        for turn, position in zip(turns, next_position, strict=True):
-            used = max(cache.get_seq_length() + turn.prompt_tokens, position)
-            room = self.context_length - used
-            if room < 1:
-                raise ContextError(
-                    f"the prompt has {used} tokens, the model's context is {self.context_length}: "
-                    "use fewer frames (--num-frames), tiles (--max-tiles) or images, or a shorter text"
-                )
-            if room < asked:
-                notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
-            limits.append(min(room, asked))
-        return limits
-
-    def _generate(
-        self,
-        embeds: Tensor,
-        padding: list[int],
-        cache: MergeCache,
-        watcher: Watcher,
-        options: GenerationOptions,
-        limit: int,
-    ) -> None:
-        """`transformers`' generate over new embeddings (B, T, C), behind what the cache holds."""
-        past = cache.get_seq_length()
-        batch, tokens, width = embeds.shape
-        if past:
-            # generate wants the whole width and looks only at what is behind the cache
-            embeds = torch.cat([embeds.new_zeros(batch, past, width), embeds], dim=1)
-        place = torch.arange(past + tokens, device=embeds.device) - past
-        left = to_device(padding, embeds.device)[:, None]
-        mask = ((place < 0) | (place >= left)).long()  # (B, past + T)
-        sampled = options.temperature > 0
-        settings = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if sampled else {}
-        end = self.model.generation_config.eos_token_id
-        first_end = end[0] if isinstance(end, list) else end
-        generation = GenerationConfig(
-            max_new_tokens=limit,
-            do_sample=sampled,
-            eos_token_id=end,
-            pad_token_id=first_end if first_end is not None else 0,
-            use_cache=True,
-            **settings,
-        )
-        devices = [embeds.device] if embeds.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(options.seed)
-            self.model.generate(
-                inputs_embeds=embeds,
-                attention_mask=mask,
-                past_key_values=cache,
-                generation_config=generation,
-                stopping_criteria=[watcher],
-            )
-
     def _generation(
         self,
-        turn: _Turn,
+        turn: Turn,
         index: int,
         watcher: Watcher,
         timings: Timings,
@@ -567,176 +448,23 @@ class Session:
         trace: dict[str, Any] | None,
     ) -> Generation:
         tokens = watcher.tokens[index]
-        row = watcher.rows[index]
-        text = row.finish(self.family.tokenizer.decode(tokens, skip_special_tokens=True))
-        if row.stopped or (tokens and tokens[-1] in self.family.end_ids):
-            finish_reason = "stop"
-        else:
-            finish_reason = None if watcher.cancelled else "length"
-        features = turn.features
-        visual = VisualUsage(
-            patches=sum(f.patches for f in features),
-            vision_kept=sum(f.vision_kept for f in features),
-            llm_in=sum(f.visual for f in features),
-            llm_kept=kept[0],
-            newlines_in=sum(f.newlines for f in features),
-            newlines_kept=kept[1],
-        )
+        text = watcher.rows[index].finish(self.family.tokenizer.decode(tokens, skip_special_tokens=True))
         return Generation(
             text=text,
-            finish_reason=finish_reason,
+            finish_reason=decoding.finish_reason(watcher, index),
             model=str(self.config.model.id),
             preset=self.config.preset,
             seed=self.config.generation.seed,
             config_hash=self.config.hash(),
             media=tuple(turn.prepared.media),
-            usage=Usage(turn.prompt_tokens, len(tokens), visual),
+            usage=decoding.usage(turn, len(tokens), kept),
             timings=timings,
-            peak_bytes=_peak_bytes(self.family.device),
+            peak_bytes=decoding.peak_bytes(self.family.device),
             id=turn.prepared.request.id or new_id(),
             token_ids=tuple(tokens),
             notes=tuple(notes),
             trace=trace,
         )
-
-
-class Chat:
-    """A conversation. Media are merged once, in the turn in which they arrive."""
-
-    def __init__(self, session: Session, system: str | None = None):
-        self.session = session
-        self.system = system if system is not None else session.config.generation.system
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the conversation, not the model."""
-        self.messages: list[dict[str, Any]] = []
-        self.cache = self.session._new_cache()
-        self._pending: list[int] = []
-
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens in the first layer's cache."""
-        return self.cache.get_seq_length()
-
-    @property
-    def context_used(self) -> int:
-        """How much of the model's context the conversation takes up."""
-        position = self.cache.next_position
-        return max(self.cached_tokens, 0 if position is None else int(position))
-
-    def ask(
-        self,
-        prompt: str,
-        images: Sequence[Any] = (),
-        videos: Sequence[Any] = (),
-        *,
-        on_text: Callable[[str], None] | None = None,
-        cancel: threading.Event | None = None,
-        id: str = "",
-        trace: bool = False,
-        logits: bool = False,
-    ) -> Generation:
-        """The next turn; arguments as for `Session.ask`.
-
-        A turn that fails leaves the conversation as it was.
-        """
-        session = self.session
-        request = Request(prompt, images, videos, self.system, id)
-        counts = len(request.images), len(request.videos)
-        user = prompts.user_message(session.family, prompt, *counts)
-        if self.messages:
-            last = self._pending[-1] if self._pending else None
-            parts = prompts.later_turn(session.family, user, last, *counts)
-        else:
-            parts = prompts.first_turn(session.family, user, self.system, *counts)
-
-        def answer() -> tuple[list[Generation], Watcher]:
-            with session._exclusive():
-                turn = _Turn(session._prepare(request, fresh=trace), parts)
-                start = int(self.cache.next_position) if self.cache.next_position is not None else 0
-                options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
-                return session._answer([turn], self.cache, [start], pending=self._pending, **options)
-
-        before = self.cache.snapshot()
-        try:
-            generations, watcher = _in_thread(answer, cancel) if on_text or cancel else answer()
-        except BaseException:
-            self.cache.restore(before)
-            raise
-        # the last token was chosen but never fed back: it opens the next turn
-        self._pending = watcher.tokens[0][-1:]
-        sources = [[m.source for m in generations[0].media if m.kind == kind] for kind in ("image", "video")]
-        self.messages += [
-            {"role": "user", "content": prompt, "images": sources[0], "videos": sources[1]},
-            {"role": "assistant", "content": generations[0].text, "images": [], "videos": []},
-        ]
-        return generations[0]
-
-
-def _in_thread(work: Callable[[], Any], cancel: threading.Event | None) -> Any:
-    """Run `work` beside the caller's thread, which stays open to Ctrl-C; an interrupt cancels the work."""
-    done: queue.Queue = queue.Queue()
-
-    def run() -> None:
-        try:
-            done.put((work(), None))
-        except BaseException as error:
-            done.put((None, error))
-
-    thread = threading.Thread(target=run, name="illava-generate", daemon=True)
-    thread.start()
-    while True:
-        try:
-            result, error = done.get(timeout=0.1)
-            break
-        except queue.Empty:
-            continue
-        except KeyboardInterrupt:
-            if cancel is None or cancel.is_set():
-                thread.join()  # what it does to the cache is undone when it is done
-                raise
-            cancel.set()
-    thread.join()
-    if error is not None:
-        raise error
-    return result
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _trace(turn: _Turn, prefill: Prefill, decoder: list | None) -> dict[str, Any] | None:
-    """The merges of tower and decoder, and what they began with: kinds of the prompt's tokens, segments."""
-    if decoder is None:
-        return None
-    return {
-        "vision": [features.merges for features in turn.features],
-        "segments": [pixels.segments for _, pixels in turn.prepared.slots.values()],
-        "kinds": prefill.kinds,  # (1, T)
-        "llm": decoder,
-    }
-
-
-def _kept_counts(kinds: Tensor | None, rows: int) -> list[tuple[int, int]]:
-    """Image tokens and newlines that are left in the deepest cache, per row."""
-    if kinds is None:
-        return [(0, 0)] * rows
-    return [((row == VISUAL).sum().item(), (row == NEWLINE).sum().item()) for row in kinds.cpu()]
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """The most memory in use: the GPU's since the question began, else the process's so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 __all__ = ["Chat", "Request", "Session", "load"]

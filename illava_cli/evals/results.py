@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from illava_cli.engine.appending import AppendedFile, begins_with, difference, encoded, whole_lines
 from illava_cli.engine.features import content_key
-from illava_cli.engine.prompt import MARKER
+from illava_cli.engine.markers import MARKER
 from illava_cli.errors import OutputError, UsageError
 from illava_cli.evals.sample import EvalSample
 from illava_cli.evals.variants import Variant
 
 Key = tuple[str, str, str]
 DECLARATION = b'{"variant": '
-SHOWN = 3  # differences that an error names
 
 
 def asked(sample: EvalSample) -> str:
@@ -57,7 +56,7 @@ class Results:
         self.path = path
         self._found: dict[Key, dict[str, Any]] = {}
         self._declared: dict[str, dict[str, Any]] = {}
-        self._file: int | None = None
+        self._file: AppendedFile | None = None
         self._whole = 0 if path is None else self._read(path)
 
     def check(self, variants: Sequence[Variant]) -> None:
@@ -82,11 +81,10 @@ class Results:
         self.check(variants)
         if self.path is None:
             return
-        try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-            os.ftruncate(self._file, self._whole)  # a write that was cut off
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        self._file = AppendedFile(self.path)
+        if self._file.length != self._length:
+            raise OutputError(f"{self.path} was written to by another process: run again")
+        self._file.cut(self._whole)  # a write that was cut off
         lines = {variant.name: _declaration(variant) for variant in variants}
         self._write(line for name, line in lines.items() if line != self._declared.get(name))
 
@@ -112,35 +110,21 @@ class Results:
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
 
     def _write(self, lines: Iterable[dict[str, Any]]) -> None:
-        if self._file is None:
-            return
-        data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        rest = memoryview(data.encode("utf-8", errors="backslashreplace"))
-        try:
-            # one call for whole lines: Ctrl-C comes before it or after it
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        if self._file is not None:
+            self._file.write(b"".join(map(encoded, lines)))
 
     def _read(self, path: Path) -> int:
         """Take in what is there; the length of its whole lines in bytes."""
-        if not path.exists():
-            return 0
-        if not path.is_file():
-            raise OutputError(f"cannot write {path}: answers go to a regular file, from which a run goes on")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise OutputError(f"cannot read {path}: {error.strerror}") from error
-        if not data.startswith(DECLARATION[: len(data)]):
+        self._length = path.stat().st_size if path.is_file() else 0
+        if not begins_with(path, DECLARATION):
             raise UsageError(f"{path} is there and holds no answers of illava eval: name another file")
-        whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), 1):
+        whole = 0
+        for number, line in enumerate(whole_lines(path), 1):
+            whole += len(line)
             try:
                 record = json.loads(line)
                 if "config" in record:
@@ -153,14 +137,11 @@ class Results:
         return whole
 
     def _refuse_another(self, there: dict[str, Any], variant: Variant) -> None:
-        before, now = _flat(there), _flat(_declaration(variant)["config"])
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if not names:
+        differs = difference(there, _declaration(variant)["config"])
+        if not differs:
             return
-        shown = [f"{n} {_shown(before.get(n))} there, {_shown(now.get(n))} here" for n in names[:SHOWN]]
-        more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise UsageError(
-            f"{self.path} holds answers of a different {variant.name!r}: {'; '.join(shown)}{more}: "
+            f"{self.path} holds answers of a different {variant.name!r}: {differs}: "
             "name another file, or the variant differently"
         )
 
@@ -168,17 +149,3 @@ class Results:
 def _declaration(variant: Variant) -> dict[str, Any]:
     config = variant.config.identity() | {"blind": variant.blind}
     return {"variant": variant.name, "config_hash": variant.config.hash(), "config": config}
-
-
-def _flat(settings: Any, name: str = "") -> dict[str, Any]:
-    """`a.b` -> value for nested mappings."""
-    if not isinstance(settings, dict):
-        return {name: settings}
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{name}.{key}" if name else key)
-    return flat
-
-
-def _shown(value: Any) -> str:
-    return "not set" if value is None else json.dumps(value, ensure_ascii=False)

@@ -16,8 +16,6 @@ from illava_cli.media.pixels import to_rgb
 from illava_cli.media.sniff import sniff
 from illava_cli.media.sources import Located, locate, one_line
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
-
 MAX_PIXELS = 178_956_970  # PIL's own limit for calling a picture a decompression bomb
 # An explicit list keeps out PIL's plugins that start other programs (EPS) or accept almost any bytes (TGA).
 _FORMATS = (
@@ -52,12 +50,18 @@ class ImageMedium:
     kind: str = field(default="image", init=False)
 
 
+ImageSource = str | Path | bytes | Image.Image | np.ndarray | ImageMedium
+
+
 def read_image(source: ImageSource) -> ImageMedium:
     """Reads `source`: a path, URL, `-` (stdin), encoded bytes, a PIL image, or (H, W, 3) uint8 RGB.
 
     The EXIF orientation is applied and every mode becomes RGB. Of an animation the first frame is taken,
-    with a warning. Raises `MediaError` for anything missing, broken, cut off, too large, or no image.
+    with a warning. What was read before is returned as it is. Raises `MediaError` for anything missing,
+    broken, cut off, too large, or no image.
     """
+    if isinstance(source, ImageMedium):
+        return source
     if isinstance(source, np.ndarray):
         name, image = "<array>", _from_array(source)
     elif isinstance(source, Image.Image):

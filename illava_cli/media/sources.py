@@ -5,6 +5,8 @@ Everything downstream sees a `Located`: either a regular file's path or bytes al
 
 from __future__ import annotations
 
+import base64
+import binascii
 import glob
 import http.client
 import sys
@@ -51,6 +53,11 @@ def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
+def data_name(url: str) -> str:
+    """How a data URL is called in messages and records: not by its megabytes."""
+    return f"<{one_line(url[:80].split(',')[0])}>"
+
+
 def expand_sources(patterns: Sequence[str]) -> list[str]:
     """Sources in the order given; a glob becomes its matching files, sorted.
 
@@ -80,7 +87,7 @@ def expand_sources(patterns: Sequence[str]) -> list[str]:
 
 
 def locate(source: str | Path | bytes) -> Located:
-    """Finds, downloads or reads `source` (path, http(s) or file URL, `-`, or the bytes themselves).
+    """Finds, downloads or reads `source` (path, http(s), file or data URL, `-`, or the bytes themselves).
 
     Raises `MediaError` when it is missing, empty, unreadable, a directory, or, for what is held in
     memory, over `MAX_BYTES`.
@@ -92,6 +99,8 @@ def locate(source: str | Path | bytes) -> Located:
         return _held("stdin", _read_stdin())
     if is_url(text):
         return _held(one_line(text), _download(text))
+    if text[:5].lower() == "data:":
+        return _held(data_name(text), _decoded(text))
     path = _existing(text)
     name = one_line(text)
     try:
@@ -136,6 +145,20 @@ def _held(name: str, data: bytes) -> Located:
     if not data:
         raise MediaError(f"{name}: holds no bytes; check what provides it")
     return Located(name, data=data)
+
+
+def _decoded(url: str) -> bytes:
+    """The bytes within a data URL."""
+    head, comma, data = url.partition(",")
+    name = data_name(url)
+    if not comma:
+        raise MediaError(f"{name}: is no data URL; write data:image/jpeg;base64,...")
+    if not head.lower().endswith(";base64"):
+        return urllib.parse.unquote_to_bytes(data)
+    try:
+        return base64.b64decode(urllib.parse.unquote(data), validate=True)
+    except (binascii.Error, ValueError):
+        raise MediaError(f"{name}: is not valid base64; encode the file again") from None
 
 
 def _read_stdin() -> bytes:

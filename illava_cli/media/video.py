@@ -22,8 +22,6 @@ from illava_cli.media.sniff import sniff
 from illava_cli.media.sources import Located, locate
 
 Transform = Callable[[np.ndarray], Any]
-VideoSource = str | Path | bytes | np.ndarray | Sequence[Image.Image | np.ndarray]
-
 BACKENDS = ("auto", "decord", "pyav")
 _MODULES = {"decord": "decord", "pyav": "av"}
 
@@ -55,6 +53,9 @@ class VideoMedium:
         return (self.timestamps[-1] - self.timestamps[0]) / steps if steps > 0 else None
 
 
+VideoSource = str | Path | bytes | np.ndarray | Sequence[Image.Image | np.ndarray] | VideoMedium
+
+
 @dataclass(frozen=True)
 class _Sampling:
     """The options of `frame_indices`, carried together."""
@@ -83,14 +84,17 @@ def read_video(
     """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`) from a clip.
 
     `source` is a path, URL, `-` (stdin), the file's bytes, or the frames themselves: (T, H, W, 3) uint8
-    or a list of pictures, which have no times. `backend` is auto, decord or pyav; where
-    decord would give wrong frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame
-    as soon as it is decoded, so that full-size frames need not all fit into memory.
+    or a list of pictures, which have no times; what was read before is returned as it is. `backend` is
+    auto, decord or pyav; where decord would give wrong frames PyAV takes over. `transform` is applied to
+    each (H, W, 3) uint8 frame as soon as it is decoded, so that full-size frames need not all fit into
+    memory.
 
     A clip that is cut off or damaged is used as far as it decodes, with a warning. Raises `MediaError`
     for a clip that is missing, no video, without frames or without a frame in the window, `UsageError`
     for contradictory options or a backend that is not installed.
     """
+    if isinstance(source, VideoMedium):
+        return source
     check_sampling(num_frames, fps, start, end)
     if backend not in BACKENDS:
         raise UsageError(f"backend is '{backend}'; choose one of {', '.join(BACKENDS)}")

@@ -30,6 +30,7 @@ from illava_cli.config import (
 from illava_cli.errors import UsageError
 from illava_cli.models.cache import MergePoint
 from illava_cli.models.decoder import compile_decoder
+from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
@@ -132,13 +133,17 @@ class Family(ABC):
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         """Preprocess an RGB image; `alone`: it is the only image of its turn."""
 
-    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
-        """A frame (H, W, 3) uint8 at the size the tower wants, uint8.
+    def frame_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that the tower wants of a video's frames.
 
         Raises:
             UsageError: the family takes images only.
         """
         raise UsageError(IMAGES_ONLY)
+
+    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
+        """A frame (H, W, 3) uint8 at its `frame_size`, uint8."""
+        return resized(frame, self.frame_size(*frame.shape[:2]))
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
         """Preprocess frames from `resize_frame`."""

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
@@ -62,10 +61,8 @@ class LlavaOnevision(Llava):
     def _pinpoints(self, options: MediaOptions, alone: bool) -> list[list[int]]:
         return super()._pinpoints(options, alone) if alone else []
 
-    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
-        # the video processor squashes a frame to the tile: no aspect kept, no crop
-        image = Image.fromarray(frame).resize((self.tile, self.tile), Image.Resampling.BICUBIC)
-        return np.asarray(image)
+    def frame_size(self, height: int, width: int) -> tuple[int, int]:
+        return self.tile, self.tile  # the video processor squashes a frame: no aspect kept, no crop
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
         def pixel_values(start: int, stop: int) -> Tensor:

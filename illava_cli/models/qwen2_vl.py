@@ -105,19 +105,17 @@ class Qwen2VL(Family):
         _, height, width = batch["image_grid_thw"][0].tolist()
         return self._pixels("image", (1, height, width), lambda a, b: values)
 
-    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
+    def frame_size(self, height: int, width: int) -> tuple[int, int]:
         if max(height, width) > 200 * min(height, width):
             raise MediaError(f"a video of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
         limits = self.video_settings["size"]
-        height, width = smart_resize(
+        return smart_resize(
             height,
             width,
             factor=self.patch * self.merge_size,
             min_pixels=limits["shortest_edge"],
             max_pixels=limits["longest_edge"],
         )
-        return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
         if len({frame.shape for frame in frames}) > 1:

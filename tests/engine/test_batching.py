@@ -96,7 +96,7 @@ def test_beams_reorder_the_cache(open_session):
 
     rows = []
     for request in turns:
-        prepared = session._prepare(request)
+        prepared = session.prepare(request)
         user = prompts.user_message(session.family, request.prompt, len(request.images), 0)
         parts = prompts.first_turn(session.family, user, None, len(request.images), 0)
         with torch.inference_mode():

@@ -61,7 +61,7 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
     """The request as the reference takes it: the session's own pixels and token ids."""
     family = session.family
     session.features.clear()
-    prepared = session._prepare(request)
+    prepared = session.prepare(request)
     counts = len(request.images), len(request.videos)
     user = prompts.user_message(family, request.prompt, *counts)
     if later:

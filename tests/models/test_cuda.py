@@ -49,7 +49,7 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
     for request in requests_to(family_key):
         counts = len(request.images), len(request.videos)
         user = prompts.user_message(family, request.prompt, *counts)
-        prepared.append(session._prepare(request))
+        prepared.append(session.prepare(request))
         parts.append(prompts.first_turn(family, user, None, *counts))
     points = family.merge_points(session.reduction, "image")
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from illava_cli.engine.prompt import MARKER
+from illava_cli.engine.markers import KINDS, interleaved
 from illava_cli.engine.session import Request
 from illava_cli.errors import UsageError
 
-KINDS = ("image", "video")
 Item = tuple[str, Any]  # ("text" or a medium's kind, the text or the medium's source)
 
 
@@ -63,7 +62,7 @@ def to_query(messages: Sequence[Mapping[str, Any]], id: str = "") -> Query:
             "the videos of a question are cut at different times: one start and end holds for all"
         )
     images, videos = ([source for kind, source in items if kind == wanted] for wanted in KINDS)
-    request = Request(_prompt(items), images, videos, "".join(system) if system else None, id)
+    request = Request(interleaved(items), images, videos, "".join(system) if system else None, id)
     return Query(request, *(spans.pop() if spans else (None, None)))
 
 
@@ -82,25 +81,3 @@ def _span(entry: Mapping[str, Any]) -> tuple[float | None, float | None]:
     url = entry["url"] if isinstance(entry["url"], Mapping) else {}
     start, end = url.get("video_start"), url.get("video_end")
     return entry.get("start_time", start), entry.get("end_time", end)
-
-
-def _prompt(items: Sequence[Item]) -> str:
-    """The text, with markers for media that do not simply come first.
-
-    Media before all text keep the place that the checkpoint's chat template gives them. Tasks written for
-    LLaVA put `<image>` into such a text themselves: where the media suffice, it places them, as it does in
-    LLaVA's own runs; where they do not, it is text, and must not be taken for a medium.
-    """
-    kinds = [kind for kind, _ in items]
-    media = [kind for kind in kinds if kind in KINDS]
-    first = kinds == sorted(media) + ["text"] * (len(kinds) - len(media))
-    if not first:
-        return "".join(_plain(value) if kind == "text" else f"<{kind}>" for kind, value in items)
-    text = "".join(value for kind, value in items if kind == "text")
-    marked = [match.group(1) for match in MARKER.finditer(text)]
-    return _plain(text, [kind for kind in KINDS if marked.count(kind) > media.count(kind)])
-
-
-def _plain(text: str, kinds: Sequence[str] = KINDS) -> str:
-    """`text` with the markers of `kinds` in square brackets, in which they mark nothing."""
-    return MARKER.sub(lambda m: f"[{m.group(1)}]" if m.group(1) in kinds else m.group(0), text)

@@ -1,0 +1,148 @@
+"""Manifests: a JSONL or CSV file with one question a line. Paths in it are relative to its folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from illava_cli.batch import openai
+from illava_cli.batch.item import SETTINGS, Item, asked_each, settings_of
+from illava_cli.config import near_miss
+from illava_cli.errors import MediaError, UsageError
+
+JSONL, CSV = (".jsonl", ".ndjson"), (".csv", ".tsv")
+FIELDS = ("id", "prompt", "image", "images", "video", "videos", *SETTINGS)
+MANY = ";"  # between the paths of a CSV cell `images` or `videos`
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file's name says that it is one."""
+    return path.suffix.lower() in (*JSONL, *CSV)
+
+
+def read_manifest(path: Path, prompts: Sequence[str]) -> Iterator[Item]:
+    """The items of a manifest.
+
+    Args:
+        prompts: asked where a line has no prompt of its own, each of them.
+
+    Raises:
+        UsageError: a line that is no question; names the file and the line.
+        MediaError: the file cannot be read, or is empty.
+    """
+    lines = _json_lines(path) if path.suffix.lower() in JSONL else _csv_lines(path)
+    empty = True
+    for number, data in lines:
+        empty = False
+        where = f"{path}, line {number}"
+        if "custom_id" in data:
+            yield openai.read_line(data, where, str(path.parent))
+            continue
+        for name in data:
+            if name not in FIELDS:
+                hint = near_miss(name, list(FIELDS))
+                raise UsageError(f"{where}: unknown field {name!r}{hint} (there are: {', '.join(FIELDS)})")
+        item = Item(
+            id=_text(data, "id", where) or f"{path.stem}:{number}",
+            prompt=_text(data, "prompt", where) or "",
+            images=_media(data, "image", where),
+            videos=_media(data, "video", where),
+            settings=settings_of({k: v for k, v in data.items() if k in SETTINGS and v is not None}, where),
+            folder=str(path.parent),
+            where=where,
+        )
+        if not item.images and not item.videos:
+            raise UsageError(f"{where}: names no image and no video")
+        if item.prompt.strip():
+            yield item
+        elif prompts:
+            yield from asked_each(item, prompts)
+        else:
+            raise UsageError(f"{where}: has no prompt: add one, or give --prompt for all lines without")
+    if empty:
+        raise MediaError(f"{path}: holds no lines; a manifest has one question a line")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(_read(path).split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            data = json.loads(line)
+        except UnicodeDecodeError:
+            raise UsageError(f"{where}: not UTF-8 text") from None
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", None) or "nested too deeply"
+            raise UsageError(f"{where}: not valid JSON ({reason})") from None
+        if not isinstance(data, dict):
+            raise UsageError(f"{where}: expected an object with image or video, and prompt")
+        yield number, data
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows by the names of the first line; empty cells are absent."""
+    try:
+        text = _read(path).decode()
+    except UnicodeDecodeError as error:
+        number = _read(path)[: error.start].count(b"\n") + 1
+        raise UsageError(f"{path}, line {number}: not UTF-8 text") from None
+    reader = csv.reader(text.splitlines(keepends=True), "excel-tab" if path.suffix == ".tsv" else "excel")
+    names: list[str] | None = None
+    try:
+        for row in reader:
+            # a quoted cell may hold line breaks: where the row ends is what can be told
+            number = reader.line_num
+            if not any(cell.strip() for cell in row):
+                continue
+            if names is None:
+                names = [name.strip() for name in row]
+                if len(set(names)) < len(names):
+                    raise UsageError(f"{path}, line {number}: two columns have the same name")
+                continue
+            if len(row) > len(names):
+                raise UsageError(
+                    f"{path}, line {number}: {len(row)} cells for {len(names)} columns: "
+                    "quote cells that hold commas"
+                )
+            yield number, {name: _cell(name, cell) for name, cell in zip(names, row, strict=False) if cell}
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+
+
+def _cell(name: str, cell: str) -> Any:
+    if name in ("images", "videos"):
+        return [part.strip() for part in cell.split(MANY) if part.strip()]
+    return cell
+
+
+def _text(data: dict[str, Any], name: str, where: str) -> str | None:
+    """A text, or a number in its place: ids are often written so."""
+    value = data.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise UsageError(f"{where}: {name} must be a text, not {json.dumps(value)[:40]}")
+
+
+def _media(data: dict[str, Any], kind: str, where: str) -> tuple[str, ...]:
+    one, many = data.get(kind), data.get(f"{kind}s")
+    if one is not None and many is not None:
+        raise UsageError(f"{where}: give {kind} or {kind}s, not both")
+    values = many if many is not None else [] if one is None else one
+    values = values if isinstance(values, list) else [values]
+    for value in values:
+        if not isinstance(value, str) or not value:
+            raise UsageError(f"{where}: {kind} must be a path or URL, or a list of them")
+    return tuple(values)

@@ -1,0 +1,244 @@
+"""Reading ahead: the media of the next questions, in processes, within a bound of memory and in order."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
+from pathlib import Path
+
+from illava_cli.batch.item import Item
+from illava_cli.batch.reader import READY, Job, Media, Size, read
+from illava_cli.errors import MediaError, Timeout
+
+PROGRAM = "from illava_cli.batch.reader import serve; serve()"
+PACKAGES = Path(__file__).parents[2]  # where this very package lies
+MAX_BYTES = 1 << 30  # decoded media that wait for the model
+AHEAD = 64  # groups that are read or being read
+TICK_S = 0.1
+
+Group = list[Item]  # items about the same media
+
+
+def by_media(items: Iterable[Item]) -> list[Group]:
+    """Items about the same media together, in the order in which the first of each comes."""
+    groups: dict[str, Group] = {}
+    for item in items:
+        groups.setdefault(item.media_key, []).append(item)
+    return list(groups.values())
+
+
+class ReaderProcess:
+    """A process that reads; one that dies or takes too long is an error of its job only."""
+
+    def __init__(self, frame_size: Callable[[int, int], Size]):
+        self._frame_size = frame_size
+        self._process: subprocess.Popen | None = None
+        self._ready = self._ended = False
+
+    def read(self, job: Job, timeout: float | None) -> Media:
+        """As `reader.read`."""
+        if self._process is None:
+            self._process = self._start()
+        process = self._process
+        late = threading.Event()
+        timer = threading.Timer(timeout, lambda: (late.set(), process.kill())) if timeout else None
+        started = time.perf_counter()
+        try:
+            if not self._ready:
+                self._ready = pickle.load(process.stdout) == READY
+            if timer:
+                timer.start()
+            return self._exchange(process, job)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            process.kill()
+            code = process.wait()
+            self.close()
+            names = ", ".join([*job.images, *job.videos])
+            error: Exception = MediaError(
+                f"{names}: the decoder {_how(code)}; get an intact copy of the file"
+            )
+            if late.is_set():
+                error = Timeout(f"{names}: not read within {timeout:g} s (--timeout)")
+            return Media(error=error, seconds=time.perf_counter() - started)
+        finally:
+            if timer:
+                timer.cancel()
+
+    def _exchange(self, process: subprocess.Popen, job: Job) -> Media:
+        self._send(process, job)
+        while True:
+            answer = pickle.load(process.stdout)
+            if isinstance(answer, Media):
+                return answer
+            try:
+                reply = self._frame_size(*answer)
+            except Exception as error:
+                reply = error
+            self._send(process, reply)
+
+    def _start(self) -> subprocess.Popen:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        # not the working directory, in which a user's file may have the name of a module
+        found = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-P", "-c", PROGRAM]
+        environment = os.environ | {"PYTHONPATH": found}
+        # a session of its own: Ctrl-C in a terminal is for us, who finish what is in flight
+        process = subprocess.Popen(command, start_new_session=True, env=environment, **pipes)
+        if self._ended:
+            process.kill()
+        return process
+
+    @staticmethod
+    def _send(process: subprocess.Popen, message: object) -> None:
+        pickle.dump(message, process.stdin, protocol=5)
+        process.stdin.flush()
+
+    def kill(self) -> None:
+        """End the process for good, whatever it is doing; `read` then fails in its thread."""
+        self._ended = True
+        if (process := self._process) is not None:
+            process.kill()
+
+    def close(self) -> None:
+        """Let go of a process that has ended."""
+        process, self._process, self._ready = self._process, None, False
+        if process is not None:
+            process.wait()
+            process.stdout.close()
+            with suppress(OSError):  # what was not sent cannot be any more
+                process.stdin.close()
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"crashed ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"crashed (signal {-code})"
+
+
+class ReadAhead:
+    """Media of groups, read ahead in the order of the groups.
+
+    `waited_s` is how long `take` waited, `read_s` how long reading took in all processes together.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[Group],
+        job: Callable[[Group], Job],
+        frame_size: Callable[[int, int], Size],
+        *,
+        processes: int,
+        timeout: float | None = None,
+        max_bytes: int = MAX_BYTES,
+    ):
+        """
+        Args:
+            job: what to read for a group.
+            frame_size: the tower's size of a clip's frames; called from other threads.
+            processes: how many; 0 reads in a thread of this process, without a timeout.
+            timeout: seconds for a group, after which its media count as unreadable.
+            max_bytes: bound on what is read and not yet released. What is being read comes on top: at most
+                two groups for each process.
+        """
+        self._groups: Iterator[Group] = iter(groups)
+        self._job, self._frame_size = job, frame_size
+        self._timeout, self._max_bytes = timeout, max_bytes
+        self._lock = threading.RLock()
+        self._reading: deque[tuple[Group, Future[Media]]] = deque()
+        self._in_hand = 0  # bytes that are read and not released
+        self._running = 0
+        self._closed = self._exhausted = False
+        self.waited_s = self.read_s = 0.0
+        self._processes = [ReaderProcess(frame_size) for _ in range(processes)]
+        self._idle: queue.SimpleQueue[ReaderProcess] = queue.SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+        self._pool = ThreadPoolExecutor(max(1, processes), "illava-reader")
+
+    def __enter__(self) -> ReadAhead:
+        self._top_up()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._closed = True
+        for process in self._processes:
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.close()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to take."""
+        return self._exhausted and not self._reading
+
+    def take(self, stop: threading.Event) -> tuple[Group, Media] | None:
+        """The next group and its media; None where memory is full, nothing is left, or `stop` was set."""
+        self._top_up()
+        if not self._reading:
+            return None
+        group, future = self._reading[0]
+        started = time.perf_counter()
+        while not stop.is_set():
+            try:
+                media = future.result(TICK_S)
+                break
+            except NotYet:
+                continue
+        else:
+            return None
+        self.waited_s += time.perf_counter() - started
+        self.read_s += media.seconds
+        self._reading.popleft()
+        return group, media
+
+    def release(self, media: Media) -> None:
+        """Tell that media are no longer held."""
+        with self._lock:
+            self._in_hand -= media.nbytes
+        self._top_up()
+
+    def _top_up(self) -> None:
+        with self._lock:
+            while self._has_room():
+                group = next(self._groups, None)
+                if group is None:
+                    self._exhausted = True
+                    return
+                self._running += 1
+                future = self._pool.submit(self._read, self._job(group))
+                self._reading.append((group, future))
+
+    def _has_room(self) -> bool:
+        busy = self._running >= 2 * max(1, len(self._processes)) or len(self._reading) >= AHEAD
+        return not (self._closed or self._exhausted or busy) and self._in_hand < self._max_bytes
+
+    def _read(self, job: Job) -> Media:
+        if not self._processes:
+            media = read(job, self._frame_size)
+        else:
+            process = self._idle.get()
+            try:
+                media = process.read(job, self._timeout)
+            finally:
+                self._idle.put(process)
+        with self._lock:
+            self._in_hand += media.nbytes
+            self._running -= 1
+        self._top_up()
+        return media

@@ -1,0 +1,188 @@
+"""A worker: a loaded model that turns items into records. It writes nothing: that is its caller's."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from illava_cli.batch.item import Item
+from illava_cli.batch.reader import Job, Media
+from illava_cli.batch.reading import Group, ReadAhead, by_media
+from illava_cli.batch.scheduling import Scheduler, Waiting
+from illava_cli.engine.features import FeatureCache
+from illava_cli.engine.record import Generation, error_record
+from illava_cli.engine.request import Prepared, Request
+from illava_cli.engine.session import Session
+from illava_cli.errors import OutOfMemory, Timeout
+
+AUTO_CPU, AUTO_GPU = 8, 32  # where `auto` begins
+KEPT_BYTES = 64 << 20  # encoded media: the questions about one medium come one after another
+
+logger = logging.getLogger("illava")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a worker works.
+
+    Args:
+        batch_size: questions in one pass; None begins with what suits the device.
+        readers: processes that read ahead; 0 is a thread.
+        timeout: seconds for reading a question's media, and for answering it.
+    """
+
+    batch_size: int | None = None
+    readers: int = 1
+    timeout: float | None = None
+
+
+class Worker:
+    """Answers items in batches of like size, reading ahead meanwhile."""
+
+    def __init__(self, session: Session, options: Options, stop: threading.Event):
+        """
+        Args:
+            stop: set it to end after the batch that is being asked.
+        """
+        self.session, self.options, self.stop = session, options, stop
+        kept = min(session.features.max_bytes, KEPT_BYTES)
+        session.features = FeatureCache(kept)
+        auto = AUTO_CPU if session.family.device.type == "cpu" else AUTO_GPU
+        self.scheduler = Scheduler(options.batch_size or auto)
+        self.read_s = self.waited_s = 0.0
+        self._sessions: dict[str, Session] = {}
+
+    def answer(self, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+        """The items' records, as they come; each item has one, unless `stop` was set."""
+        with ReadAhead(
+            by_media(items),
+            self._job,
+            self.session.family.frame_size,
+            processes=self.options.readers,
+            timeout=self.options.timeout,
+        ) as ahead:
+            while not self.stop.is_set() and not (ahead.exhausted and not len(self.scheduler)):
+                taken = ahead.take(self.stop)
+                if taken is not None:
+                    yield from self._take_in(*taken)
+                    self._release(ahead, taken[1])
+                # memory is full, or nothing more comes: what is there has to do
+                flush = taken is None or ahead.exhausted
+                while not self.stop.is_set() and (batch := self.scheduler.batch(flush=flush)):
+                    yield from self._answer(batch)
+                    for media in {id(waiting.media): waiting.media for waiting in batch}.values():
+                        self._release(ahead, media)
+                    flush = ahead.exhausted
+                self.read_s, self.waited_s = ahead.read_s, ahead.waited_s
+
+    def _release(self, ahead: ReadAhead, media: Media) -> None:
+        """Give back the memory of media that nobody waits with any more."""
+        if not self.scheduler.holds(media):
+            ahead.release(media)
+
+    # --- before the pass ----------------------------------------------------------------------
+
+    def _job(self, group: Group) -> Job:
+        images, videos = group[0].sources
+        return Job(images, videos, group[0].config(self.session.config).media)
+
+    def _take_in(self, group: Group, media: Media) -> Iterator[dict[str, Any]]:
+        """Prepare the questions of a group; the records of those that cannot be asked."""
+        for text in media.warnings:
+            logger.warning("%s", text)
+        prepared: Prepared | None = None
+        for item in group:
+            session = self._session(item)
+            try:
+                if media.error is not None:
+                    raise media.error
+                if prepared is None:
+                    prepared = session.prepare(Request(item.prompt, media.images, media.videos))
+                    prepared = replace(prepared, seconds=prepared.seconds + media.seconds)
+            except Exception as error:
+                yield self._failure(item, error)
+                continue
+            # the pictures as they were read are not needed any more
+            own = replace(prepared, request=Request(item.prompt, item.images, item.videos, id=item.id))
+            self.scheduler.add(Waiting(item, own, self._kind(item, session), own.tokens, media))
+
+    def _session(self, item: Item) -> Session:
+        config = item.config(self.session.config)
+        return self._sessions.setdefault(config.hash(), self.session.asking(config))
+
+    @staticmethod
+    def _kind(item: Item, session: Session) -> tuple | None:
+        """What shares a pass; a sampled answer comes from a random stream of its own."""
+        if session.config.generation.temperature > 0:
+            return None
+        return session.config.hash(), bool(item.images), bool(item.videos)
+
+    # --- the pass -----------------------------------------------------------------------------
+
+    def _answer(self, batch: list[Waiting]) -> Iterator[dict[str, Any]]:
+        """The records of a batch; where it fails, each question is asked alone."""
+        session = self._session(batch[0].item)
+        try:
+            with _deadline(self.options.timeout) as late:
+                answers = session.ask_batch([waiting.prepared for waiting in batch], cancel=late)
+        except OutOfMemory as error:
+            if len(batch) == 1:
+                yield self._failure(batch[0].item, error)
+                return
+            half = len(batch) // 2
+            if self.options.batch_size is None and half < self.scheduler.batch_size:
+                self.scheduler.batch_size = half
+                logger.warning("out of memory with %d in a batch: going on with %d", len(batch), half)
+            yield from self._answer(batch[:half])
+            yield from self._answer(batch[half:])
+        except Exception as error:
+            if len(batch) == 1:
+                yield self._failure(batch[0].item, error)
+                return
+            for waiting in batch:
+                yield from self._answer([waiting])
+        else:
+            for waiting, answer in zip(batch, answers, strict=True):
+                if answer.finish_reason is not None:
+                    yield self._record(waiting.item, answer)
+                elif len(batch) > 1:
+                    yield from self._answer([waiting])  # its neighbours may have taken the time
+                else:
+                    seconds = self.options.timeout
+                    error = Timeout(f"no answer within {seconds:g} s (--timeout): allow fewer --max-tokens")
+                    yield self._failure(waiting.item, error)
+
+    # --- records ------------------------------------------------------------------------------
+
+    def _record(self, item: Item, answer: Generation) -> dict[str, Any]:
+        return answer.record() | _asked(item)
+
+    def _failure(self, item: Item, error: Exception) -> dict[str, Any]:
+        config = item.config(self.session.config)
+        about = {"model": str(config.model.id), "preset": config.preset, "seed": config.generation.seed}
+        return error_record(error, id=item.id, config_hash=config.hash(), **about) | _asked(item)
+
+
+def _asked(item: Item) -> dict[str, Any]:
+    """What a run's record says beside the answer."""
+    return {"prompt": item.prompt, "request_hash": item.request_hash, "created": int(time.time())}
+
+
+@contextmanager
+def _deadline(seconds: float | None) -> Iterator[threading.Event]:
+    """An event that is set when time is up."""
+    late = threading.Event()
+    timer = threading.Timer(seconds, late.set) if seconds else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield late
+    finally:
+        if timer is not None:
+            timer.cancel()

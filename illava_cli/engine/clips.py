@@ -1,0 +1,30 @@
+"""A clip as a configuration wants it read. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from illava_cli.config import MediaOptions
+from illava_cli.media import VideoMedium, read_video
+
+DEFAULT_FRAMES = 32
+
+
+def read_clip(source: Any, options: MediaOptions, transform: Callable[[np.ndarray], Any]) -> VideoMedium:
+    """The frames of a clip, each through `transform` as soon as it is decoded.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    return read_video(
+        source,
+        num_frames=options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
+        fps=options.fps,
+        start=options.start,
+        end=options.end,
+        backend=options.video_backend,
+        transform=transform,
+    )

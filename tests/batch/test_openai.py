@@ -1,0 +1,112 @@
+"""OpenAI's batch files: what a line asks, what is refused, and the form of an answer."""
+
+import base64
+
+import pytest
+
+from illava_cli.batch.openai import read_line, to_line
+from illava_cli.config import Config
+from illava_cli.engine.record import Generation, Usage, error_record
+from illava_cli.errors import MediaError, UsageError
+from illava_cli.media import read_image
+from tests.media_files import write_jpeg
+
+
+def line(*content, system=None, **body):
+    messages = [{"role": "user", "content": list(content)}]
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    return {
+        "custom_id": "one",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "gpt-4o", "messages": messages, **body},
+    }
+
+
+def text(value):
+    return {"type": "text", "text": value}
+
+
+def image(url):
+    return {"type": "image_url", "image_url": {"url": url, "detail": "high"}}
+
+
+def video(url):
+    return {"type": "video_url", "video_url": {"url": url}}
+
+
+def test_a_line_is_an_item():
+    data = line(
+        image("a.jpg"),
+        text("What?"),
+        system="Brief.",
+        max_completion_tokens=5,
+        temperature=0.5,
+        n=1,
+        user="me",
+    )
+    item = read_line(data, "b.jsonl, line 1", "folder")
+    assert (item.id, item.prompt, item.images) == ("one", "What?", ("a.jpg",))
+    assert item.settings == {"generation": {"max_tokens": 5, "temperature": 0.5, "system": "Brief."}}
+    assert item.sources == (["folder/a.jpg"], [])
+
+
+def test_media_stand_where_they_were():
+    item = read_line(line(text("Is "), image("a"), text(" in "), video("b"), text("?")), "", "")
+    assert item.prompt == "Is <image> in <video>?"
+    assert (item.images, item.videos) == (("a",), ("b",))
+
+
+def test_text_alone_may_be_asked():
+    data = {"custom_id": "x", "body": {"messages": [{"role": "user", "content": "Hello?"}]}}
+    assert read_line(data, "", "").prompt == "Hello?"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (line(text("?")) | {"custom_id": 3}, "custom_id"),
+        (line(text("?")) | {"url": "/v1/embeddings"}, "only POST"),
+        (line(text("?")) | {"method": "GET"}, "only POST"),
+        (line(text("?")) | {"bodi": 1}, "did you mean 'body'"),
+        ({"custom_id": "x"}, "list of messages"),
+        (line(image("a.jpg")), "asks nothing"),
+        (line(text("?"), n=2), "body.n is not supported"),
+        (line(text("?"), max_token=2), "did you mean 'max_tokens'"),
+        (line(text("?"), temperature=-1), "temperature"),
+        (line(text("?"), {"type": "input_audio"}), "input_audio"),
+        (line(text("?"), {"type": "image_url", "image_url": {}}), "has no url"),
+        (
+            {"custom_id": "x", "body": {"messages": [{"role": "assistant", "content": "Hi"}]}},
+            "single questions",
+        ),
+    ],
+)
+def test_what_is_not_done_is_refused(data, message):
+    with pytest.raises(UsageError, match=f"here: .*{message}"):
+        read_line(data, "here", "")
+
+
+def test_data_urls(tmp_path):
+    data = base64.b64encode(write_jpeg(tmp_path / "a.jpg").read_bytes()).decode()
+    read = read_image(f"data:image/jpeg;base64,{data}")
+    assert (read.source, read.width, read.height) == ("<data:image/jpeg;base64>", 64, 48)
+    with pytest.raises(MediaError, match=r"<data:image/jpeg;base64>: is not valid base64"):
+        read_image("data:image/jpeg;base64,####")
+    with pytest.raises(MediaError, match="is no data URL"):
+        read_image("data:image/jpeg")
+
+
+def test_answers_have_the_form_of_openai():
+    config = Config()
+    answer = Generation("red", "stop", "tiny", "auto", 0, config.hash(), usage=Usage(10, 2), id="one")
+    done = to_line(answer.record() | {"request_hash": "abc", "created": 5})
+    assert (done["custom_id"], done["error"], done["response"]["status_code"]) == ("one", None, 200)
+    body = done["response"]["body"]
+    assert body["choices"][0]["message"]["content"] == "red"
+    assert body["usage"] == {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+    assert (body["object"], body["created"], body["model"]) == ("chat.completion", 5, "tiny")
+    failed = to_line(error_record(MediaError("broken"), id="two") | {"request_hash": "def", "created": 5})
+    assert failed["response"] is None
+    assert failed["error"] == {"code": "MediaError", "message": "broken"}
