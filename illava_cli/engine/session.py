@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
 from illava_cli.models.family import Family, Features, Pixels
 from illava_cli.models.host import to_device
 from illava_cli.models.loading import load_family
+from illava_cli.trace import DecoderTrace, Trace, Tracing
 
 OFF = Reduction()
 DEFAULT_FRAMES = 32
@@ -87,7 +89,9 @@ class _Turn:
     prepared: _Prepared
     parts: list = field(default_factory=list)
     features: list[Features] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)  # where each of them begins in the prompt
     prompt_tokens: int = 0
+    system_tokens: int = 0  # known where the turn is traced
 
 
 @contextmanager
@@ -260,7 +264,7 @@ class Session:
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
         id: str = "",
-        trace: bool = False,
+        trace: Tracing = False,
         logits: bool = False,
     ) -> Generation:
         """Answer one question.
@@ -271,7 +275,8 @@ class Session:
             videos: paths, URLs, `-`, bytes, (T, H, W, 3) uint8 arrays or lists of PIL images.
             on_text: called with each new piece of the answer.
             cancel: set it to stop the answer early.
-            trace: keep the merges of tower and decoder in `Generation.trace`.
+            trace: keep the merges of tower and decoder in `Generation.trace`; `"attention"` also keeps what
+                each token received in every layer, which takes a little longer.
             logits: keep the first token's logits in `Generation.logits`.
         """
         options = {"on_text": on_text, "cancel": cancel, "id": id, "trace": trace, "logits": logits}
@@ -378,7 +383,7 @@ class Session:
         return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
     def _encode(
-        self, turns: list[_Turn], reduction: Reduction, notes: list[str], trace: bool
+        self, turns: list[_Turn], reduction: Reduction, notes: list[str], trace: Tracing
     ) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
@@ -427,7 +432,7 @@ class Session:
         pending: list[int] | None = None,
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
-        trace: bool = False,
+        trace: Tracing = False,
         logits: bool = False,
     ) -> tuple[list[Generation], Watcher]:
         """One pass for all `turns`; `pending` is a generated token that is not in the cache yet."""
@@ -443,16 +448,18 @@ class Session:
         for turn, start in zip(turns, starts, strict=True):
             by_slot = {slot: encoded[key] for slot, (key, _) in turn.prepared.slots.items()}
             turn.features = list(by_slot.values())
-            parts = [by_slot[p] if isinstance(p, Slot) else p for p in turn.parts]
-            if pending:
-                parts = [pending, *parts]
-            turn.prompt_tokens = sum(len(p) if isinstance(p, list) else len(p.embeds) for p in parts)
+            pieces = [pending, *turn.parts] if pending else turn.parts
+            parts = [by_slot[p] if isinstance(p, Slot) else p for p in pieces]
+            lengths = [len(p) if isinstance(p, list) else len(p.embeds) for p in parts]
+            begins = [0, *accumulate(lengths)]
+            turn.starts = [begins[pieces.index(slot)] for slot in by_slot]
+            turn.prompt_tokens = begins[-1]
             rows.append(Row(parts, start))
         _synchronize(device)
         vision_done = time.perf_counter()
 
         packed = (reduction.positions or ("packed" if reduction.layout == "grid" else "original")) == "packed"
-        traced: list | None = [] if trace else None
+        traced = DecoderTrace(watched=trace == "attention") if trace else None
         embeds, prefill = assemble(
             self.family,
             rows,
@@ -484,7 +491,9 @@ class Session:
         )
         kept = _kept_counts(cache.kinds, len(turns))
         generations = [
-            self._generation(turn, index, watcher, timings, kept[index], notes, _trace(turn, prefill, traced))
+            self._generation(
+                turn, index, watcher, timings, kept[index], notes, _trace(self.family, turn, prefill)
+            )
             for index, turn in enumerate(turns)
         ]
         if logits:
@@ -564,7 +573,7 @@ class Session:
         timings: Timings,
         kept: tuple[int, int],
         notes: list[str],
-        trace: dict[str, Any] | None,
+        trace: Trace | None,
     ) -> Generation:
         tokens = watcher.tokens[index]
         row = watcher.rows[index]
@@ -634,7 +643,7 @@ class Chat:
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
         id: str = "",
-        trace: bool = False,
+        trace: Tracing = False,
         logits: bool = False,
     ) -> Generation:
         """The next turn; arguments as for `Session.ask`.
@@ -653,7 +662,9 @@ class Chat:
 
         def answer() -> tuple[list[Generation], Watcher]:
             with session._exclusive():
-                turn = _Turn(session._prepare(request, fresh=trace), parts)
+                turn = _Turn(session._prepare(request, fresh=bool(trace)), parts)
+                if trace and not self.messages:
+                    turn.system_tokens = prompts.leading_tokens(session.family, parts, self.system)
                 start = int(self.cache.next_position) if self.cache.next_position is not None else 0
                 options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
                 return session._answer([turn], self.cache, [start], pending=self._pending, **options)
@@ -708,15 +719,25 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _trace(turn: _Turn, prefill: Prefill, decoder: list | None) -> dict[str, Any] | None:
-    """The merges of tower and decoder, and what they began with: kinds of the prompt's tokens, segments."""
-    if decoder is None:
+def _trace(family: Family, turn: _Turn, prefill: Prefill) -> Trace | None:
+    """What was kept of a turn's way through tower and decoder, where that was asked for."""
+    if prefill.trace is None:
         return None
+    media = [pixels for _, pixels in turn.prepared.slots.values()]
     return {
         "vision": [features.merges for features in turn.features],
-        "segments": [pixels.segments for _, pixels in turn.prepared.slots.values()],
-        "kinds": prefill.kinds,  # (1, T)
-        "llm": decoder,
+        "tower_layers": family.tower_layers,
+        "segments": [pixels.segments for pixels in media],
+        "views": [family.views(pixels) for pixels in media],
+        "padding": [family.outside(pixels) for pixels in media],
+        "layout": [features.layout for features in turn.features],
+        "starts": turn.starts,
+        "kinds": prefill.kinds,
+        "system_tokens": turn.system_tokens,
+        "llm": prefill.trace.merges,
+        "llm_scores": prefill.trace.scores,
+        "vision_attention": [features.attention for features in turn.features],
+        "llm_attention": prefill.trace.attention,
     }
 
 
