@@ -252,6 +252,18 @@ class Session:
         """Tokens that the decoder was made for."""
         return self.family.text_config.max_position_embeddings
 
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Which frames of a video are read, and by what: the options of `read_video`."""
+        options = self.config.media
+        return {
+            "num_frames": options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
+            "fps": options.fps,
+            "start": options.start,
+            "end": options.end,
+            "backend": options.video_backend,
+        }
+
     # --- asking -----------------------------------------------------------------------------------
 
     def ask(
@@ -361,15 +373,7 @@ class Session:
             slots[Slot("image", index)] = key, item
             media.append(MediaRecord(image.source, "image", image.width, image.height))
         for index, source in enumerate(request.videos):
-            video = read_video(
-                source,
-                num_frames=options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
-                fps=options.fps,
-                start=options.start,
-                end=options.end,
-                backend=options.video_backend,
-                transform=self.family.resize_frame,
-            )
+            video = read_video(source, transform=self.family.resize_frame, **self.sampling)
             key = content_key(video.frames, "video", video.interval, tower)
             kept = None if fresh else self.features.get(key)
             item = kept or replace(self.family.prepare_video(video.frames), interval=video.interval)
@@ -727,6 +731,7 @@ def _trace(family: Family, turn: _Turn, prefill: Prefill) -> Trace | None:
     return {
         "vision": [features.merges for features in turn.features],
         "tower_layers": family.tower_layers,
+        "patches_per_token": family.patches_per_token,
         "segments": [pixels.segments for pixels in media],
         "views": [family.views(pixels) for pixels in media],
         "padding": [family.outside(pixels) for pixels in media],

@@ -16,7 +16,7 @@ from illava_cli.media.pixels import to_rgb
 from illava_cli.media.sniff import sniff
 from illava_cli.media.sources import Located, locate, one_line
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
+ImageSource = str | Path | bytes | Located | Image.Image | np.ndarray
 
 MAX_PIXELS = 178_956_970  # PIL's own limit for calling a picture a decompression bomb
 # An explicit list keeps out PIL's plugins that start other programs (EPS) or accept almost any bytes (TGA).

@@ -22,7 +22,7 @@ from illava_cli.media.sniff import sniff
 from illava_cli.media.sources import Located, locate
 
 Transform = Callable[[np.ndarray], Any]
-VideoSource = str | Path | bytes | np.ndarray | Sequence[Image.Image | np.ndarray]
+VideoSource = str | Path | bytes | Located | np.ndarray | Sequence[Image.Image | np.ndarray]
 
 BACKENDS = ("auto", "decord", "pyav")
 _MODULES = {"decord": "decord", "pyav": "av"}

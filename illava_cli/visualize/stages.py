@@ -22,12 +22,14 @@ class Tokens:
         weight: (P,) its weight there, 0 where it is dropped.
         anchor: (M,) the cell whose place each token keeps; where that is a newline's, its heaviest cell.
         values: (M,) attention received, where that was traced; NaN where none can judge a token.
+        total: the visual tokens there are: more than M where only some views are looked at.
     """
 
     slot: np.ndarray
     weight: np.ndarray
     anchor: np.ndarray
     values: np.ndarray | None = None
+    total: int = 0
 
     @staticmethod
     def of(way: Merge, padding: np.ndarray, values: np.ndarray | None = None) -> Tokens:
@@ -47,7 +49,7 @@ class Tokens:
             cells = np.flatnonzero(slot == token)
             anchor[token] = cells[weight[cells].argmax()]
         slot = np.where((slot < 0) & padding, PADDING, slot)
-        return Tokens(slot, weight, anchor, None if values is None else values[used])
+        return Tokens(slot, weight, anchor, None if values is None else values[used], len(used))
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -71,7 +73,8 @@ class Stage:
     """The tokens between two merges.
 
     Args:
-        name: `tower in`, `tower, layer 5`, `input`, `pooled`, `unpadded` or `LLM, layer 8`.
+        name: `tower in`, `tower, layer 5`, `input`, what the layout did (`pooled`, `unpadded`, or else
+            `LLM in`), `LLM, layer 8`.
         where: `tower`, `pool` (between the two) or `llm`.
         layer: the layer that merged, if one did.
         tokens: their values are what they receive in the last layer that runs on them, by which the
@@ -100,8 +103,7 @@ def stages(way: Way, padding: np.ndarray) -> list[Stage]:
         found.append(Stage(name, "tower", layer, Tokens.of(step, padding, received)))
     entering, *behind = way.in_prompt
     first = Tokens.of(entering, padding, _last_attention(way, 0))
-    if (name := _layout_name(way)) is not None:
-        found.append(Stage(name, "pool", None, first))
+    found.append(Stage(_layout_name(way), "pool", None, first))
     for number, (layer, step) in enumerate(zip(way.llm_layers, behind, strict=True), 1):
         tokens = Tokens.of(step, padding, _last_attention(way, number))
         found.append(Stage(f"LLM, layer {layer}", "llm", layer, tokens))
@@ -115,11 +117,11 @@ def _last_attention(way: Way, number: int) -> np.ndarray | None:
     return way.llm_attention(max(way.trace["llm_attention"], default=0))
 
 
-def _layout_name(way: Way) -> str | None:
-    """What the layout between tower and decoder does to the tokens, newlines aside; None: nothing."""
+def _layout_name(way: Way) -> str:
+    """What the layout between tower and decoder does to the tokens, newlines aside."""
     joined = cut = False
     for layout in way.trace["layout"]:
         inside = layout.slot[layout.slot >= 0]
         joined |= len(torch.unique(inside)) < len(inside)
         cut |= len(inside) < layout.slot.shape[1]
-    return "pooled" if joined else "unpadded" if cut else None
+    return "pooled" if joined else "unpadded" if cut else "LLM in"
