@@ -76,7 +76,7 @@ def check_targets(paths: Iterable[Path | None], plot: Path | None = None) -> Non
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder for results, and refuses one that nothing can be written to, before a model is loaded."""
+    """Makes a folder for results, or refuses what none can be, before a model is loaded."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -54,7 +54,7 @@ def run(
     config = None
     try:
         question = read_prompt(prompt, [*(image or []), *(video or [])])
-        images, videos = _expand(image), _expand(video)
+        images, videos = expand(image), expand(video)
         if to_file:
             check_target(output)
         config = flags.config()
@@ -111,7 +111,8 @@ def _is_piped() -> bool:
     return sys.stdin is not None and not sys.stdin.isatty()
 
 
-def _expand(sources: list[str] | None) -> list[str]:
+def expand(sources: list[str] | None) -> list[str]:
+    """The sources that were named, globs as the files that they match."""
     if not sources:
         return []
     from illava_cli.media import expand_sources

@@ -44,7 +44,7 @@ class Pair:
     agreement: Agreement
 
     def record(self) -> dict[str, Any]:
-        """The merged answer's record, and in it, under `compared`, the unmodified model's and the agreement."""
+        """The merged answer's record; under `compared` the unmodified model's, and the agreement."""
         merged, plain = self.merged.record(), self.plain.record()
         merged["memory"]["peak_bytes_beyond_weights"] = self.merged_peak
         plain["memory"]["peak_bytes_beyond_weights"] = self.plain_peak
@@ -90,7 +90,7 @@ def ask_both(
     peaks = []
     for lane in (plain, merged):
         with PeakMeter(session.family.device) as meter:
-            short(lane).ask(prompt, images, videos, cancel=cancel)
+            short(lane).ask(prompt, images, videos)  # in this thread, whose memory is watched
         peaks.append(meter.peak_bytes)
         _stop_if(cancel)
     answers = []

@@ -193,16 +193,13 @@ def _stage(stage: Stage, seconds: float | None) -> dict[str, Any]:
 
 
 def _seconds(found: list[Stage], number: int, seconds: LayerSeconds | None) -> float | None:
-    """What the layers took that begin with a stage's tokens: a tower layer merges behind its attention."""
+    """What the layers from a stage's own to the next one that merges took."""
     stage = found[number]
     if seconds is None or stage.name == "input":
         return None
     in_tower = stage.where == "tower"
     taken = seconds.tower if in_tower else seconds.llm
     later = [s.layer for s in found[number + 1 :] if (s.where == "tower") == in_tower and s.layer is not None]
-    if in_tower:
-        start = 0 if stage.layer is None else stage.layer + 1
-        return sum(taken[start : later[0] + 1 if later else None])
     return sum(taken[stage.layer or 0 : later[0] if later else None])
 
 
