@@ -10,7 +10,7 @@ from illava_cli.cli import render
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.output import check_target, make_folder, write_file
 from illava_cli.cli.question import Question, ask
-from illava_cli.errors import UsageError
+from illava_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from illava_cli.engine.clock import LayerClock
@@ -38,6 +38,8 @@ class Target:
             UsageError: PNG files, and no folder for them.
         """
         if path.suffix.lower() not in PAGES or path.is_dir():
+            if path.is_file():
+                raise OutputError(f"{path} is a file: name a folder, or a page that ends in .html")
             make_folder(path)
             check_target(path / PAGE)
             return Target(path / PAGE, path if png else None)
@@ -79,6 +81,11 @@ def write_map(
     write_file(target.page, text)
     messages.notes([*traced.notes, *shown.notes])
     messages.say(f"illava: {target.page}: {render.size(len(text.encode()))}")
+    if target.pngs is not None:
+        from illava_cli.visualize.png import write_pngs
+
+        for path in write_pngs(shown, target.pngs):
+            messages.say(f"illava: {path}: {render.size(path.stat().st_size)}")
 
 
 def _answers(answers: Generation | Pair) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +109,25 @@ def stages(way: Way, padding: np.ndarray) -> list[Stage]:
         tokens = Tokens.of(step, padding, _last_attention(way, number))
         found.append(Stage(f"LLM, layer {layer}", "llm", layer, tokens))
     return found
+
+
+def kept(found: Sequence[Stage]) -> list[np.ndarray]:
+    """(P,) by stage: which cells are drawn as kept.
+
+    A cell is, while it anchors its token, or was alive when a pooling joined it with its anchor into one: a
+    pooled token stands for all of its cells, not for the one that gives it its place.
+    """
+    count = len(found[0].tokens.slot) if found else 0
+    alive, joint = np.ones(count, bool), np.arange(count)
+    drawn = []
+    for stage in found:
+        slot, anchor = stage.tokens.slot, np.append(stage.tokens.anchor, NOWHERE)[stage.tokens.slot.clip(-1)]
+        together = (anchor >= 0) & ((stage.name == "pooled") | (joint == joint[anchor]))
+        alive = (slot >= 0) & ((anchor == np.arange(count)) | (alive & together))
+        if stage.name == "pooled":
+            joint = slot
+        drawn.append(alive)
+    return drawn
 
 
 def _last_attention(way: Way, number: int) -> np.ndarray | None:
