@@ -187,7 +187,8 @@ function where({ data, media }, patch, near = null) {
   const view = viewOf(media, data, patch);
   const { row, column } = placeOf(data, view, patch);
   const isNear = near !== null && viewOf(media, data, near) === view;
-  const label = medium.views.length > 1 && !isNear ? `${view.label}, ` : "";
+  const names = [media.length > 1 && medium.source.split("/").pop(), medium.views.length > 1 && view.label];
+  const label = isNear ? "" : names.filter(Boolean).map((name) => `${name}, `).join("");
   return `${label}row ${row}, column ${column}`;
 }
 
