@@ -429,6 +429,33 @@ def test_a_token_of_one_medium_is_read_beside_that_medium(browser, tmp_path):
     assert "second.jpg, overview, row" in second
 
 
+def test_only_the_pooled_stage_keeps_patches_that_become_one_token(browser, tmp_path):
+    payload = video_payload(frames=2)
+    entering, pooled = payload["stages"][4:6]
+    payload["stages"] = [entering, pooled | {"name": "input"}]
+    (tmp_path / "input.html").write_text(render(payload), encoding="utf-8")
+    browser.emulate()
+    browser.open(tmp_path / "input.html")
+    assert browser.js(SHOWN)["counts"][KEPT] == pooled["tokens"] < entering["tokens"]
+
+
+def test_a_token_anchored_in_a_frame_that_is_not_shown_says_so(browser, tmp_path):
+    payload = video_payload(frames=2)
+    stage = payload["stages"][4]
+    patch = stage["anchor"][0]
+    stage["anchor"][0] = -1
+    payload["stages"] = [stage]
+    (tmp_path / "sampled.html").write_text(render(payload), encoding="utf-8")
+    browser.emulate()
+    browser.open(tmp_path / "sampled.html")
+    assert browser.js(SHOWN)["counts"][KEPT] == len(stage["anchor"]) - 1
+    browser.point(*on_screen(browser, "video", patch))
+    settle(browser)
+    assert browser.js(SHOWN)["token"] == 0
+    assert "in a frame that is not shown" in browser.js(READOUT)
+    assert browser.console() == []
+
+
 def test_a_text_without_spaces_is_marked_from_where_it_differs(browser, tmp_path):
     payload = image_payload()
     payload["answers"]["merged"]["text"], payload["answers"]["plain"]["text"] = "红色的屋顶", "红色的房子"
