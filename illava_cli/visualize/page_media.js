@@ -205,7 +205,8 @@ function bars(show) {
     const bar = el("span", { class: "bar" });
     bar.style.width = `${(100 * stage.weight[member]) / stage.weight[members[0]]}%`;
     const track = el("span", { class: "bar-track" }, bar);
-    return el("li", {}, el("span", {}, where(show, member, stage.anchor[show.token])), track, el("span", {}, percent(stage.weight[member])));
+    const place = where(show, member, stage.anchor[show.token]);
+    return el("li", {}, el("span", {}, place), track, el("span", {}, percent(stage.weight[member])));
   });
   const rest = members.length - items.length;
   if (rest > 0) items.push(el("li", { class: "quiet" }, `and ${rest.toLocaleString("en")} more`));

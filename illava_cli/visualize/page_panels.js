@@ -23,8 +23,8 @@ function buildAnswers(data) {
 
 /** An answer, with what differs from the other one marked. */
 function card(name, text, common) {
-  const rest = text.slice(common);
-  const words = el("p", { dir: "auto", tabindex: text.length > LONG ? 0 : null }, text.slice(0, common), ...(rest ? [el("mark", {}, rest)] : []));
+  const words = el("p", { dir: "auto", tabindex: text.length > LONG ? 0 : null }, text.slice(0, common));
+  if (common < text.length) words.append(el("mark", {}, text.slice(common)));
   return el("figure", { class: "answer" }, el("figcaption", {}, name), words);
 }
 
@@ -116,12 +116,13 @@ function runsOf(stages) {
 function updateTrack(data, index) {
   const stage = data.stages[index];
   const patches = stage.fates.length;
-  const parts = stage.counts.map((count, fate) => `${count.toLocaleString("en")} ${FATES[fate]}`);
+  const told = [KEPT, MERGED, DROPPED, PADDING].filter((fate) => stage.counts[fate] || fate <= MERGED);
+  const parts = told.map((fate) => `${stage.counts[fate].toLocaleString("en")} ${FATES[fate]}`);
   $("slider").value = index;
   $("slider").setAttribute("aria-valuetext", `${stage.name}, ${plural(stage.tokens, "token")}${took(stage)}`);
   $("stage-name").textContent = stage.name;
   $("stage-tokens").textContent = `${plural(stage.tokens, "token")}${took(stage)}`;
-  $("stage-patches").textContent = `${plural(patches, "patch", "patches")}: ${parts.filter((_, i) => stage.counts[i] || i < 2).join(", ")}`;
+  $("stage-patches").textContent = `${plural(patches, "patch", "patches")}: ${parts.join(", ")}`;
   [...$("columns").querySelectorAll(".column")].forEach((column, i) => column.classList.toggle("now", i === index));
 }
 
@@ -179,7 +180,9 @@ function updateLegend(mode, heat, stages) {
   const items = {
     kept: () => [swatch(KEPT, "kept"), swatch(MERGED, "merged away"), ...gone],
     merged: () => [swatch("group", "merged into the ringed token of its colour"), swatch(KEPT, "nothing merged in"), ...gone],
-    heat: () => (heat ? [swatch("heat", `0 to ${number(heat.top, 2)} and more`)] : [el("span", {}, "nothing was scored at this stage")]),
+    heat: () => [
+      heat ? swatch("heat", `0 to ${number(heat.top, 2)} and more`) : el("span", {}, "nothing was scored at this stage"),
+    ],
   };
   $("legend").replaceChildren(...items[mode](), swatch("lit", "in the token looked at"));
 }
