@@ -8,12 +8,13 @@ let isStale = false;
 /** What `paint` and the read-outs need of the state. */
 function shown() {
   const stage = data.stages[state.stage];
-  const token = state.patch === null ? -1 : stage.slot[state.patch];
+  const { mode, patch } = state;
+  const token = patch === null ? -1 : stage.slot[patch];
+  const members = token < 0 ? [] : membersOf(stage, token);
+  const touched = new Set((patch === null ? [] : [patch, ...members]).map((one) => viewOf(media, data, one)));
   return {
-    data, media, stage, token,
-    mode: state.mode,
-    patch: state.patch,
-    members: token < 0 ? [] : membersOf(stage, token),
+    data, media, stage, token, mode, patch, members, touched,
+    key: `${state.stage} ${mode} ${state.heat}`,
     heat: state.mode === "heat" ? heatOf(data, stage, state.heat) : null,
   };
 }
@@ -23,7 +24,7 @@ function update() {
   const show = shown();
   updateTrack(data, state.stage);
   $("heat-choice").hidden = state.mode !== "heat";
-  buildLegend(state.mode, show.heat);
+  updateLegend(state.mode, show.heat, data.stages);
   for (const medium of media) updateMedium(medium, show);
 }
 
@@ -81,7 +82,9 @@ function buildControls() {
   for (const input of document.querySelectorAll("#modes input")) {
     input.addEventListener("change", () => set({ mode: input.value }));
   }
-  if (data.stages.some((stage) => stage.attention)) $("heat").append(el("option", { value: "stage" }, "this stage"));
+  const scores = data.stages.some((stage) => stage.attention);
+  document.querySelector("#modes [value=heat]").parentElement.hidden = !scores && !data.heat.length;
+  if (scores) $("heat").append(el("option", { value: "stage" }, "this stage"));
   data.heat.forEach((map, index) => $("heat").append(el("option", { value: index }, map.name)));
   $("heat").value = state.heat;
   $("heat").addEventListener("change", () => set({ heat: $("heat").value }));

@@ -2,8 +2,9 @@
 
 const KEPT = 0, MERGED = 1, DROPPED = 2, PADDING = 3;
 const FATES = ["kept", "merged away", "dropped", "padding"];
-const IS_DROPPED = -1, IS_PADDING = -2; // slots of patches that are in no token
+const IS_PADDING = -2; // the slot of padding; another negative one is that of a dropped patch
 const MISSING = 0xffff;
+const POOLED = "pooled"; // the stage at which cells are joined by their place
 const ARRAYS = { int8: Int8Array, int16: Int16Array, int32: Int32Array, float32: Float32Array, uint16: Uint16Array };
 
 /** The typed array in {type, data}; with a `step`, the floats that it stands for, NaN where there is none. */
@@ -41,7 +42,8 @@ function decideFates(stages, count) {
   const alive = new Uint8Array(count).fill(1);
   let cell = Int32Array.from(alive, (_, patch) => patch);
   for (const stage of stages) {
-    const { slot, anchor, where } = stage;
+    const { slot, anchor } = stage;
+    const pools = stage.name === POOLED;
     stage.fates = new Uint8Array(count);
     stage.counts = [0, 0, 0, 0];
     stage.gathers = new Uint8Array(anchor.length);
@@ -51,14 +53,14 @@ function decideFates(stages, count) {
         alive[patch] = 0;
         stage.fates[patch] = token === IS_PADDING ? PADDING : DROPPED;
       } else {
-        const together = where === "pool" || cell[patch] === cell[anchor[token]];
+        const together = pools || cell[patch] === cell[anchor[token]];
         alive[patch] = anchor[token] === patch || (alive[patch] && together) ? 1 : 0;
         stage.fates[patch] = alive[patch] ? KEPT : MERGED;
         if (!alive[patch]) stage.gathers[token] = 1;
       }
       stage.counts[stage.fates[patch]]++;
     }
-    if (where === "pool") cell = slot;
+    if (pools) cell = slot;
   }
 }
 

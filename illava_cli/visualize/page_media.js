@@ -1,6 +1,7 @@
 // The pictures: for each medium its current view in large, what is known of the token looked at, and all views.
 
 const FRAME_MS = 500; // how long the animation shows each view
+const NOWHERE = -1; // the anchor of a token whose place is in no view of the page
 const LISTED = 6; // members of a token that the read-out lists
 const stillness = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -14,9 +15,11 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-const number = (value, digits = 4) => value.toLocaleString("en", { maximumSignificantDigits: digits });
+const TINY = 1e-4; // below it numbers have an exponent
+const number = (value, digits = 4) =>
+  value && Math.abs(value) < TINY ? value.toExponential(1) : value.toLocaleString("en", { maximumSignificantDigits: digits });
 const plural = (count, noun, many = `${noun}s`) => `${count.toLocaleString("en")} ${count === 1 ? noun : many}`;
-const percent = (share) => `${number(100 * share, share < 0.1 ? 2 : 3)} %`;
+const percent = (share) => (share < TINY ? "< 0.01 %" : `${number(100 * share, share < 0.1 ? 2 : 3)} %`);
 
 /** Builds the section of one medium into it: `main`, `readout`, `thumbs`, and what happens on them. */
 function buildMedium(medium, actions) {
@@ -181,13 +184,15 @@ function nowhere(fate, show) {
     : `${where(show, show.patch)} is in no token any more.`;
 }
 
-/** Where a patch is; the view is named where that of `near` is another one. */
-function where({ data, media }, patch, near = null) {
+/** Where a patch is (-1: in no view of the page); the view is named where that of `near` is another one. */
+function where({ data, media }, patch, near = NOWHERE) {
+  if (patch === NOWHERE) return "in a frame that is not shown";
   const medium = media[data.patches.medium[patch]];
   const view = viewOf(media, data, patch);
   const { row, column } = placeOf(data, view, patch);
-  const isNear = near !== null && viewOf(media, data, near) === view;
-  const label = medium.views.length > 1 && !isNear ? `${view.label}, ` : "";
+  const isNear = near !== NOWHERE && viewOf(media, data, near) === view;
+  const names = [media.length > 1 && medium.source.split("/").pop(), medium.views.length > 1 && view.label];
+  const label = isNear ? "" : names.filter(Boolean).map((name) => `${name}, `).join("");
   return `${label}row ${row}, column ${column}`;
 }
 
@@ -200,7 +205,8 @@ function bars(show) {
     const bar = el("span", { class: "bar" });
     bar.style.width = `${(100 * stage.weight[member]) / stage.weight[members[0]]}%`;
     const track = el("span", { class: "bar-track" }, bar);
-    return el("li", {}, el("span", {}, where(show, member, stage.anchor[show.token])), track, el("span", {}, percent(stage.weight[member])));
+    const place = where(show, member, stage.anchor[show.token]);
+    return el("li", {}, el("span", {}, place), track, el("span", {}, percent(stage.weight[member])));
   });
   const rest = members.length - items.length;
   if (rest > 0) items.push(el("li", { class: "quiet" }, `and ${rest.toLocaleString("en")} more`));

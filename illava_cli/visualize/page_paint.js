@@ -62,15 +62,19 @@ function ring(ctx, [x, y, w, h], colour, width) {
 }
 
 /**
- * Paints `view` on `canvas`, whose width on the page decides the scale.
+ * Paints `view` on `canvas`, whose width on the page decides the scale, unless it shows the same already.
  *
- * `show` is {data, stage, mode, heat, patch, token}: the patch that is looked at and its token, or null and -1.
+ * `show` is {data, stage, mode, heat, patch, token, members}: the patch that is looked at and its token, or null
+ * and -1; `key` names all of it but these, and `touched` are the views that these reach.
  */
 function paint(canvas, view, show) {
   const ratio = window.devicePixelRatio || 1;
   const scale = (canvas.clientWidth * ratio) / (view.right - view.left);
   const width = Math.round(canvas.clientWidth * ratio), height = Math.round((view.bottom - view.top) * scale);
-  if (!width || !height) return;
+  const lit = show.touched.has(view) ? `${show.patch} ${show.token}` : "";
+  const key = [show.key, view.index, width, height, isDark(), view.picture.complete, lit].join();
+  if (!width || !height || canvas.painted === key) return;
+  canvas.painted = key;
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const ctx = canvas.getContext("2d");
   const styles = fills(ctx);
@@ -167,9 +171,10 @@ function paintRings(ctx, view, show, scale, ratio) {
   const { data, stage, mode, token, patch } = show;
   const isHere = (p) => data.patches.medium[p] === view.medium && data.patches.view[p] === view.index;
   if (mode === "merged") {
-    stage.anchor.forEach((anchor, other) => {
-      if (stage.gathers[other] && isHere(anchor)) ring(ctx, areaOf(data, view, anchor, scale), "#fff", ratio);
-    });
+    for (const p of view.patches) {
+      const own = stage.slot[p];
+      if (own >= 0 && stage.anchor[own] === p && stage.gathers[own]) ring(ctx, areaOf(data, view, p, scale), "#fff", ratio);
+    }
   }
   if (token >= 0 && isHere(stage.anchor[token])) {
     ring(ctx, areaOf(data, view, stage.anchor[token], scale), ORANGE, 2.5 * ratio);

@@ -2,6 +2,8 @@
 
 const SHARES = { visual: "visual tokens", system: "system prompt", instruction: "instruction", other: "other" };
 const WHERES = { tower: "tower", pool: "", llm: "LLM" };
+const LONG = 600; // characters of an answer that may need scrolling
+const CROWDED = 12; // stages from which on only some are labelled
 const $ = (id) => document.getElementById(id);
 
 const seconds = (value, digits = 3) => (value < 1 ? `${number(1000 * value, digits)} ms` : `${number(value, digits)} s`);
@@ -21,16 +23,16 @@ function buildAnswers(data) {
 
 /** An answer, with what differs from the other one marked. */
 function card(name, text, common) {
-  const rest = text.slice(common);
-  const words = el("p", { dir: "auto" }, text.slice(0, common), ...(rest ? [el("mark", {}, rest)] : []));
+  const words = el("p", { dir: "auto", tabindex: text.length > LONG ? 0 : null }, text.slice(0, common));
+  if (common < text.length) words.append(el("mark", {}, text.slice(common)));
   return el("figure", { class: "answer" }, el("figcaption", {}, name), words);
 }
 
-/** Length of the start that two texts share, cut back to a whole word where they part. */
+/** Length of the start that two texts share, cut back to a whole word where they part and words have spaces. */
 function sharedStart(a, b) {
   let length = 0;
   while (length < a.length && a[length] === b[length]) length++;
-  return a === b ? length : a.slice(0, length).search(/\S*$/);
+  return a === b ? length : a.slice(0, length).search(/[\p{Script=Latin}\d]*$/u);
 }
 
 function agreementLine({ same, first_difference: first, kl }) {
@@ -47,7 +49,7 @@ const COSTS = [
   ["prefill", (answer) => answer.timings?.prefill_s, seconds],
   ["first token", (answer) => answer.timings?.ttft_s, seconds],
   ["decoding", (answer) => answer.timings?.decode_s, seconds],
-  ["peak memory", (answer) => answer.memory?.peak_bytes, bytes],
+  ["peak memory", (answer) => answer.memory?.peak_bytes || null, bytes],
 ];
 
 /** Tokens, times and memory; a column for the unmodified model and one for the change where it ran too. */
@@ -71,8 +73,9 @@ function buildTrack(data, choose) {
   const { stages } = data;
   const most = Math.max(...stages.map((stage) => stage.tokens), 1);
   $("track").style.setProperty("--n", stages.length);
-  $("track").classList.toggle("crowded", stages.length > 12);
+  $("track").classList.toggle("crowded", stages.length > CROWDED);
   stages.forEach((stage, index) => {
+    const isFifth = stage.layer !== null && stage.layer % 5 === 0;
     const bar = el("span", { class: `column-bar ${stage.where}` });
     bar.style.height = `${(100 * stage.tokens) / most}%`;
     const column = el(
@@ -80,7 +83,7 @@ function buildTrack(data, choose) {
       { class: "column", title: `${stage.name}: ${plural(stage.tokens, "token")}${took(stage)}` },
       el("span", { class: "column-count" }, stage.tokens.toLocaleString("en")),
       el("span", { class: "column-space" }, bar),
-      el("span", { class: "column-name" }, shortName(stage)),
+      el("span", { class: `column-name ${isFifth ? "fifth" : ""}` }, shortName(stage)),
       el("span", { class: "column-time" }, stage.seconds === null ? "" : seconds(stage.seconds, 2)),
     );
     column.addEventListener("click", () => choose(index));
@@ -113,12 +116,13 @@ function runsOf(stages) {
 function updateTrack(data, index) {
   const stage = data.stages[index];
   const patches = stage.fates.length;
-  const parts = stage.counts.map((count, fate) => `${count.toLocaleString("en")} ${FATES[fate]}`);
+  const told = [KEPT, MERGED, DROPPED, PADDING].filter((fate) => stage.counts[fate] || fate <= MERGED);
+  const parts = told.map((fate) => `${stage.counts[fate].toLocaleString("en")} ${FATES[fate]}`);
   $("slider").value = index;
   $("slider").setAttribute("aria-valuetext", `${stage.name}, ${plural(stage.tokens, "token")}${took(stage)}`);
   $("stage-name").textContent = stage.name;
   $("stage-tokens").textContent = `${plural(stage.tokens, "token")}${took(stage)}`;
-  $("stage-patches").textContent = `${plural(patches, "patch", "patches")}: ${parts.filter((_, i) => stage.counts[i] || i < 2).join(", ")}`;
+  $("stage-patches").textContent = `${plural(patches, "patch", "patches")}: ${parts.join(", ")}`;
   [...$("columns").querySelectorAll(".column")].forEach((column, i) => column.classList.toggle("now", i === index));
 }
 
@@ -165,17 +169,20 @@ function block(name, share) {
   return made;
 }
 
-function buildLegend(mode, heat) {
+function updateLegend(mode, heat, stages) {
   const swatch = (kind, text) => {
     const canvas = el("canvas", { class: "swatch", "aria-hidden": "true" });
     paintSwatch(canvas, kind);
     return el("span", {}, canvas, text);
   };
-  const gone = [swatch(DROPPED, "dropped"), swatch(PADDING, "padding")];
+  const occurs = (fate) => stages.some((stage) => stage.counts[fate]);
+  const gone = [DROPPED, PADDING].filter(occurs).map((fate) => swatch(fate, FATES[fate]));
   const items = {
     kept: () => [swatch(KEPT, "kept"), swatch(MERGED, "merged away"), ...gone],
     merged: () => [swatch("group", "merged into the ringed token of its colour"), swatch(KEPT, "nothing merged in"), ...gone],
-    heat: () => (heat ? [swatch("heat", `0 to ${number(heat.top, 2)} and more`)] : [el("span", {}, "nothing was scored at this stage")]),
+    heat: () => [
+      heat ? swatch("heat", `0 to ${number(heat.top, 2)} and more`) : el("span", {}, "nothing was scored at this stage"),
+    ],
   };
   $("legend").replaceChildren(...items[mode](), swatch("lit", "in the token looked at"));
 }

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,11 @@ class Browser:
             "goog:chromeOptions": {"args": flags, "binary": shutil.which("chromium")},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }
-        found = self._call("POST", "", {"capabilities": {"alwaysMatch": options}})
+        try:
+            found = self._call("POST", "", {"capabilities": {"alwaysMatch": options}})
+        except BaseException:
+            self._stop()
+            raise
         self._url += f"/{found['sessionId']}"
 
     def __enter__(self) -> Browser:
@@ -77,6 +82,9 @@ class Browser:
 
     def close(self) -> None:
         self._call("DELETE", "")
+        self._stop()
+
+    def _stop(self) -> None:
         self._driver.terminate()
         self._driver.wait()
         self._driver.stdout.close()

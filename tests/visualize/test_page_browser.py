@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from illava_cli.visualize.page import render
@@ -10,6 +12,9 @@ from tests.visualize.sample_payload import image_payload, video_payload
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
+Place = tuple[float, float]
+MIDDLE, OFF_MIDDLE = (0.5, 0.5), (0.6, 0.6)
+CORNERS = [(0.08, 0.08), (0.92, 0.08), (0.08, 0.92), (0.92, 0.92)]
 KEPT, MERGED, DROPPED, PADDING = range(4)
 PAYLOADS = {"image": image_payload(), "video": video_payload(frames=6)}
 MAIN = "document.querySelector('canvas.main')"
@@ -67,14 +72,8 @@ def to_heat(page: Browser, choice: int | str) -> None:
     settle(page)
 
 
-def centre(name: str, patch: int) -> tuple[float, float]:
-    """Of a patch, in pixels of its view's picture."""
-    x, y, w, h = PAYLOADS[name]["patches"]["box"][patch]
-    return x + w / 2, y + h / 2
-
-
-def on_screen(page: Browser, name: str, patch: int) -> tuple[float, float]:
-    """Where a patch of the overview or of the first frame is in the window."""
+def on_screen(page: Browser, name: str, patch: int, at: Place = MIDDLE) -> tuple[float, float]:
+    """Where in the window a patch of the first view is, at these shares of its width and height."""
     page.js(f"{MAIN}.scrollIntoView({{block: 'end'}})")
     left, top, width, height = page.js(
         f"(({{x, y, width, height}}) => [x, y, width, height])({MAIN}.getBoundingClientRect())"
@@ -84,17 +83,18 @@ def on_screen(page: Browser, name: str, patch: int) -> tuple[float, float]:
     ]
     x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
     x1, y1 = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
-    x, y = centre(name, patch)
+    x, y, w, h = PAYLOADS[name]["patches"]["box"][patch]
+    x, y = x + at[0] * w, y + at[1] * h
     return left + (x - x0) / (x1 - x0) * width, top + (y - y0) / (y1 - y0) * height
 
 
-def colour(page: Browser, name: str, patch: int) -> list[int]:
-    """The colour on the large picture a little off the centre of a patch (read from a copy: no warning)."""
-    x, y = on_screen(page, name, patch)
+def colour(page: Browser, name: str, patch: int, at: Place = OFF_MIDDLE) -> list[int]:
+    """The colour of the large picture at a place of a patch (read from a copy: no warning)."""
+    x, y = on_screen(page, name, patch, at)
     return page.js(
         f"(c => {{ const r = c.getBoundingClientRect(), s = c.width / r.width;"
         "const pixel = document.createElement('canvas').getContext('2d', { willReadFrequently: true });"
-        f"pixel.drawImage(c, ({x} - r.x) * s + 4, ({y} - r.y) * s + 3, 1, 1, 0, 0, 1, 1);"
+        f"pixel.drawImage(c, ({x} - r.x) * s, ({y} - r.y) * s, 1, 1, 0, 0, 1, 1);"
         f"return [...pixel.getImageData(0, 0, 1, 1).data].slice(0, 3) }})({MAIN})"
     )
 
@@ -176,10 +176,10 @@ def test_the_picture_shows_kept_patches_and_veils_merged_ones(page, name):
     merged = first_view(name, stage, lambda p, slot, anchor: is_inside(name, p) and anchor[slot] != p)
     assert len(kept) > 20
     assert len(merged) > 20
-    for patch in kept[:20]:
-        assert is_picture(colour(page, name, patch))
-    for patch in merged[:20]:
-        red, _, blue = colour(page, name, patch)
+    for patch, place in itertools.product(kept[:12], CORNERS):
+        assert is_picture(colour(page, name, patch, place))
+    for patch, place in itertools.product(merged[:12], CORNERS):
+        red, _, blue = colour(page, name, patch, place)
         assert abs(red - blue) < GREY
 
 
@@ -218,6 +218,15 @@ def test_pointing_at_a_token_lights_up_what_merged_into_it_stronger_by_weight(pa
     page.point(2, 2)
     settle(page)
     assert page.js(SHOWN)["token"] == -1
+
+
+@pytest.mark.parametrize("name", ["image", "video"])
+def test_the_pointer_finds_a_patch_up_to_its_corners(page, name):
+    page = page(name)
+    for patch, place in itertools.product((0, 17, 61), CORNERS):
+        page.point(*on_screen(page, name, patch, place))
+        settle(page)
+        assert page.js(SHOWN)["patch"] == patch
 
 
 def test_a_patch_that_merged_away_names_the_token_that_took_it(page):
@@ -391,3 +400,65 @@ def test_markup_in_texts_is_shown_as_text(browser, tmp_path):
     browser.open(tmp_path / "text.html")
     assert browser.js("document.getElementById('prompt').textContent") == payload["prompt"]
     assert browser.js("window.broken === undefined && document.getElementById('bold') === null")
+
+
+def test_a_token_of_one_medium_is_read_beside_that_medium(browser, tmp_path):
+    payload = image_payload()
+    other = image_payload()
+    count, tokens = len(payload["patches"]["view"]), payload["stages"][4]["tokens"]
+    payload["media"] += [other["media"][0] | {"source": "second.jpg"}]
+    for name in ("view", "box", "padding"):
+        payload["patches"][name] += other["patches"][name]
+    payload["patches"]["medium"] += [1] * count
+    payload["heat"], payload["stages"] = (
+        [],
+        [payload["stages"][4] | {"attention": None, "tokens": 2 * tokens}],
+    )
+    for name, shift in (("slot", tokens), ("anchor", count), ("weight", 0)):
+        payload["stages"][0][name] += [value + shift for value in other["stages"][4][name]]
+    (tmp_path / "two.html").write_text(render(payload), encoding="utf-8")
+    browser.emulate()
+    browser.open(tmp_path / "two.html")
+    browser.js("document.querySelectorAll('canvas.main')[1].focus()")
+    browser.press("down")
+    settle(browser)
+    assert browser.js(SHOWN)["patch"] >= count
+    first, second = browser.js("[...document.querySelectorAll('.readout')].map(r => r.innerText)")
+    assert first == ""
+    assert f"Token {browser.js(SHOWN)['token']}" in second
+    assert "second.jpg, overview, row" in second
+
+
+def test_only_the_pooled_stage_keeps_patches_that_become_one_token(browser, tmp_path):
+    payload = video_payload(frames=2)
+    entering, pooled = payload["stages"][4:6]
+    payload["stages"] = [entering, pooled | {"name": "input"}]
+    (tmp_path / "input.html").write_text(render(payload), encoding="utf-8")
+    browser.emulate()
+    browser.open(tmp_path / "input.html")
+    assert browser.js(SHOWN)["counts"][KEPT] == pooled["tokens"] < entering["tokens"]
+
+
+def test_a_token_anchored_in_a_frame_that_is_not_shown_says_so(browser, tmp_path):
+    payload = video_payload(frames=2)
+    stage = payload["stages"][4]
+    patch = stage["anchor"][0]
+    stage["anchor"][0] = -1
+    payload["stages"] = [stage]
+    (tmp_path / "sampled.html").write_text(render(payload), encoding="utf-8")
+    browser.emulate()
+    browser.open(tmp_path / "sampled.html")
+    assert browser.js(SHOWN)["counts"][KEPT] == len(stage["anchor"]) - 1
+    browser.point(*on_screen(browser, "video", patch))
+    settle(browser)
+    assert browser.js(SHOWN)["token"] == 0
+    assert "in a frame that is not shown" in browser.js(READOUT)
+    assert browser.console() == []
+
+
+def test_a_text_without_spaces_is_marked_from_where_it_differs(browser, tmp_path):
+    payload = image_payload()
+    payload["answers"]["merged"]["text"], payload["answers"]["plain"]["text"] = "红色的屋顶", "红色的房子"
+    (tmp_path / "chinese.html").write_text(render(payload), encoding="utf-8")
+    browser.open(tmp_path / "chinese.html")
+    assert browser.js("[...document.querySelectorAll('mark')].map(m => m.textContent)") == ["屋顶", "房子"]
