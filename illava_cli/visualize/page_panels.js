@@ -49,7 +49,7 @@ const COSTS = [
   ["prefill", (answer) => answer.timings?.prefill_s, seconds],
   ["first token", (answer) => answer.timings?.ttft_s, seconds],
   ["decoding", (answer) => answer.timings?.decode_s, seconds],
-  ["peak memory", (answer) => answer.memory?.peak_bytes || null, bytes],
+  ["peak beyond weights", (answer) => answer.memory?.peak_bytes || null, bytes],
 ];
 
 /** Tokens, times and memory; a column for the unmodified model and one for the change where it ran too. */

@@ -72,7 +72,7 @@ def drawn(trace: Trace, media: list[Medium]) -> Drawn:
         [replace(s, tokens=_subset(s.tokens, chosen)) for s in stages(way, where.padding)],
         [replace(m, values=m.values[chosen]) for m in maps],
         shares(way),
-        [*_notes(trace, media), *([f"Heat maps are those of every {every}. layer."] if every > 1 else [])],
+        [*_notes(trace, media), *([f"Heat maps are of every {_ordinal(every)} layer."] if every > 1 else [])],
     )
 
 
@@ -137,6 +137,10 @@ def _thinned(maps: list[Heat], cells: int) -> tuple[list[Heat], int]:
     """As many of the maps as a page holds: every k-th layer, and k."""
     every = -(-len(maps) * cells // HEAT_VALUES) or 1
     return [m for m in maps if m.layer % every == 0], every
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}{({2: 'nd', 3: 'rd'}).get(number, 'th')}"
 
 
 def _subset(tokens: Tokens, chosen: np.ndarray) -> Tokens:
