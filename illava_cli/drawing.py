@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Okabe and Ito, "Color universal design" (2008), without black, which is for references; yellow last, as it
 # is faint on white
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#f0e442")
+GREY = "#8b8f96"  # for what is left over
 MARKERS = "osD^v"  # where there are more names than colours
 VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 INSTALL = "--plot needs matplotlib: pip install 'illava[plot]'"

@@ -8,7 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from illava_cli.bench.text import PART_NAMES
-from illava_cli.drawing import MARKERS, looks, save, side_by_side
+from illava_cli.drawing import COLOURS, GREY, save, side_by_side
+
+BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, YELLOW = COLOURS
+# by part, as they follow one another: merging is scoring's colour, hatched
+PART_LOOKS = {
+    "decode": (PURPLE, ""),
+    "preprocess": (PURPLE, "///"),
+    "tower": (BLUE, ""),
+    "tower_scoring": (SKY, ""),
+    "tower_merging": (SKY, "///"),
+    "packing": (GREEN, ""),
+    "prefill": (ORANGE, ""),
+    "llm_scoring": (VERMILION, ""),
+    "llm_merging": (VERMILION, "///"),
+    "decoding": (YELLOW, ""),
+    "other": (GREY, ""),
+}
 
 
 def plot_tower(results: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -37,11 +53,9 @@ def plot_profile(results: Sequence[dict[str, Any]], title: str, path: Path) -> N
     figure, plots = side_by_side(len(results), title)
     for axes, result in zip(plots, results, strict=True):
         names = list(result["variants"])
-        for part, look in zip(PART_NAMES, looks(), strict=False):
+        for part, (colour, hatch) in PART_LOOKS.items():
             before = [_seconds_before(result["variants"][name], part) for name in names]
             own = [result["variants"][name]["seconds"][part] for name in names]
-            hatch = "" if look["marker"] == MARKERS[0] else "///"
-            colour = look["color"]
             axes.barh(names, own, left=before, label=PART_NAMES[part], color=colour, hatch=hatch, ec="white")
         axes.invert_yaxis()
         axes.set(xlabel="seconds", title=result["medium"]["label"], xlim=(0, None))
@@ -51,4 +65,4 @@ def plot_profile(results: Sequence[dict[str, Any]], title: str, path: Path) -> N
 
 def _seconds_before(variant: dict[str, Any], part: str) -> float:
     """Seconds of the parts that stand before `part`."""
-    return sum(variant["seconds"][name] for name in takewhile(lambda name: name != part, PART_NAMES))
+    return sum(variant["seconds"][name] for name in takewhile(lambda name: name != part, PART_LOOKS))

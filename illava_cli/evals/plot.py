@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from illava_cli.drawing import COLOURS, looks, save, side_by_side
+from illava_cli.drawing import looks, save, side_by_side
 from illava_cli.evals.variants import OFF
 
 AXES = (("visual_tokens", "visual tokens kept", 1.0), ("seconds", "time a question (ms)", 1e3))
@@ -73,15 +73,9 @@ def plot_comparison(report: dict[str, Any], path: Path) -> None:
             whole = [row for row in own if row["variant"] == OFF]
             square = {"color": "black", "marker": shape, "ls": "", "fillstyle": fill, "zorder": 3}
             axes.plot(*_curve(whole, cost, scale), **square, label=f"{model}, whole")
-            for number, method in enumerate(methods):
+            for method, look in zip(methods, looks(), strict=False):
                 points = [row for row in own if row["method"] == method and row["variant"] != OFF]
-                style = {
-                    "color": COLOURS[number % len(COLOURS)],
-                    "ls": line,
-                    "marker": "o",
-                    "ms": 4,
-                    "fillstyle": fill,
-                }
+                style = look | {"ls": line, "ms": 5, "fillstyle": fill}
                 axes.plot(*_curve(points, cost, scale), **style, label=f"{model}, {method}")
         axes.margins(x=0.08)
         axes.set(xlabel=label, ylabel="quality (%)")

@@ -24,18 +24,25 @@ class Heat:
     values: np.ndarray
 
 
-def heat(way: Way, padding: np.ndarray) -> Iterator[Heat]:
-    """Every traced layer of tower and decoder.
+def traced_layers(way: Way) -> dict[str, list[int]]:
+    """The layers of tower and decoder whose attention is in the trace."""
+    tower = set().union(*way.trace["vision_attention"])
+    return {"tower": sorted(tower), "llm": sorted(way.trace["llm_attention"])}
+
+
+def heat(way: Way, padding: np.ndarray, every: int = 1) -> Iterator[Heat]:
+    """Traced layers of tower and decoder; of many only those whose number `every` divides.
 
     In the tower a token receives it from the others of its segment (eq. 1), in the decoder from the last
     token of the prompt, which begins the answer.
     """
     if not way.tower_merges:
         return
-    for layer in sorted(set().union(*way.trace["vision_attention"])):
+    layers = {where: [n for n in own if n % every == 0] for where, own in traced_layers(way).items()}
+    for layer in layers["tower"]:
         tokens = Tokens.of(way.into_tower_layer(layer), padding, way.tower_attention(layer))
         yield Heat("tower", layer, tokens.on_cells())
-    for layer in sorted(way.trace["llm_attention"]):
+    for layer in layers["llm"]:
         tokens = Tokens.of(way.into_llm_layer(layer), padding, way.llm_attention(layer))
         yield Heat("llm", layer, tokens.on_cells())
 

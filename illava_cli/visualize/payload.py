@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from illava_cli.trace import Trace
-from illava_cli.visualize.attention import Heat, heat, shares
+from illava_cli.visualize.attention import Heat, heat, shares, traced_layers
 from illava_cli.visualize.pictures import Medium
 from illava_cli.visualize.places import Places, places
 from illava_cli.visualize.stages import Stage, Tokens, stages
 from illava_cli.visualize.way import Way
 
 VERSION = 1
-HEAT_VALUES = 1_500_000  # that a page holds; of more layers every second, third, ... is left
+HEAT_VALUES = 1_300_000  # that a page holds; of more layers every second, third, ... is left
 WHERE_NAMES = {"tower": "tower", "llm": "LLM"}
 
 
@@ -65,12 +65,13 @@ def drawn(trace: Trace, media: list[Medium]) -> Drawn:
     view = np.array([position.get(key, -1) for key in zip(where.medium, where.view, strict=True)], int)
     chosen = np.flatnonzero(view >= 0)
     cells = Places(where.medium[chosen], view[chosen], where.box[chosen], where.padding[chosen])
-    maps, every = _thinned(list(heat(way, where.padding)), len(chosen))
+    layers = sum(map(len, traced_layers(way).values()))
+    every = max(1, -(-layers * len(chosen) // HEAT_VALUES))
     return Drawn(
         media,
         cells,
         [replace(s, tokens=_subset(s.tokens, chosen)) for s in stages(way, where.padding)],
-        [replace(m, values=m.values[chosen]) for m in maps],
+        [replace(m, values=m.values[chosen]) for m in heat(way, where.padding, every)],
         shares(way),
         [*_notes(trace, media), *([f"Heat maps are of every {_ordinal(every)} layer."] if every > 1 else [])],
     )
@@ -133,12 +134,6 @@ def boxes(shown: Drawn) -> np.ndarray:
     return found
 
 
-def _thinned(maps: list[Heat], cells: int) -> tuple[list[Heat], int]:
-    """As many of the maps as a page holds: every k-th layer, and k."""
-    every = -(-len(maps) * cells // HEAT_VALUES) or 1
-    return [m for m in maps if m.layer % every == 0], every
-
-
 def _ordinal(number: int) -> str:
     return f"{number}{({2: 'nd', 3: 'rd'}).get(number, 'th')}"
 
@@ -165,7 +160,7 @@ def _notes(trace: Trace, media: list[Medium]) -> list[str]:
     for medium in media:
         if len(medium.pictures) < medium.views:
             notes.append(
-                f"{medium.source}: {len(medium.pictures)} of {medium.views} frames are shown; "
+                f"{medium.source}: {len(medium.pictures)} of {medium.views} {medium.unit} are shown; "
                 "the numbers of tokens count all."
             )
     if trace["patches_per_token"] > 1:

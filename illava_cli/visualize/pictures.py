@@ -58,6 +58,11 @@ class Medium:
     pictures: tuple[Picture, ...]
     views: int
 
+    @property
+    def unit(self) -> str:
+        """What a view of a video is: a frame, or with Qwen a pair of them."""
+        return "pairs of frames" if self.pictures[0].label.startswith("frames") else "frames"
+
 
 def read_media(
     images: Sequence[Any], videos: Sequence[Any], views: Sequence[Sequence[View]], sampling: dict[str, Any]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from illava_cli.drawing import save, side_by_side
+from illava_cli.drawing import GREY, save, side_by_side
 
 # as on the page
 LINES = {
     "visual": ("visual tokens", "#e69f00"),
     "system": ("system prompt", "#0072b2"),
     "instruction": ("instruction", "#56b4e9"),
-    "other": ("other", "#8b8f96"),
+    "other": ("other", GREY),
 }
 
 
