@@ -35,8 +35,11 @@ measure() {
     "$PYTHON" -m illava_cli.cli.app bench "$@" --save "$file" || failed+=("$name")
 }
 
-draw=()
-[[ $drawing == True ]] && draw=(--plot "$OUT/$machine.tower-frames.png")
+draw=() draw_parts=()
+if [[ $drawing == True ]]; then
+    draw=(--plot "$OUT/$machine.tower-frames.png")
+    draw_parts=(--plot "$OUT/$machine.llava-0.5b-profile.png")
+fi
 growing=(--frames 8 --frames 16 --frames 32 --frames 64)
 both=(--batch-size 1 --batch-size 8)
 
@@ -55,7 +58,7 @@ measure cpu llava-0.5b-5-tiles -m $small "${grids[@]}" "${off[@]}" --tiles 5 "${
 measure cpu llava-0.5b-4-frames -m $small "${grids[@]}" "${off[@]}" --frames 4 --repeats 3
 measure cpu llava-0.5b-8-frames -m $small "${grids[@]}" "${off[@]}" --frames 8 "${half[@]}" --repeats 3
 measure cpu llava-0.5b-batch -m $small --preset paper --tiles 1 "${both[@]}" "${half[@]}" --repeats 3
-measure cpu llava-0.5b-profile -m $small "${grids[@]}" --profile --tiles 1 --frames 4 --repeats 3
+measure cpu llava-0.5b-profile -m $small "${grids[@]}" --profile --tiles 1 --frames 4 --repeats 3 "${draw_parts[@]}"
 measure cpu llava-0.5b-rivals -m $small --rivals --repeats 30
 measure cpu llava-7b-rivals-32-frames -m $large --rivals --tokens 6272 "${half[@]}" --repeats 3
 measure cpu qwen2-vl-2b-small -m $qwen --image "$small_picture" "${off[@]}" "${half[@]}" --repeats 5

@@ -10,17 +10,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
-    "cli": {"cli", "batch", "bench", "evals", "engine", "models", "media"},
+    "cli": {"cli", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
     "batch": {"batch", "engine", "models", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
     "evals": {"evals", "engine", "models", "media"},
+    "visualize": {"visualize", "reduction", "media"},
     "integrations": {"integrations", "engine", "models", "media"},
     "engine": {"engine", "models", "media"},
     "models": {"models", "reduction"},
     "reduction": {"reduction"},
     "media": {"media"},
 }
-SHARED = {"config", "errors", "drawing"}
+SHARED = {"config", "errors", "drawing", "trace"}
 
 
 def imported(path: Path) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from illava_cli.cli import batch, bench, chat, compare, config_cmd, doctor, eval, models, run
+from illava_cli.cli import batch, bench, chat, compare, config_cmd, doctor, eval, models, run, visualize
 from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
@@ -38,6 +38,7 @@ app.command("batch")(batch.batch)
 app.command("bench")(bench.bench)
 app.command("eval")(eval.evaluate)
 app.command("compare")(compare.compare)
+app.command("visualize")(visualize.visualize)
 app.add_typer(models.app, name="models")
 app.add_typer(config_cmd.app, name="config")
 app.command("doctor")(doctor.doctor)

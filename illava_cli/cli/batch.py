@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, write_file
@@ -245,13 +246,11 @@ def _ask(
     skipped = len(items) - len(pending)
     if skipped:
         messages.say(f"illava: {skipped} of {len(items)} items have a record and are not asked again")
-    with messages.loading(str(config.model.id)):
-        from illava_cli.batch.interrupts import Interrupts
-        from illava_cli.batch.runner import Leave, run
-        from illava_cli.batch.worker import Options, Worker
-        from illava_cli.engine.session import Session
+    session = load(config, messages)
+    from illava_cli.batch.interrupts import Interrupts
+    from illava_cli.batch.runner import Leave, run
+    from illava_cli.batch.worker import Options, Worker
 
-        session = Session(config, on_note=messages.note)
     first_failure: dict[str, Any] = {}
     with Interrupts() as interrupts, progress(len(pending), messages) as tally:
         worker = Worker(session, Options(size, readers, timeout), interrupts.stop)

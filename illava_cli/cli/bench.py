@@ -78,7 +78,7 @@ def bench(
         int | None, typer.Option("--tokens", metavar="N", min=2, help="With --rivals: visual tokens.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="With --tower: draw time and memory.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="With --tower or --profile: draw it.")
     ] = None,
     format: Format = "text",
     save: Annotated[
@@ -108,8 +108,8 @@ def bench(
         )
     if tokens is not None and not rivals:
         raise UsageError("--tokens is for the decoder layer of --rivals: give both")
-    if plot is not None and not tower:
-        raise UsageError("--plot draws what --tower measures: give both")
+    if plot is not None and not (tower or profile):
+        raise UsageError("--plot draws what --tower or --profile measures: give one of them")
     for path in (save, plot):
         if path is not None:
             check_target(path)
@@ -289,9 +289,12 @@ def _finish(
     if save is not None:
         write_file(save, text)
     if plot is not None:
-        from illava_cli.bench.plot import plot_tower
+        from illava_cli.bench.plot import plot_profile, plot_tower
 
-        plot_tower(report["tower"], headline(report), plot)
+        if "tower" in report:
+            plot_tower(report["tower"], headline(report), plot)
+        else:
+            plot_profile(report["profile"], headline(report), plot)
     if as_json:
         emit(text)
     for result in report.get("results", []):

@@ -31,9 +31,9 @@ from illava_cli.cli.asking import (
 from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
-from illava_cli.cli.output import check_targets, emit, write_file
+from illava_cli.cli.output import check_targets, emit, make_folder, write_file
 from illava_cli.cli.render import table
-from illava_cli.errors import IllavaError, OutputError, UsageError
+from illava_cli.errors import IllavaError, UsageError
 
 if TYPE_CHECKING:
     from illava_cli.cli.asking import Resolve
@@ -109,7 +109,8 @@ def compare(
     resolvers = [resolver(replace(flags, model=name, preset=preset)) for name in models]
     plain, *_ = [resolve([]) for resolve in resolvers]  # every model's settings, before any is loaded
     chosen = limited(read_questions(tasks or [WORLD], questions), limit, plain.generation.seed)
-    _make(answers)
+    if answers is not None:
+        make_folder(answers)
     from illava_cli.evals import compare as comparison
     from illava_cli.evals.results import Results
 
@@ -210,13 +211,3 @@ def _answers(folder: Path | None, model: str, config_hash: str) -> Path | None:
         return None
     name = "".join(c if c.isalnum() or c in "-._" else "-" for c in model)
     return folder / f"{name}.{config_hash}.jsonl"
-
-
-def _make(folder: Path | None) -> None:
-    """Make the folder of answers before hours of answers need it."""
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error

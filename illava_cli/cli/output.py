@@ -75,6 +75,16 @@ def check_targets(paths: Iterable[Path | None], plot: Path | None = None) -> Non
         check_plot(plot)
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder for results, or refuses what none can be, before a model is loaded."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to the folder {path}: choose another one")
+
+
 def write_file(path: Path, text: str) -> None:
     """Writes `text` to `path` whole or not at all: a temporary file beside it, then a rename."""
     check_target(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from illava_cli.engine.record import Generation, VisualUsage
     from illava_cli.engine.session import Chat
-
+    from illava_cli.evals.pair import Agreement, Pair
 
 UNITS = ("kB", "MB", "GB", "TB")
 
@@ -55,6 +55,40 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     padded = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     return "\n".join(padded)
+
+
+def side_by_side(pair: Pair) -> str:
+    """Both answers of a comparison, a table of what they took, and how far they agree."""
+    names = "off", pair.merged.preset
+    answers = pair.plain, pair.merged
+    wide = max(map(len, names))
+    texts = [f"{name:<{wide}}  {answer.text.strip()}" for name, answer in zip(names, answers, strict=True)]
+    times = {
+        "media": "media_s",
+        "vision": "vision_s",
+        "prefill": "prefill_s",
+        "first token": "ttft_s",
+        "decoding": "decode_s",
+    }
+    rows = [
+        ["visual tokens", *(visual_stages(a.usage.visual) for a in answers)],
+        ["prompt tokens", *(str(a.usage.prompt_tokens) for a in answers)],
+        ["answer tokens", *(str(a.usage.completion_tokens) for a in answers)],
+        *([name, *(seconds(getattr(a.timings, field)) for a in answers)] for name, field in times.items()),
+        [
+            "peak beyond weights",
+            *("-" if p is None else size(p) for p in (pair.plain_peak, pair.merged_peak)),
+        ],
+    ]
+    return "\n".join([*texts, "", table(["", *names], rows), "", agreement(pair.agreement)])
+
+
+def agreement(found: Agreement) -> str:
+    """How far two answers agree, in one line."""
+    first = found.first_difference
+    tokens = "the same tokens" if first is None else f"they differ from token {first + 1} on"
+    kl = "" if found.kl is None else f"; KL of the first token {found.kl:.2g} nats"
+    return f"{tokens}{kl}"
 
 
 def chat_statistics(answer: Generation, chat: Chat) -> list[str]:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from illava_cli.cli import render
-from illava_cli.cli.interrupt import interruptible
 from illava_cli.cli.loading import load
+from illava_cli.cli.merge_map import Target, write_map
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
+from illava_cli.cli.question import STDIN, Question, ask, ask_both, can_differ
 from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from illava_cli.config import Config
     from illava_cli.engine.record import Generation
-
-STDIN = "-"
+    from illava_cli.engine.session import Session
+    from illava_cli.evals.pair import Pair
 
 
 @with_model_flags
@@ -42,6 +42,13 @@ def run(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the result to FILE.")
     ] = None,
     id: Annotated[str, typer.Option("--id", metavar="ID", help="The record's id (JSON).")] = "",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Ask the unmodified model too; show both side by side.")
+    ] = False,
+    save_merge_map: Annotated[
+        Path | None,
+        typer.Option("--save-merge-map", metavar="DIR", help="Draw which tokens merged: an HTML page there."),
+    ] = None,
     *,
     flags: ModelFlags,
 ) -> None:
@@ -54,48 +61,59 @@ def run(
     messages = Messages(flags.quiet)
     config = None
     try:
-        question = read_prompt(prompt, [*(image or []), *(video or [])])
-        images, videos = _expand(image), _expand(video)
+        if compare and stream:
+            raise UsageError("--compare shows both answers once they are there: leave out --stream")
+        question = Question.of(prompt, image, video)
         if to_file:
             check_target(output)
+        target = None if save_merge_map is None else _target(save_merge_map, question)
         config = flags.config()
+        if compare and config.generation.temperature > 0:
+            raise UsageError("--compare compares greedy answers: leave temperature at 0")
         wanted = sys.stdout is not None and sys.stdout.isatty() if stream is None else stream
-        on_text = emit_answer if wanted and not as_json and not to_file else None
-        answer = _ask(config, question, images, videos, on_text, messages, id)
+        on_text = emit_answer if wanted and not as_json and not to_file and not compare else None
+        session = load(config, messages)
+        if compare or target:
+            question = question.held()
+        answers = _both(session, question, id) if compare else ask(session, question, on_text, id=id)
         if to_file:
-            write_file(output, result(answer, as_json))
+            write_file(output, result(answers, as_json))
         elif on_text is None:
-            (emit if as_json else emit_answer)(result(answer, as_json))
-        elif not answer.text.endswith("\n"):
+            (emit if as_json else emit_answer)(result(answers, as_json))
+        elif not answers.text.endswith("\n"):
             emit("\n")
     except (Exception, KeyboardInterrupt) as error:
         # a failure is a record too: every call leaves exactly one object on stdout
         if as_json:
             emit(error_line(error, id, config, flags))
         raise
+    answer = answers.merged if compare else answers
     messages.notes(answer.notes)
     messages.say(render.statistics(answer))
+    if target is not None:
+        write_map(session, question, answers, None, target, messages)
 
 
-def read_prompt(prompt: str | None, sources: list[str]) -> str:
-    """The question, from the flag or from piped stdin, of which there is only one."""
-    uses = sources.count(STDIN) + (prompt == STDIN)
-    if uses > 1:
-        raise UsageError("- (stdin) can stand for one input only: name files for the others")
-    if prompt == STDIN or (prompt is None and uses == 0 and _is_piped()):
-        try:
-            prompt = sys.stdin.read() if sys.stdin is not None else ""
-        except UnicodeDecodeError:
-            raise UsageError("the prompt on stdin is not text: give media with --image or --video") from None
-    if prompt is None or not prompt.strip():
-        raise UsageError("a prompt is required: give --prompt TEXT, or pipe it in")
-    return prompt.rstrip("\r\n")
+def _target(path: Path, question: Question) -> Target:
+    """Where a merge map goes."""
+    if not question.images and not question.videos:
+        raise UsageError("--save-merge-map draws media: give --image or --video")
+    return Target.of(path, png=False)
 
 
-def result(answer: Generation, as_json: bool) -> str:
+def _both(session: Session, question: Question, id: str) -> Pair:
+    """The answers with merging off and on."""
+    if not can_differ(session):
+        raise UsageError("--compare: nothing merges here, so there is nothing to compare: name a --preset")
+    return ask_both(session, question, id=id)
+
+
+def result(answer: Generation | Pair, as_json: bool) -> str:
     """What goes to stdout or to the file, its last newline included."""
     if as_json:
         return json.dumps(answer.record(), ensure_ascii=False) + "\n"
+    if not hasattr(answer, "text"):
+        return render.side_by_side(answer) + "\n"
     return answer.text if answer.text.endswith("\n") else answer.text + "\n"
 
 
@@ -106,34 +124,3 @@ def error_line(error: BaseException, id: str, config: Config | None, flags: Mode
     model, preset = (config.model.id, config.preset) if config else (flags.model, flags.preset)
     record = error_record(error, id=id, model=model or "", preset=preset or "")
     return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def _is_piped() -> bool:
-    return sys.stdin is not None and not sys.stdin.isatty()
-
-
-def _expand(sources: list[str] | None) -> list[str]:
-    if not sources:
-        return []
-    from illava_cli.media import expand_sources
-
-    return expand_sources(sources)
-
-
-def _ask(
-    config: Config,
-    question: str,
-    images: list[str],
-    videos: list[str],
-    on_text: Callable[[str], None] | None,
-    messages: Messages,
-    id: str,
-) -> Generation:
-    session = load(config, messages)
-    with interruptible() as cancel:
-        answer = session.ask(question, images=images, videos=videos, on_text=on_text, cancel=cancel, id=id)
-    if cancel.is_set():
-        if on_text is not None:
-            emit("\n")
-        raise KeyboardInterrupt
-    return answer

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from illava_cli.models.cache import TEXT, MergePoint, Prefill
 from illava_cli.models.family import Family, Features
 from illava_cli.models.host import to_device
+from illava_cli.trace import DecoderTrace
 
 Part = list[int] | Features
 
@@ -41,7 +42,7 @@ def assemble(
     *,
     packed: bool,
     scope: str = "medium",
-    trace: list | None = None,
+    trace: DecoderTrace | None = None,
 ) -> tuple[Tensor, Prefill]:
     """Embeddings (B, T, C) of new tokens, left-padded, and their `Prefill`.
 

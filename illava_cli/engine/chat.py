@@ -11,6 +11,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Request, Turn
 from illava_cli.engine.stream import Watcher
+from illava_cli.trace import Tracing
 
 if TYPE_CHECKING:
     from illava_cli.engine.session import Session
@@ -50,7 +51,7 @@ class Chat:
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
         id: str = "",
-        trace: bool = False,
+        trace: Tracing = False,
         logits: bool = False,
     ) -> Generation:
         """The next turn; arguments as for `Session.ask`.
@@ -69,7 +70,9 @@ class Chat:
 
         def answer() -> tuple[list[Generation], Watcher]:
             with session._exclusive():
-                turn = Turn(session.prepare(request, fresh=trace), parts)
+                turn = Turn(session.prepare(request, fresh=bool(trace)), parts)
+                if trace and not self.messages:
+                    turn.system_tokens = prompts.leading_tokens(session.family, parts, self.system)
                 start = int(self.cache.next_position) if self.cache.next_position is not None else 0
                 options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
                 return session._answer([turn], self.cache, [start], pending=self._pending, **options)

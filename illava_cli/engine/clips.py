@@ -13,18 +13,21 @@ from illava_cli.media import VideoMedium, read_video
 DEFAULT_FRAMES = 32
 
 
+def sampling(options: MediaOptions) -> dict[str, Any]:
+    """Which frames of a video are read, and by what: the options of `read_video`."""
+    return {
+        "num_frames": options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
+        "fps": options.fps,
+        "start": options.start,
+        "end": options.end,
+        "backend": options.video_backend,
+    }
+
+
 def read_clip(source: Any, options: MediaOptions, transform: Callable[[np.ndarray], Any]) -> VideoMedium:
     """The frames of a clip, each through `transform` as soon as it is decoded.
 
     Raises:
         MediaError: it cannot be read.
     """
-    return read_video(
-        source,
-        num_frames=options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
-        fps=options.fps,
-        start=options.start,
-        end=options.end,
-        backend=options.video_backend,
-        transform=transform,
-    )
+    return read_video(source, transform=transform, **sampling(options))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,9 @@ from illava_cli.engine.request import Turn
 from illava_cli.engine.stream import Watcher
 from illava_cli.errors import ContextError
 from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
+from illava_cli.models.family import Family
 from illava_cli.models.host import to_device
+from illava_cli.trace import Trace
 
 
 @contextmanager
@@ -137,15 +138,26 @@ def kept_counts(kinds: Tensor | None, rows: int) -> list[tuple[int, int]]:
     return [((row == VISUAL).sum().item(), (row == NEWLINE).sum().item()) for row in kinds.cpu()]
 
 
-def trace_of(turn: Turn, prefill: Prefill, decoder: list | None) -> dict[str, Any] | None:
-    """The merges of tower and decoder, and what they began with: kinds of the prompt's tokens, segments."""
-    if decoder is None:
+def trace_of(family: Family, turn: Turn, prefill: Prefill) -> Trace | None:
+    """What was kept of a turn's way through tower and decoder, where that was asked for."""
+    if prefill.trace is None:
         return None
+    media = [pixels for _, pixels in turn.prepared.slots.values()]
     return {
         "vision": [features.merges for features in turn.features],
-        "segments": [pixels.segments for _, pixels in turn.prepared.slots.values()],
-        "kinds": prefill.kinds,  # (1, T)
-        "llm": decoder,
+        "tower_layers": family.tower_layers,
+        "patches_per_token": family.patches_per_token,
+        "segments": [pixels.segments for pixels in media],
+        "views": [family.views(pixels) for pixels in media],
+        "padding": [family.outside(pixels) for pixels in media],
+        "layout": [features.layout for features in turn.features],
+        "starts": turn.starts,
+        "kinds": prefill.kinds,
+        "system_tokens": turn.system_tokens,
+        "llm": prefill.trace.merges,
+        "llm_scores": prefill.trace.scores,
+        "vision_attention": [features.attention for features in turn.features],
+        "llm_attention": prefill.trace.attention,
     }
 
 

@@ -50,7 +50,7 @@ class FeatureCache:
             return
         # they may be views of a whole batch, which would then stay in memory
         own = {name: getattr(features, name).clone() for name in TENSORS}
-        self._entries[key] = replace(features, **own, merges={})
+        self._entries[key] = replace(features.untraced(), **own)
         self.bytes += size
         while self.bytes > self.max_bytes:
             _, oldest = self._entries.popitem(last=False)

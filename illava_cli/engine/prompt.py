@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 from jinja2 import TemplateError
 
@@ -69,11 +70,24 @@ def system_message(text: str) -> dict:
 
 def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
     """The pieces of a conversation's first turn, up to where the answer begins."""
+    return _pieces(family, _first_ids(family, user, system), images, videos)
+
+
+def leading_tokens(family: Family, pieces: list[Piece], system: str | None) -> int:
+    """How many tokens of a first turn stand before the user's words and media: the system prompt."""
+    other = {"role": "user", "content": [{"type": "text", "text": SENTINEL}]}
+    first = pieces[0] if isinstance(pieces[0], list) else []
+    pairs = zip(first, _first_ids(family, other, system), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _first_ids(family: Family, user: dict, system: str | None) -> list[int]:
+    """Token ids of a conversation that begins with `user`, placeholders among them."""
     messages = [*([system_message(system)] if system is not None else []), user]
     text = _render(family, messages)
     bos = family.tokenizer.bos_token
     written = bool(bos) and text.startswith(bos)  # by the template: the tokenizer would write a second one
-    return _pieces(family, _encode(family, text, not written), images, videos)
+    return _encode(family, text, not written)
 
 
 def later_turn(family: Family, user: dict, last_token: int | None, images: int, videos: int) -> list[Piece]:

@@ -67,4 +67,6 @@ class Turn:
     prepared: Prepared
     parts: list[Piece] = field(default_factory=list)
     features: list[Features] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)  # where each of them begins in the prompt
     prompt_tokens: int = 0
+    system_tokens: int = 0  # known where the turn is traced

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ from illava_cli.errors import OutOfMemory, UsageError
 from illava_cli.models.cache import MergeCache
 from illava_cli.models.family import Family, Features, Pixels
 from illava_cli.models.loading import load_family
+from illava_cli.trace import DecoderTrace, Trace, Tracing
 
 OFF = Reduction()
 
@@ -205,7 +207,7 @@ class Session:
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
         id: str = "",
-        trace: bool = False,
+        trace: Tracing = False,
         logits: bool = False,
     ) -> Generation:
         """Answer one question.
@@ -216,7 +218,8 @@ class Session:
             videos: paths, URLs, `-`, bytes, (T, H, W, 3) uint8 arrays or lists of PIL images.
             on_text: called with each new piece of the answer.
             cancel: set it to stop the answer early.
-            trace: keep the merges of tower and decoder in `Generation.trace`.
+            trace: keep the merges of tower and decoder in `Generation.trace`; `"attention"` also keeps what
+                each token received in every layer, which takes a little longer.
             logits: keep the first token's logits in `Generation.logits`.
         """
         options = {"on_text": on_text, "cancel": cancel, "id": id, "trace": trace, "logits": logits}
@@ -312,7 +315,7 @@ class Session:
         return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
     def _encode(
-        self, turns: list[Turn], reduction: Reduction, notes: list[str], trace: bool
+        self, turns: list[Turn], reduction: Reduction, notes: list[str], trace: Tracing
     ) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
@@ -364,7 +367,7 @@ class Session:
         pending: list[int] | None = None,
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
-        trace: bool = False,
+        trace: Tracing = False,
         logits: bool = False,
     ) -> tuple[list[Generation], Watcher]:
         """One pass for all `turns`; `pending` is a generated token that is not in the cache yet."""
@@ -380,16 +383,18 @@ class Session:
         for turn, start in zip(turns, starts, strict=True):
             by_slot = {slot: encoded[key] for slot, (key, _) in turn.prepared.slots.items()}
             turn.features = list(by_slot.values())
-            parts = [by_slot[p] if isinstance(p, Slot) else p for p in turn.parts]
-            if pending:
-                parts = [pending, *parts]
-            turn.prompt_tokens = sum(len(p) if isinstance(p, list) else len(p.embeds) for p in parts)
+            pieces = [pending, *turn.parts] if pending else turn.parts
+            parts = [by_slot[p] if isinstance(p, Slot) else p for p in pieces]
+            lengths = [len(p) if isinstance(p, list) else len(p.embeds) for p in parts]
+            begins = [0, *accumulate(lengths)]
+            turn.starts = [begins[pieces.index(slot)] for slot in by_slot]
+            turn.prompt_tokens = begins[-1]
             rows.append(Row(parts, start))
         decoding.synchronize(device)
         vision_done = time.perf_counter()
 
         packed = (reduction.positions or ("packed" if reduction.layout == "grid" else "original")) == "packed"
-        traced: list | None = [] if trace else None
+        traced = DecoderTrace(watched=trace == "attention") if trace else None
         embeds, prefill = assemble(
             self.family,
             rows,
@@ -427,7 +432,7 @@ class Session:
             ttft_s=first - clock + sum(t.prepared.seconds for t in turns),
         )
         kept = decoding.kept_counts(cache.kinds, len(turns))
-        traces = [decoding.trace_of(turn, prefill, traced) for turn in turns]
+        traces = [decoding.trace_of(self.family, turn, prefill) for turn in turns]
         generations = [
             self._generation(turn, index, watcher, timings, kept[index], notes, traces[index])
             for index, turn in enumerate(turns)
@@ -445,7 +450,7 @@ class Session:
         timings: Timings,
         kept: tuple[int, int],
         notes: list[str],
-        trace: dict[str, Any] | None,
+        trace: Trace | None,
     ) -> Generation:
         tokens = watcher.tokens[index]
         text = watcher.rows[index].finish(self.family.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from illava_cli.drawing import save, side_by_side
+from illava_cli.drawing import looks, save, side_by_side
 from illava_cli.evals.variants import OFF
 
 AXES = (("visual_tokens", "visual tokens kept", 1.0), ("seconds", "time a question (ms)", 1e3))
@@ -18,22 +18,20 @@ def plot_frontier(report: dict[str, Any], path: Path) -> None:
     Every schedule is a point; its bar is the 95 % interval of its change against `off` on the same
     questions. A line joins the points that no cheaper one equals.
     """
-    from matplotlib import colormaps
-
-    colours = colormaps["tab20"].colors
     sweep = report["sweep"]
     points = [point for point in sweep["points"] if point["quality"] is not None]
     title = f"{report['model']['id']}, {report['all']['questions']} questions; bars: change against off, 95 %"
     figure, plots = side_by_side(len(AXES), title)
     for axes, (cost, label, scale) in zip(plots, AXES, strict=True):
-        for number, point in enumerate(points):
-            is_reference = point["variant"] == OFF
+        look = looks()
+        for point in points:
+            own = {"color": "black", "marker": "*", "ms": 9} if point["variant"] == OFF else next(look)
             axes.errorbar(
                 point[cost] * scale,
                 100 * point["quality"],
                 yerr=_bar(report, point),
-                fmt="s" if is_reference else "o",
-                color="black" if is_reference else colours[number % len(colours)],
+                ls="",
+                **own,
                 capsize=2,
                 label=point["variant"],
             )
@@ -64,9 +62,6 @@ def _best(points: list[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
 
 def plot_comparison(report: dict[str, Any], path: Path) -> None:
     """Draw the rows of a comparison to `path`: a line for each model and method, squares for whole models."""
-    from matplotlib import colormaps
-
-    colours = colormaps["tab10"].colors
     rows = [row for row in report["rows"] if row["quality"] is not None]
     models = list(dict.fromkeys(row["model"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows if row["variant"] != OFF))
@@ -78,15 +73,9 @@ def plot_comparison(report: dict[str, Any], path: Path) -> None:
             whole = [row for row in own if row["variant"] == OFF]
             square = {"color": "black", "marker": shape, "ls": "", "fillstyle": fill, "zorder": 3}
             axes.plot(*_curve(whole, cost, scale), **square, label=f"{model}, whole")
-            for number, method in enumerate(methods):
+            for method, look in zip(methods, looks(), strict=False):
                 points = [row for row in own if row["method"] == method and row["variant"] != OFF]
-                style = {
-                    "color": colours[number % len(colours)],
-                    "ls": line,
-                    "marker": "o",
-                    "ms": 4,
-                    "fillstyle": fill,
-                }
+                style = look | {"ls": line, "ms": 5, "fillstyle": fill}
                 axes.plot(*_curve(points, cost, scale), **style, label=f"{model}, {method}")
         axes.margins(x=0.08)
         axes.set(xlabel=label, ylabel="quality (%)")

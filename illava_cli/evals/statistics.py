@@ -84,8 +84,10 @@ def paired_difference(reference: Sequence[bool], ours: Sequence[bool]) -> Differ
 def divergence(reference: Tensor, ours: Tensor) -> float:
     """KL(reference || ours) of the next token, in nats, from logits (vocabulary,); float64 throughout.
 
+    NaN where logits are.
+
     Kullback and Leibler, "On information and sufficiency", Annals of Mathematical Statistics 22 (1951).
     """
     p, q = (torch.log_softmax(logits.to(torch.float64), dim=-1) for logits in (reference, ours))
-    terms = torch.where(p > -math.inf, p.exp() * (p - q), 0.0)
-    return max(0.0, terms.sum().item())
+    terms = torch.where(p == -math.inf, 0.0, p.exp() * (p - q))
+    return max(terms.sum().item(), 0.0)  # in this order it keeps NaN

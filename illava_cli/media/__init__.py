@@ -2,15 +2,17 @@
 
 from illava_cli.media.image import ImageMedium, read_image
 from illava_cli.media.sampling import check_sampling, frame_indices
-from illava_cli.media.sources import expand_sources
+from illava_cli.media.sources import Located, expand_sources, locate
 from illava_cli.media.video import VideoMedium, read_video
 
 __all__ = [
     "ImageMedium",
+    "Located",
     "VideoMedium",
     "check_sampling",
     "expand_sources",
     "frame_indices",
+    "locate",
     "read_image",
     "read_video",
 ]

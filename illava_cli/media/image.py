@@ -50,7 +50,7 @@ class ImageMedium:
     kind: str = field(default="image", init=False)
 
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray | ImageMedium
+ImageSource = str | Path | bytes | Located | Image.Image | np.ndarray | ImageMedium
 
 
 def read_image(source: ImageSource) -> ImageMedium:

@@ -86,12 +86,16 @@ def expand_sources(patterns: Sequence[str]) -> list[str]:
     return sources
 
 
-def locate(source: str | Path | bytes) -> Located:
+def locate(source: str | Path | bytes | Located) -> Located:
     """Finds, downloads or reads `source` (path, http(s), file or data URL, `-`, or the bytes themselves).
+
+    What it gives can be read again and again, which stdin and a pipe cannot; it is a source itself.
 
     Raises `MediaError` when it is missing, empty, unreadable, a directory, or, for what is held in
     memory, over `MAX_BYTES`.
     """
+    if isinstance(source, Located):
+        return source
     if isinstance(source, bytes | bytearray | memoryview):
         return _held("<bytes>", bytes(source))
     text = str(source)

@@ -53,7 +53,7 @@ class VideoMedium:
         return (self.timestamps[-1] - self.timestamps[0]) / steps if steps > 0 else None
 
 
-VideoSource = str | Path | bytes | np.ndarray | Sequence[Image.Image | np.ndarray] | VideoMedium
+VideoSource = str | Path | bytes | Located | np.ndarray | Sequence[Image.Image | np.ndarray] | VideoMedium
 
 
 @dataclass(frozen=True)

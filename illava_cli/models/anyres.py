@@ -9,12 +9,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
+from transformers.image_utils import ChannelDimension
 from transformers.models.llava_onevision.modeling_llava_onevision import (
     get_anyres_image_grid_shape,
     unpad_image,
 )
+
+from illava_cli.reduction import Merge
+from illava_cli.trace import Box
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,13 @@ class TileGrid:
     def tokens(self) -> int:
         """Cells and newlines that the decoder sees."""
         return self.out_height * (self.out_width + 1)
+
+    def inside(self) -> Tensor:
+        """(height, width) number of each unpadded cell, counted through the tiles."""
+        tiles = torch.arange(self.tile_rows * self.tile_columns * self.side**2)
+        cells = tiles.view(self.tile_rows, self.tile_columns, self.side, self.side).transpose(1, 2)
+        cells = cells.reshape(self.tile_rows * self.side, self.tile_columns * self.side)
+        return cells[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def padding(self) -> Tensor:
         """(tiles, side * side) True for the cells that unpadding cuts off."""
@@ -93,3 +106,44 @@ def square_padding(size: tuple[int, int], side: int) -> Tensor:
 def rescaled(place: Tensor, cells: int, out: int) -> Tensor:
     """The cell of a grid of `out` rows (or columns) in which the centre of a finer one of `cells` lies."""
     return (2 * place + 1) * out // (2 * cells)
+
+
+def coarser(rows: int, columns: int, out_rows: int, out_columns: int) -> Merge:
+    """The cells of a grid, each to the cell of a coarser one in which its centre lies, as plain means.
+
+    A model interpolates there: this says which pixels a pooled cell stands for. Its anchor is the cell
+    in which its own centre lies.
+    """
+    row, column = (
+        rescaled(torch.arange(rows), rows, out_rows),
+        rescaled(torch.arange(columns), columns, out_columns),
+    )
+    slot = row[:, None] * out_columns + column
+    row = rescaled(torch.arange(out_rows), out_rows, rows)
+    column = rescaled(torch.arange(out_columns), out_columns, columns)
+    return Merge.plain(slot.flatten()[None], (row[:, None] * columns + column).flatten()[None])
+
+
+def tile_boxes(size: tuple[int, int], pinpoints: list[list[int]], tile: int) -> dict[tuple[int, int], Box]:
+    """What each tile shows of an image of `size` (height, width), by its row and column among the tiles."""
+    target = select_best_resolution(size, pinpoints)
+    blank = np.broadcast_to(np.uint8(0), (3, *size))  # only its shape is looked at
+    height, width = get_patch_output_size(blank, target, input_data_format=ChannelDimension.FIRST)
+    top, left = (target[0] - height) // 2, (target[1] - width) // 2
+    return {
+        (row, column): (
+            (column * tile - left) / width,
+            (row * tile - top) / height,
+            tile / width,
+            tile / height,
+        )
+        for row in range(target[0] // tile)
+        for column in range(target[1] // tile)
+    }
+
+
+def square_box(size: tuple[int, int]) -> Box:
+    """What the square around an image of `size` (height, width) shows of it."""
+    (height, width), edge = size, max(size)
+    left, top = (edge - width) // 2, (edge - height) // 2
+    return -left / width, -top / height, edge / width, edge / height

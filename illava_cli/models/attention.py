@@ -28,7 +28,7 @@ PLAIN = "illava"
 PACKED = "illava_flash_packed"
 
 # takes queries, keys, scaling and, where it is known, each query's log-sum-exp
-Scorer = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
+Scorer = Callable[[Tensor, Tensor, float, Tensor | None], Tensor | None]
 # what some models ask of attention beside a mask; the kernel with the log-sum-exp knows none of it
 UNLIKE_FLASH = ("sliding_window", "softcap", "position_bias", "s_aux")
 # back ends whose place FlashAttention with the log-sum-exp may take in a layer that is scored

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-TEXT, VISUAL, NEWLINE = 0, 1, 2
+from illava_cli.trace import NEWLINE, TEXT, VISUAL, DecoderTrace
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Prefill:
         counts: tokens in each group, per row.
         span: first and one-past-last index, over all rows, of the tokens that may merge.
         merge_points: by decoder layer.
+        trace: filled where it is wanted.
     """
 
     position_ids: Tensor
@@ -48,7 +49,7 @@ class Prefill:
     counts: list[list[int]]
     span: tuple[int, int] = (0, 0)
     merge_points: dict[int, MergePoint] = field(default_factory=dict)
-    trace: list | None = None
+    trace: DecoderTrace | None = None
 
 
 @dataclass
@@ -136,3 +137,6 @@ class MergeCache(DynamicCache):
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
         self._map_rows(lambda x: x[indices.to(x.device)])
+
+
+__all__ = ["NEWLINE", "TEXT", "VISUAL", "Depth", "MergeCache", "MergePoint", "Prefill"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from illava_cli.models.attention import install_tap
+from illava_cli.models.attention import Scorer, install_tap
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import MergeCache, MergePoint, Prefill
 from illava_cli.models.host import to_device
@@ -99,6 +99,7 @@ def decode(text_model: nn.Module, hidden_states: Tensor, cache: MergeCache, rope
             )
         coming = prefill.merge_points.get(index + 1)
         scorer = state.scorer(coming, past, depth.valid) if coming is not None and state.rankable else None
+        scorer = state.watching(index, scorer, past, depth.valid)
         with layer.self_attn.tap.recording(scorer) as tap:
             hidden_states = layer(
                 hidden_states,
@@ -148,24 +149,53 @@ class _Sequence:
         start = to_device(self.padding, device)[:, None]
         return torch.arange(self.length, device=device) >= start
 
-    def scorer(self, point: MergePoint, past: int, key_valid: Tensor | None):
+    def watching(
+        self, layer: int, scorer: Scorer | None, past: int, key_valid: Tensor | None
+    ) -> Scorer | None:
+        """`scorer`, and what each token receives of the last one's attention, where a trace wants that."""
+        trace = self.prefill.trace
+        if trace is None or not trace.watched:
+            return scorer
+
+        def score(query: Tensor, key: Tensor, scaling: float, lse: Tensor | None) -> Tensor | None:
+            own = self._of_last(query, key, scaling, lse, past, key_valid, include_self=True)
+            trace.attention[layer] = own
+            return None if scorer is None else scorer(query, key, scaling, lse)
+
+        return score
+
+    def _of_last(
+        self,
+        query: Tensor,
+        key: Tensor,
+        scaling: float,
+        lse: Tensor | None,
+        past: int,
+        key_valid: Tensor | None,
+        **options,
+    ) -> Tensor:
+        """(B, T) what each new token receives of the last one's attention."""
+        received = received_attention(
+            query[:, :, -1:],
+            key,
+            scaling=scaling,
+            causal_offset=past,
+            query_start=self.length - 1,
+            key_valid=None if key_valid is None else key_valid.to(query.device),
+            lse=None if lse is None else lse[:, :, -1:],
+            **options,
+        )
+        return received[:, past:]
+
+    def scorer(self, point: MergePoint, past: int, key_valid: Tensor | None) -> Scorer:
         """Attention received by each new token (B, T) as `point.queries` defines it (eq. 2)."""
 
         def score(query: Tensor, key: Tensor, scaling: float, lse: Tensor | None) -> Tensor:
             self.keys = key[:, :, past:].mean(1) if METHODS[point.method].compares else None
+            if point.queries == "last":
+                return self._of_last(query, key, scaling, lse, past, key_valid)
             groups = self.groups.to(query.device)
             valid = None if key_valid is None else key_valid.to(query.device)
-            if point.queries == "last":
-                received = received_attention(
-                    query[:, :, -1:],
-                    key,
-                    scaling=scaling,
-                    causal_offset=past,
-                    query_start=self.length - 1,
-                    key_valid=valid,
-                    lse=None if lse is None else lse[:, :, -1:],
-                )
-                return received[:, past:]
             start, stop = self.span
             key_groups = torch.cat([groups.new_full((self.batch, past), -1), groups], dim=1)
             received = received_attention(
@@ -223,7 +253,8 @@ class _Sequence:
             self.groups = self.groups.where(self.valid, -1)
         self.span = (0, self.length)
         if self.prefill.trace is not None:
-            self.prefill.trace.append((layer, merge))
+            self.prefill.trace.merges.append((layer, merge))
+            self.prefill.trace.scores[layer] = scores
         return merge.apply(hidden_states), tuple(merge.keep(x.to(device)) for x in rope)
 
     def _assign(self, point: MergePoint, scores: Tensor, removed: list[list[int]], device) -> Assignment:

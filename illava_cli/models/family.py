@@ -35,6 +35,7 @@ from illava_cli.models.host import to_device
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
 from illava_cli.reduction import METHODS, Merge, Method
+from illava_cli.trace import Tracing, View
 
 IMAGES_ONLY = "this model takes images only: give single frames of the video with --image"
 
@@ -75,6 +76,9 @@ class Features:
         length: unmerged length.
         grid, interval: Qwen's (t, h, w) in patches, and the seconds from one t to the next.
         patches, vision_kept, visual, newlines: counts for the record.
+        merges, attention: of each tower layer, where they are traced.
+        layout: the tokens of all segments, one segment behind another, to these, where it is traced;
+            a newline is a slot that no token enters.
     """
 
     embeds: Tensor
@@ -90,6 +94,12 @@ class Features:
     grid: tuple[int, int, int] | None = None
     interval: float | None = None
     merges: dict[int, Merge] = field(default_factory=dict)
+    attention: dict[int, Tensor] = field(default_factory=dict)
+    layout: Merge | None = None
+
+    def untraced(self) -> Features:
+        """Without what a trace has kept of their way."""
+        return replace(self, merges={}, attention={}, layout=None)
 
 
 class Family(ABC):
@@ -162,6 +172,10 @@ class Family(ABC):
         """The survivors of one medium as decoder tokens."""
 
     @abstractmethod
+    def views(self, pixels: Pixels) -> list[View]:
+        """What each segment shows of the picture."""
+
+    @abstractmethod
     def tower_blocks(self) -> Iterable[nn.Module]:
         """The tower's blocks, in order."""
 
@@ -176,6 +190,10 @@ class Family(ABC):
 
     def windows(self, pixels: Pixels, layer: int) -> Tensor | None:
         """(tokens,) the window within which each token attends in a tower layer; None: all of its segment."""
+        return None
+
+    def outside(self, pixels: Pixels) -> Tensor | None:
+        """(segments, tokens) padding of the image; None where a family or a form of medium has none."""
         return None
 
     def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
@@ -314,13 +332,15 @@ class Family(ABC):
                 )
 
     @torch.inference_mode()
-    def encode(self, media: Sequence[Pixels], reduction: Reduction, *, trace: bool = False) -> list[Features]:
+    def encode(
+        self, media: Sequence[Pixels], reduction: Reduction, *, trace: Tracing = False
+    ) -> list[Features]:
         """Media through tower, projector and layout. Segments of one shape share passes.
 
         The passes are bounded in memory, so that a longer video does not need more of it.
 
         Args:
-            trace: keep the merges of each tower layer in `Features.merges`.
+            trace: keep the merges of each tower layer in `Features.merges`, and the layout.
         """
         together: dict[tuple, list[int]] = {}
         for index, pixels in enumerate(media):
@@ -352,7 +372,7 @@ class Family(ABC):
     def _thinned(self, survivors: Survivors, stage: InputStage) -> Survivors:
         return thinned(survivors, stage.method, stage.keep, layer=self.tower_layers)
 
-    def _run_group(self, group: list[Pixels], reduction: Reduction, trace: bool) -> Survivors:
+    def _run_group(self, group: list[Pixels], reduction: Reduction, trace: Tracing) -> Survivors:
         first = group[0]
         stage, behind = self.vision_stage(reduction, first.kind), self.input_stage(reduction)
         budget = self.budget(stage, first.tokens) if stage else {}
@@ -382,7 +402,8 @@ class Family(ABC):
                 include_self=reduction.variant == "authors",
                 padding=None if padding is None else to_device(padding[start:stop], self.device),
                 scored=None if behind is None else self.tower_layers - 1,
-                traced=trace,
+                traced=bool(trace),
+                watched=trace == "attention",
             )
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             survivors = Survivors.of(hidden_states, state)

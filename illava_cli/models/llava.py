@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +21,15 @@ from transformers.models.llava_onevision.modeling_llava_onevision import unpad_i
 
 from illava_cli.config import MediaOptions, Reduction, VisionStage
 from illava_cli.errors import ModelError, UsageError
-from illava_cli.models.anyres import TileGrid, rescaled, square_padding, tile_grid
+from illava_cli.models.anyres import (
+    TileGrid,
+    coarser,
+    rescaled,
+    square_box,
+    square_padding,
+    tile_boxes,
+    tile_grid,
+)
 from illava_cli.models.attention import PLAIN
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import NEWLINE, VISUAL
@@ -30,6 +38,7 @@ from illava_cli.models.family import Family, Features, Pixels, Survivors, neares
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 from illava_cli.reduction import Merge
 from illava_cli.reduction.nearest import nearest
+from illava_cli.trace import View
 
 BLOCK = BlockParts("layer_norm1", "self_attn", "layer_norm2", "mlp")
 
@@ -65,8 +74,33 @@ class Geometry:
     pinpoints: list[list[int]] | None = None
 
 
-# tokens (T, C), their places in the unmerged medium, which are newlines, and the unmerged length
-Layout = tuple[Tensor, Tensor, Tensor, int]
+@dataclass(frozen=True)
+class Layout:
+    """A medium's decoder tokens.
+
+    Args:
+        embeds: (T, C) image tokens and newlines.
+        place: (T,) their places in the unmerged medium.
+        newline: (T,) which are newlines.
+        length: the unmerged length.
+        order: (T,) which image token stands there, newlines counted behind them; None: they are in order.
+        joined: what became of the survivors before, (1, survivors) to (1, image tokens), where that is
+            traced; None: they are the image tokens.
+    """
+
+    embeds: Tensor
+    place: Tensor
+    newline: Tensor
+    length: int
+    order: Tensor | None = None
+    joined: Merge | None = None
+
+    def origin(self) -> Merge:
+        """(1, survivors) to (1, T)."""
+        order = (~self.newline).cumsum(0) - 1 if self.order is None else self.order
+        tokens = len(order) - int(self.newline.sum())
+        placed = Merge.select(order.where(~self.newline, -1)[None], tokens)
+        return placed if self.joined is None else self.joined.then(placed)
 
 
 class Llava(Family):
@@ -95,7 +129,8 @@ class Llava(Family):
         self.encodes_apart = hasattr(config, "mm_vision_tower")
         self.class_tokens = parts.class_tokens
         self.tile = config.vision_config.image_size
-        self.side = self.tile // config.vision_config.patch_size
+        self.patch = config.vision_config.patch_size
+        self.side = self.tile // self.patch
         tower = self.model.model.vision_tower
         prepare_blocks(self.tower_blocks(), BLOCK, PLAIN)
         prepare_decoder(self.text_model, self.rope_axes)
@@ -196,14 +231,27 @@ class Llava(Family):
                     f"{nearest_squares(left)} remain, or set layout: faithful"
                 )
 
-    def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
+    def outside(self, pixels: Pixels) -> Tensor | None:
         geometry: Geometry = pixels.geometry
-        if reduction.layout == "grid" or geometry.form == "frames":
+        if geometry.form == "frames":
             return None
         if geometry.form == "square":
             return square_padding(geometry.size, self.side)[None]
         whole = torch.zeros(1, self.side**2, dtype=torch.bool)
         return torch.cat([whole, self._grid(geometry, self.side).padding()])
+
+    def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
+        return None if reduction.layout == "grid" else self.outside(pixels)
+
+    def views(self, pixels: Pixels) -> list[View]:
+        geometry: Geometry = pixels.geometry
+        whole = View(self.side, self.side, covered=self.side * self.patch / self.tile)
+        if geometry.form == "frames":
+            return [replace(whole, frame=index) for index in range(pixels.segments)]
+        if geometry.form == "square":
+            return [replace(whole, box=square_box(geometry.size))]
+        boxes = tile_boxes(geometry.size, geometry.pinpoints, self.tile)
+        return [whole, *(replace(whole, box=box, tile=tile) for tile, box in boxes.items())]
 
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
         hidden_states = self.model.model.vision_tower(pixel_values, state=state)
@@ -232,10 +280,10 @@ class Llava(Family):
         kept = survivors.left
         grid, faithful = self.forms[geometry.form]
         if self._regrids(kept, reduction):
-            layout: Layout = getattr(self, grid)(geometry, survivors.features, math.isqrt(kept))
+            layout: Layout = getattr(self, grid)(geometry, survivors, math.isqrt(kept))
         else:
             layout = getattr(self, faithful)(geometry, survivors)
-        embeds, place, newline, length = layout
+        embeds, newline = layout.embeds, layout.newline
         newlines = self._count_newlines(pixels, kept, reduction)
         row_newlines = reduction.variant == "authors" and geometry.form == "tiles"
         rankable = torch.ones_like(newline) if row_newlines else ~newline
@@ -245,13 +293,15 @@ class Llava(Family):
             kinds=torch.where(newline, NEWLINE, VISUAL).to(torch.int8),
             rankable=rankable,
             candidates=embeds.shape[0] if row_newlines else visual,
-            place=place,
-            length=length,
+            place=layout.place,
+            length=layout.length,
             patches=pixels.segments * pixels.tokens,
             vision_kept=pixels.segments * kept,
             visual=visual,
             newlines=newlines,
             merges=survivors.merges,
+            attention=survivors.attention,
+            layout=layout.origin() if survivors.traced else None,
         )
 
     def _count_newlines(self, pixels: Pixels, kept: int, reduction: Reduction) -> int:
@@ -260,10 +310,10 @@ class Llava(Family):
         side = math.isqrt(kept) if reduction.layout == "grid" else self.side
         return self._grid(pixels.geometry, side).out_height
 
-    def _tiles_grid(self, geometry: Geometry, features: Tensor, side: int) -> Layout:
+    def _tiles_grid(self, geometry: Geometry, survivors: Survivors, side: int) -> Layout:
         """The model's own packing, with `side` cells along a tile."""
         grid = self._grid(geometry, side)
-        base, tiles = features[0], features[1:]
+        base, tiles = survivors.features[0], survivors.features[1:]
         cells = tiles.view(grid.tile_rows, grid.tile_columns, side, side, -1)
         cells = cells.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)  # (C, rows * side, columns * side)
         cells = unpad_image(cells, geometry.size)
@@ -274,13 +324,22 @@ class Llava(Family):
         embeds = torch.cat([base, cells])
         place = torch.arange(len(embeds), device=embeds.device)
         is_newline = (place >= len(base)) & ((place - len(base)) % (grid.out_width + 1) == grid.out_width)
-        return embeds, place, is_newline, len(embeds)
+        joined = None
+        if survivors.traced:
+            unpadded = Merge.select(grid.inside().reshape(1, -1), len(tiles) * side**2)
+            cells = unpadded.then(coarser(grid.height, grid.width, grid.out_height, grid.out_width))
+            joined = Merge.beside([Merge.identity(1, len(base)), cells]).to(embeds.device)
+        return Layout(embeds, place, is_newline, len(embeds), joined=joined)
 
-    def _square_grid(self, geometry: Geometry, features: Tensor, side: int) -> Layout:
-        return self._with_final_newline(features[0])
+    def _square_grid(self, geometry: Geometry, survivors: Survivors, side: int) -> Layout:
+        return self._with_final_newline(survivors.features[0])
 
     def _with_final_newline(
-        self, tokens: Tensor, place: Tensor | None = None, length: int | None = None
+        self,
+        tokens: Tensor,
+        place: Tensor | None = None,
+        length: int | None = None,
+        joined: Merge | None = None,
     ) -> Layout:
         embeds = torch.cat([tokens, self._newline(tokens)[None]])
         length = len(embeds) if length is None else length
@@ -288,7 +347,7 @@ class Llava(Family):
             place = torch.arange(len(tokens), device=tokens.device)
         place = torch.cat([place, place.new_full((1,), length - 1)])
         newline = torch.arange(len(embeds), device=tokens.device) == len(tokens)
-        return embeds, place, newline, length
+        return Layout(embeds, place, newline, length, joined=joined)
 
     def _tiles_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
         """Survivors at their own places; a pooled grid keeps as large a share of them."""
@@ -307,40 +366,45 @@ class Llava(Family):
         order = raster.flatten().argsort()[:inside]
         row, column = row.flatten()[order] - grid.top, column.flatten()[order] - grid.left
         features = tiles.features.flatten(0, 1)[order]
+        joined = Merge.select(order[None], count * kept) if survivors.traced else None
         if grid.interpolates:
             share = inside / (grid.height * grid.width)
             m = max(1, round(grid.out_height * grid.out_width * share))
             scores = tiles.scores.flatten()[order]
             merge = Merge.from_assignment(nearest(scores[None], row[None], column[None], m), m)
             features = merge.apply(features[None])[0]
+            joined = joined and joined.then(merge)
             row, column = (merge.keep(x[None])[0] for x in (row, column))
             row = rescaled(row, grid.height, grid.out_height)
             column = rescaled(column, grid.width, grid.out_width)
-        embeds, place, newline = self._with_row_newlines(
-            features, row, column, grid.out_height, grid.out_width
-        )
+        detail = self._with_row_newlines(features, row, column, grid.out_height, grid.out_width)
         whole = base.place[0]
-        return (
-            torch.cat([base.features[0], embeds]),
-            torch.cat([whole, place + self.side**2]),
-            torch.cat([torch.zeros_like(whole, dtype=torch.bool), newline]),
+        return Layout(
+            torch.cat([base.features[0], detail.embeds]),
+            torch.cat([whole, detail.place + self.side**2]),
+            torch.cat([torch.zeros_like(whole, dtype=torch.bool), detail.newline]),
             self.side**2 + grid.tokens,
+            torch.cat([torch.arange(kept, device=whole.device), detail.order + kept]),
+            joined and Merge.beside([Merge.identity(1, kept, whole.device), joined]),
         )
 
     def _with_row_newlines(
-        self, features: Tensor, row: Tensor, column: Tensor, rows: int, columns: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Survivors (n, C) at their cells of a grid, each of whose rows keeps its newline.
-
-        Returns (n + rows, C) in the order of their places, the places, and which are newlines.
-        """
+        self,
+        features: Tensor,
+        row: Tensor,
+        column: Tensor,
+        rows: int,
+        columns: int,
+        joined: Merge | None = None,
+    ) -> Layout:
+        """Survivors (n, C) at their cells of a grid, each of whose rows keeps its newline."""
         width = columns + 1
         ends = torch.arange(rows, device=row.device) * width + columns
         place = torch.cat([row * width + column, ends])
         newline = torch.arange(len(place), device=row.device) >= len(row)
         order = place.argsort(stable=True)
         embeds = torch.cat([features, self._newline(features).expand(rows, -1)])[order]
-        return embeds, place[order], newline[order]
+        return Layout(embeds, place[order], newline[order], rows * width, order, joined)
 
     def _square_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
         return self._with_final_newline(survivors.features[0], survivors.place[0], self.side**2 + 1)

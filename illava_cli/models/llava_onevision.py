@@ -20,7 +20,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 
 from illava_cli.config import MediaOptions, Reduction
 from illava_cli.errors import ModelError
-from illava_cli.models.anyres import rescaled
+from illava_cli.models.anyres import coarser, rescaled
 from illava_cli.models.family import Pixels, normalised
 from illava_cli.models.llava import Geometry, Layout, Llava
 from illava_cli.models.survivors import Survivors
@@ -85,6 +85,10 @@ class LlavaOnevision(Llava):
             pooled = interpolate(cells, size=[math.ceil(side / 2)] * 2, mode="bilinear")
             features = pooled.flatten(2).transpose(1, 2)
             place = torch.arange(features.shape[1], device=features.device).expand(len(features), -1)
+            joined = None
+            if survivors.traced:
+                one = coarser(side, side, *[math.ceil(side / 2)] * 2).to(features.device)
+                joined = Merge.cat([one] * len(features))
         else:
             pooled = math.ceil(self.side / 2)
             m = max(1, round(pooled**2 * survivors.left / self.side**2))
@@ -93,26 +97,28 @@ class LlavaOnevision(Llava):
             row, column = (rescaled(merge.keep(x), self.side, pooled) for x in (row, column))
             place, order = (row * pooled + column).sort(dim=1, stable=True)
             features = gather_tokens(merge.apply(survivors.features), order)  # (F, m, C)
-        return replace(survivors, features=features, place=place, scores=None, padding=None)
+            joined = merge.then(Merge.select(order, m)) if survivors.traced else None
+        return replace(survivors, features=features, place=place, scores=None, padding=None, pooled=joined)
 
-    def _frames_grid(self, geometry: Geometry, features: Tensor, side: int) -> Layout:
-        frames, cells, _ = features.shape
-        place = torch.arange(frames * cells, device=features.device).view(frames, cells)
-        return self._frames(features, place, math.isqrt(cells))
+    def _frames_grid(self, geometry: Geometry, survivors: Survivors, side: int) -> Layout:
+        frames, cells, _ = survivors.features.shape
+        place = torch.arange(frames * cells, device=survivors.features.device).view(frames, cells)
+        return self._frames(survivors, place, math.isqrt(cells))
 
     def _frames_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
         pooled = math.ceil(self.side / 2)
         start = torch.arange(len(survivors.place), device=survivors.place.device)[:, None] * pooled**2
-        return self._frames(survivors.features, survivors.place + start, pooled)
+        return self._frames(survivors, survivors.place + start, pooled)
 
-    def _frames(self, features: Tensor, place: Tensor, pooled: int) -> Layout:
+    def _frames(self, survivors: Survivors, place: Tensor, pooled: int) -> Layout:
         """Frames (F, n, C) at their places (F, n) among `pooled` x `pooled` cells each, with newlines."""
-        frames, tokens, place = len(features), features.flatten(0, 1), place.flatten()
+        frames, tokens, place = len(place), survivors.features.flatten(0, 1), place.flatten()
+        joined = survivors.pooled and Merge.beside([survivors.pooled])
         if not self.row_newlines:
-            return self._with_final_newline(tokens, place, frames * pooled**2 + 1)
-        rows = frames * pooled
-        layout = self._with_row_newlines(tokens, place // pooled, place % pooled, rows, pooled)
-        return *layout, rows * (pooled + 1)
+            return self._with_final_newline(tokens, place, frames * pooled**2 + 1, joined)
+        return self._with_row_newlines(
+            tokens, place // pooled, place % pooled, frames * pooled, pooled, joined
+        )
 
     def _count_newlines(self, pixels: Pixels, kept: int, reduction: Reduction) -> int:
         if pixels.geometry.form == "frames" and self.row_newlines:

@@ -27,6 +27,8 @@ from illava_cli.models.family import Family, Features, Pixels, normalised, per_l
 from illava_cli.models.host import to_device
 from illava_cli.models.survivors import Survivors
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
+from illava_cli.reduction import Merge
+from illava_cli.trace import View
 
 QWEN_BLOCK = BlockParts("norm1", "attn", "norm2", "mlp")
 SMALL = 1536  # hidden size of the 2B model, for which merging in the decoder was not published
@@ -139,6 +141,12 @@ class Qwen2VL(Family):
         tokens = height * width // self.patches_per_token
         return Pixels(kind, time, tokens, (height, width), pixel_values, grid)
 
+    def views(self, pixels: Pixels) -> list[View]:
+        rows, columns = (extent // self.merge_size for extent in pixels.shape)
+        if pixels.kind == "image":
+            return [View(rows, columns)]
+        return [View(rows, columns, frame=index * self.temporal) for index in range(pixels.segments)]
+
     # --- tower --------------------------------------------------------------------------------
 
     def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
@@ -192,6 +200,8 @@ class Qwen2VL(Family):
             newlines=0,
             grid=pixels.geometry,
             merges=survivors.merges,
+            attention=survivors.attention,
+            layout=Merge.identity(1, count, embeds.device) if survivors.traced else None,
         )
 
     def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:

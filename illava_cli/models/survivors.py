@@ -26,6 +26,8 @@ class Survivors:
     keys: Tensor | None = None  # (B, M, D) of that layer, for a reduction behind the tower
     sizes: Tensor | None = None  # (B, M) tokens that each stands for
     merges: dict[int, Merge] = field(default_factory=dict)
+    attention: dict[int, Tensor] = field(default_factory=dict)  # (B, N) by layer, where it is watched
+    pooled: Merge | None = None  # of each segment, where a family has pooled it and `traced`
     traced: bool = False
 
     @staticmethod
@@ -39,6 +41,7 @@ class Survivors:
             padding=state.padding,
             scores=state.scores,
             merges=state.merges,
+            attention=state.attention,
             traced=state.traced,
             **last,
         )
@@ -46,30 +49,33 @@ class Survivors:
     def rows(self, start: int, stop: int | None) -> Survivors:
         """The segments from `start` to `stop`; None: to the end."""
         cut = slice(start, stop)
-        merges = {k: Merge(m.slot[cut], m.weight[cut], m.anchor[cut]) for k, m in self.merges.items()}
         whole = {name: getattr(self, name) for name in ALIGNED}
-        return replace(self, merges=merges, **{name: x if x is None else x[cut] for name, x in whole.items()})
+        return replace(
+            self,
+            merges={layer: merge.rows(cut) for layer, merge in self.merges.items()},
+            attention={layer: scores[cut] for layer, scores in self.attention.items()},
+            pooled=None if self.pooled is None else self.pooled.rows(cut),
+            **{name: x if x is None else x[cut] for name, x in whole.items()},
+        )
 
     @staticmethod
     def cat(parts: Sequence[Survivors]) -> Survivors:
         """Chunks of one pass, put together again."""
+        first = parts[0]
         if len(parts) == 1:
-            return parts[0]
+            return first
 
         def joined(name: str) -> Tensor | None:
             values = [getattr(p, name) for p in parts]
             return None if values[0] is None else torch.cat(values)
 
-        merges = {
-            layer: Merge(
-                *(
-                    torch.cat([getattr(p.merges[layer], n) for p in parts])
-                    for n in ("slot", "weight", "anchor")
-                )
-            )
-            for layer in parts[0].merges
-        }
-        return replace(parts[0], merges=merges, **{name: joined(name) for name in ALIGNED})
+        return replace(
+            first,
+            merges={layer: Merge.cat([p.merges[layer] for p in parts]) for layer in first.merges},
+            attention={layer: torch.cat([p.attention[layer] for p in parts]) for layer in first.attention},
+            pooled=None if first.pooled is None else Merge.cat([p.pooled for p in parts]),
+            **{name: joined(name) for name in ALIGNED},
+        )
 
 
 def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int) -> Survivors:

@@ -54,6 +54,7 @@ class TowerState:
         layer: the block that runs.
         scored: a layer that gives scores and keys though it may not merge, for a reduction behind the tower.
         traced: keep each layer's `Merge`; without it nothing grows with the number of segments.
+        watched: score every layer, and keep what it gives.
     """
 
     segments: int
@@ -71,7 +72,9 @@ class TowerState:
     layer: int = 0
     scored: int | None = None
     traced: bool = False
+    watched: bool = False
     merges: dict[int, Merge] = field(default_factory=dict)  # by layer, where `traced`
+    attention: dict[int, Tensor] = field(default_factory=dict)  # (B, N) by layer, where `watched`
     scores: Tensor | None = None  # (B, N) of the survivors, from the last merge layer
     keys: Tensor | None = None  # (B, N, C) of the last layer that was scored, where a method compares
     place: Tensor = field(init=False)  # (B, N) index of each survivor in its segment
@@ -173,17 +176,19 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
             attention = getattr(self, parts.attention)
             merges = bool(state.budget.get(layer))
             scorer = None
-            if merges or layer == state.scored:
+            if merges or layer == state.scored or state.watched:
                 scorer = partial(state.score, windows=kwargs.get("windows"))
             with attention.tap.recording(scorer, state.attention_bias(hidden_states.dtype)) as tap:
-                if not merges:
-                    hidden_states = self.unmerged(hidden_states, *args, **kwargs)
-                    if scorer is not None:
-                        state.scores = tap.scores
-                    return hidden_states
+                if scorer is None:
+                    return self.unmerged(hidden_states, *args, **kwargs)
                 attended = attention(getattr(self, parts.norm1)(hidden_states), *args, **kwargs)
             hidden_states = hidden_states + (attended[0] if isinstance(attended, tuple) else attended)
-            hidden_states = state.reduce(hidden_states, tap.scores, layer)
+            if state.watched:
+                state.attention[layer] = tap.scores
+            if merges:
+                hidden_states = state.reduce(hidden_states, tap.scores, layer)
+            elif layer == state.scored:
+                state.scores = tap.scores
             return hidden_states + getattr(self, parts.mlp)(getattr(self, parts.norm2)(hidden_states))
 
         bind(block, forward)

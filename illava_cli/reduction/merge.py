@@ -7,6 +7,7 @@ input token that anchors it, whose position it keeps. A method only decides who 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,40 @@ class Merge:
         """Every token its own slot."""
         index = torch.arange(tokens, device=device).expand(batch, tokens)
         return Merge(index, torch.ones(batch, tokens, device=device), index)
+
+    @staticmethod
+    def plain(slot: Tensor, anchor: Tensor) -> Merge:
+        """Slots (B, N), -1 where a token is dropped, as plain means; `anchor` as in `Merge`."""
+        inside, kept = slot.clamp(min=0), slot >= 0
+        sizes = torch.zeros(anchor.shape, device=slot.device).scatter_add_(1, inside, kept.float())
+        return Merge(slot, (1 / sizes.gather(1, inside)).where(kept, 0), anchor)
+
+    @staticmethod
+    def select(index: Tensor, tokens: int) -> Merge:
+        """Of N = `tokens` those at `index` (B, M), in that order; -1 is a slot that no token enters."""
+        slot = index.new_full((len(index), tokens + 1), -1)
+        order = torch.arange(index.shape[1], device=index.device).expand_as(index)
+        slot.scatter_(1, index.where(index >= 0, tokens), order)
+        slot = slot[:, :tokens]
+        return Merge(slot, (slot >= 0).to(torch.float32), index.clamp(min=0))
+
+    @staticmethod
+    def cat(merges: Sequence[Merge]) -> Merge:
+        """More rows of as many tokens and slots."""
+        parts = zip(*((m.slot, m.weight, m.anchor) for m in merges), strict=True)
+        return Merge(*map(torch.cat, parts))
+
+    @staticmethod
+    def beside(merges: Sequence[Merge]) -> Merge:
+        """The rows of all `merges`, one behind another, as one: (1, sum of all N) to (1, sum of all M)."""
+        rows = [row for merge in merges for row in zip(merge.slot, merge.weight, merge.anchor, strict=True)]
+        slots, anchors, tokens, length = [], [], 0, 0
+        for slot, _, anchor in rows:
+            slots.append((slot + length).where(slot >= 0, -1))
+            anchors.append(anchor + tokens)
+            tokens, length = tokens + len(slot), length + len(anchor)
+        weights = [weight for _, weight, _ in rows]
+        return Merge(*(torch.cat(parts)[None] for parts in (slots, weights, anchors)))
 
     @staticmethod
     def from_assignment(
@@ -112,6 +147,10 @@ class Merge:
         slot = later.slot.gather(1, inside).where(kept, -1)
         weight = (self.weight * later.weight.gather(1, inside).to(self.weight.dtype)).where(slot >= 0, 0)
         return Merge(slot, weight, self.anchor.gather(1, later.anchor))
+
+    def rows(self, cut: slice) -> Merge:
+        """Some of the B rows."""
+        return Merge(self.slot[cut], self.weight[cut], self.anchor[cut])
 
     def to(self, device: torch.device | str) -> Merge:
         """The same reduction on another device."""

@@ -196,6 +196,13 @@ def test_plot(report, small, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is optional")
+def test_a_profile_as_a_picture(report, small, tmp_path):
+    path = tmp_path / "parts.png"
+    report(*small("llava_onevision"), *QUICK, "--profile", "--frames", 1, "--plot", path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_plot_without_matplotlib_is_one_line(bench, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, out, err = bench(*LLAVA, *QUICK, "--tower", "--plot", tmp_path / "x.png")
@@ -233,7 +240,7 @@ def test_scores_need_memory_that_grows_with_the_tokens(report):
         (["--image", "x.png", "--batch-size", "2"], "--batch-size needs synthetic media"),
         (["--batch-size", "2", "--profile"], "leave it out"),
         (["--rivals", "--tiles", "2"], "takes no media"),
-        (["--plot", "x.png"], "give both"),
+        (["--plot", "x.png"], "give one of them"),
         (["--tokens", "9"], "give both"),
         (["--image", "-"], "name a file"),
         (["--preset", "papr"], "did you mean 'paper'"),

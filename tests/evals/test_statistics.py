@@ -92,3 +92,9 @@ def test_what_cannot_come_adds_nothing():
     p, q = torch.tensor([0.0, -math.inf]), torch.tensor([0.0, 0.0])
     assert divergence(p, q) == pytest.approx(math.log(2))
     assert divergence(q, p) == math.inf
+
+
+def test_logits_that_are_no_numbers_diverge_by_none():
+    broken, sound = torch.tensor([math.nan, 0.0]), torch.tensor([0.0, 0.0])
+    assert math.isnan(divergence(broken, sound))
+    assert math.isnan(divergence(sound, broken))

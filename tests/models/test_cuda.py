@@ -6,6 +6,10 @@ import torch
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
 from illava_cli.engine.session import Request
+from illava_cli.visualize.attention import heat, shares
+from illava_cli.visualize.places import places
+from illava_cli.visualize.stages import stages
+from illava_cli.visualize.way import Way
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
 
@@ -72,3 +76,19 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert hidden_states.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_trace_is_that_of_the_cpu(name, open_session):
+    family, settings = SCHEDULES[name]
+    found = []
+    for device in ("cpu", "cuda"):
+        session = open_session(family, *settings, f"model.device={device}", "model.dtype=float32")
+        answer = session.ask("What?", [picture(200, 150, 2)], trace="attention")
+        where = places(answer.trace)
+        way = Way(answer.trace)
+        found.append((stages(way, where.padding), list(heat(way, where.padding)), shares(way)))
+    (cpu, cpu_heat, cpu_shares), (cuda, cuda_heat, cuda_shares) = found
+    assert [(s.name, s.tokens.counts()) for s in cpu] == [(s.name, s.tokens.counts()) for s in cuda]
+    assert cuda_heat[0].values == pytest.approx(cpu_heat[0].values, abs=1e-4)
+    assert cuda_shares["visual"][0] == pytest.approx(cpu_shares["visual"][0], abs=1e-3)
