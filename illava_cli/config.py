@@ -1,9 +1,9 @@
 """Configuration: pydantic models <-> YAML, and the order in which sources override one another.
 
 Command line > `ILLAVA_*` environment > YAML > defaults. A preset is a named reduction; the fields
-`variant`, `layout`, `positions`, `method`, `vision`, `input` and `llm` beside it override parts of it.
-Unknown keys are errors that name the near miss. This module imports no torch, so that `illava --help`
-stays fast.
+`variant`, `layout`, `positions`, `method`, `guide`, `vision`, `input` and `llm` beside it override parts
+of it. Unknown keys are errors that name the near miss. This module imports no torch, so that
+`illava --help` stays fast.
 """
 
 from __future__ import annotations
@@ -95,6 +95,29 @@ Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0.0, le=1.0)]
 Layers = list[Annotated[int, Field(ge=0)]]
 
 
+def _checkpoint(value: str | None) -> str | None:
+    path = None if value is None else _local(value)
+    if value is not None and not (path is not None and path.is_dir()) and not _is_repository(value):
+        raise ValueError(f"{value!r} is neither a checkpoint directory nor a hub id")
+    return value
+
+
+class GuideStage(Strict):
+    """What the tower is shown: the frames and the region that a second checkpoint finds by the prompt."""
+
+    method: str = "clip-crop"
+    model: Annotated[str | None, AfterValidator(_checkpoint)] = Field(
+        default=None, description="hub id or directory of a CLIP or CLIPSeg; default: OpenAI's ViT-L, CIDAS'"
+    )
+    keep: Share = Field(
+        default=0.5,
+        description="share of what there is to see: of an image's area, of a video's area times its frames",
+    )
+    roi: Share = Field(
+        default=0.8, description="free-video-llm: share of a frame's area, the rest of keep is frames"
+    )
+
+
 class VisionStage(Strict):
     """Merging inside the vision tower: after attention, in each of `layers` (counted from 0)."""
 
@@ -174,6 +197,7 @@ class Reduction(Strict):
     method: str | None = Field(
         default=None, description="one method for the stages that have a meaning for it; others do nothing"
     )
+    guide: GuideStage | None = None
     vision: VisionSchedule | None = None
     input: InputStage | None = None
     llm: LLMSchedule | None = None
@@ -259,7 +283,7 @@ class GenerationOptions(Strict):
 
 
 # what a configuration may override of its preset
-WORDS, STAGES = ("variant", "layout", "positions", "method"), ("vision", "input", "llm")
+WORDS, STAGES = ("variant", "layout", "positions", "method"), ("guide", "vision", "input", "llm")
 OVERRIDES = (*WORDS, *STAGES)
 
 
@@ -272,6 +296,7 @@ class Config(Strict):
     layout: Literal["grid", "faithful"] | None = None
     positions: Literal["packed", "original"] | None = None
     method: str | None = None
+    guide: GuideStage | None = None
     vision: VisionSchedule | None = None
     input: InputStage | None = None
     llm: LLMSchedule | None = None

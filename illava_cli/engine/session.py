@@ -33,19 +33,19 @@ from illava_cli.config import (
 )
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
-from illava_cli.engine.features import FeatureCache, content_key
+from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.prompt import Slot
+from illava_cli.engine.reading import Guidance, MediaReader, Seen
 from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage, new_id
 from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import ContextError, ModelError, UsageError
-from illava_cli.media import read_image, read_video
 from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
 from illava_cli.models.family import Family, Features, Pixels
+from illava_cli.models.guide import Guide, load_guide
 from illava_cli.models.host import to_device
 from illava_cli.models.loading import load_family
 
 OFF = Reduction()
-DEFAULT_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def load(model: str | None = None, *, config: Config | None = None, **settings: 
         model: a name from `illava models list`, a YAML path, a checkpoint directory, a hub id or
             `random:NAME`; the default is `$ILLAVA_MODEL`, else a LLaVA-OneVision that fits the machine.
         config: a whole configuration instead.
-        settings: `preset`, `variant`, `layout`, `positions`, `vision`, `llm`, or any field of the groups
+        settings: `preset`, `method`, `guide`, `vision`, `llm` and the like, or any field of the groups
             model, media and generation by its own name (`device="cuda"`, `num_frames=8`, `max_tokens=64`).
 
     Raises:
@@ -161,6 +161,8 @@ class Session:
         self.model = self.family.model
         self.reduction = self._reduction()
         self.min_visual_tokens = self._threshold()
+        self._guides: dict[str, Guide] = {}  # by what was asked for; sessions on one model share them
+        self.guide = self._guide()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
         self._lock = threading.Lock()
@@ -190,6 +192,16 @@ class Session:
         toy = name.startswith("random:") and name.endswith("-toy")
         return 0 if toy else load_preset(self.config.preset).min_visual_tokens
 
+    def _guide(self) -> Guide | None:
+        """The checkpoint that chooses frames and regions by the prompt, if the schedule has one do so."""
+        stage = self.family.guide_stage(self.reduction)
+        if stage is None:
+            return None
+        key = f"{stage.method} {stage.model}"
+        if key not in self._guides:
+            self._guides[key] = load_guide(stage, self.family.device, self.model.dtype, self.on_note)
+        return self._guides[key]
+
     def under(self, config: Config) -> Session:
         """A session on the same loaded model under another configuration of preset, media and generation.
 
@@ -202,6 +214,7 @@ class Session:
         other.config = config
         other.reduction = other._reduction()
         other.min_visual_tokens = other._threshold()
+        other.guide = other._guide()
         other.features = FeatureCache(0)
         return other
 
@@ -343,34 +356,28 @@ class Session:
             fresh: encode anew what was encoded before (the merges of kept features are gone).
         """
         started = time.perf_counter()
-        options = self.config.media
-        tower = self._tower_settings()
+        reader = MediaReader(self.family, self.config.media, self._tower_settings(), self._guidance(request))
+        alone = len(request.images) == 1
         slots: dict[Slot, tuple[str, Pixels | Features]] = {}
         media = []
+
+        def take(slot: Slot, seen: Seen) -> None:
+            kept = None if fresh else self.features.get(seen.key)
+            slots[slot] = seen.key, kept or seen.pixels()
+            media.append(seen.record)
+
         for index, source in enumerate(request.images):
-            image = read_image(source)
-            alone = len(request.images) == 1
-            key = content_key([image.image], "image", alone, options.max_tiles, tower)
-            kept = None if fresh else self.features.get(key)
-            item = kept or self.family.prepare_image(image.image, options, alone)
-            slots[Slot("image", index)] = key, item
-            media.append(MediaRecord(image.source, "image", image.width, image.height))
+            take(Slot("image", index), reader.image(source, alone))
         for index, source in enumerate(request.videos):
-            video = read_video(
-                source,
-                num_frames=options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
-                fps=options.fps,
-                start=options.start,
-                end=options.end,
-                backend=options.video_backend,
-                transform=self.family.resize_frame,
-            )
-            key = content_key(video.frames, "video", video.interval, tower)
-            kept = None if fresh else self.features.get(key)
-            item = kept or replace(self.family.prepare_video(video.frames), interval=video.interval)
-            slots[Slot("video", index)] = key, item
-            media.append(MediaRecord(video.source, "video", video.width, video.height, list(video.indices)))
+            take(Slot("video", index), reader.video(source))
         return _Prepared(request, slots, media, time.perf_counter() - started)
+
+    def _guidance(self, request: Request) -> Guidance | None:
+        """Who chooses what of the media is shown, by this question's own words."""
+        if self.guide is None or not self.merging:
+            return None
+        words = " ".join(prompts.MARKER.sub(" ", request.prompt).split())
+        return Guidance(self.guide, self.family.guide_stage(self.reduction), words)
 
     def _tower_settings(self) -> str:
         """What of the schedule decides a medium's features."""

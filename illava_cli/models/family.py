@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from illava_cli.config import (
+    GuideStage,
     InputStage,
     LLMByMedium,
     LLMStage,
@@ -101,6 +102,7 @@ class Family(ABC):
     encodes_apart = False  # whether a run of text between media is tokenized by itself
     patches_per_token = 1
     class_tokens = 0  # of the tower, before the patches
+    frames_of_one_size = False  # a region of a frame has as many tokens as all of it
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, video_settings: dict, chunk_bytes: int):
         self.model = model
@@ -131,6 +133,16 @@ class Family(ABC):
     @abstractmethod
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         """Preprocess an RGB image; `alone`: it is the only image of its turn."""
+
+    def prepare_region(
+        self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
+    ) -> Pixels:
+        """`prepare_image` for a region of one of size `whole` (height, width), for its share of tokens."""
+        return self.prepare_image(image, options, alone)
+
+    def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
+        """`resize_frame` for a region of a frame of size `whole` (height, width)."""
+        return self.resize_frame(frame)
 
     def resize_frame(self, frame: np.ndarray) -> np.ndarray:
         """A frame (H, W, 3) uint8 at the size the tower wants, uint8.
@@ -211,6 +223,15 @@ class Family(ABC):
         compile_blocks(self.tower_blocks())
         compile_decoder(self.text_model)
 
+    def guide_stage(self, reduction: Reduction) -> GuideStage | None:
+        """The choice of frames and regions before the tower."""
+        stage = reduction.guide
+        if reduction.method is None:
+            return stage
+        if "guide" not in known_method(reduction.method).stages:
+            return None
+        return (stage or GuideStage()).model_copy(update={"method": reduction.method})
+
     def vision_stage(self, reduction: Reduction, kind: str) -> VisionStage | None:
         """The tower's schedule for a kind of medium."""
         stage = reduction.vision
@@ -242,7 +263,7 @@ class Family(ABC):
 
     def reduces(self, reduction: Reduction) -> bool:
         """Whether any stage does anything."""
-        stages = [self.input_stage(reduction)]
+        stages = [self.guide_stage(reduction), self.input_stage(reduction)]
         for kind in ("image", "video"):
             stages += [self.vision_stage(reduction, kind), self.llm_stage(reduction, kind)]
         return any(stage is not None for stage in stages)
@@ -278,6 +299,11 @@ class Family(ABC):
 
     def check(self, reduction: Reduction) -> None:
         """Refuse a schedule that this model cannot run, before anything is computed."""
+        guide = self.guide_stage(reduction)
+        if guide is not None:
+            known_method(guide.method, "guide")
+            if 0 in (guide.keep, guide.roi):
+                raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
         for kind in ("image", "video"):
             stage = self.vision_stage(reduction, kind)
             if stage is not None:

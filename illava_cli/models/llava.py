@@ -143,6 +143,17 @@ class Llava(Family):
         shape = ("tile", *values.shape[1:])
         return Pixels("image", len(values), tokens, shape, lambda a, b: values[a:b], geometry)
 
+    def prepare_region(
+        self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
+    ) -> Pixels:
+        """A region has its share of the image's tiles: by itself it would be enlarged to as many."""
+        if pinpoints := self._pinpoints(options, alone):
+            grid = self._grid(Geometry("tiles", whole, pinpoints), self.side)
+            share = image.width * image.height / (whole[0] * whole[1])
+            tiles = max(1, round(share * (1 + grid.tile_rows * grid.tile_columns)))
+            options = options.model_copy(update={"max_tiles": tiles})
+        return self.prepare_image(image, options, alone)
+
     def _pinpoints(self, options: MediaOptions, alone: bool) -> list[list[int]]:
         """The resolutions (height, width) that an image may be tiled to; none: it is one padded square."""
         pinpoints = self.model.config.image_grid_pinpoints

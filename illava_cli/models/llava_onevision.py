@@ -37,6 +37,7 @@ class LlavaOnevision(Llava):
     key = "llava_onevision"
     image_processor_class = LlavaOnevisionImageProcessorPil
     markers: ClassVar = {"image": "<image>", "video": "<video>"}
+    frames_of_one_size = True
     forms: ClassVar = {**Llava.forms, "frames": ("_frames_grid", "_frames_faithful")}
 
     def prepare(self) -> None:

@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 from illava_cli.config import PACKAGE, Config, ModelOptions
 from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
-from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, read_config
+from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config
 from illava_cli.models.family import Family
 from illava_cli.models.repository import (
     KEY_MAPPING,
@@ -194,12 +194,11 @@ def _pretrained(
         raise ModelError(
             f"{options.id} does not fit into memory: try --dtype bfloat16 or --quantization bnb-4bit"
         ) from None
-    except _BROKEN_FILES as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"cannot load {options.id}: {reason}") from error
+    except BROKEN_FILES as error:
+        raise ModelError(f"cannot load {options.id}: {first_line(error, 160)}") from error
     if is_repository(raw):
         _refuse_towerless(info, options.id, raw["mm_vision_tower"])
-    _refuse_partial(info, options.id)
+    refuse_partial(info, options.id)
     _sane_generation(model, tokenizer)
     if "device_map" not in settings:
         model = model.to(device)
@@ -207,7 +206,7 @@ def _pretrained(
 
 
 # what `transformers`, `tokenizers` and `safetensors` raise on files that are damaged or missing
-_BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 def _tokenizer(folder: Path, raw: dict):
@@ -235,7 +234,7 @@ def _refuse_towerless(info: dict, name: str, tower: str) -> None:
         )
 
 
-def _refuse_partial(info: dict, name: str) -> None:
+def refuse_partial(info: dict, name: str) -> None:
     """A model with random parts answers nonsense: better none."""
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         keys = sorted(k[0] if isinstance(k, tuple) else k for k in info.get(kind) or [])

@@ -105,18 +105,37 @@ class Qwen2VL(Family):
         _, height, width = batch["image_grid_thw"][0].tolist()
         return self._pixels("image", (1, height, width), lambda a, b: values)
 
-    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
-        if max(height, width) > 200 * min(height, width):
-            raise MediaError(f"a video of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
-        limits = self.video_settings["size"]
-        height, width = smart_resize(
-            height,
-            width,
+    def prepare_region(
+        self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
+    ) -> Pixels:
+        limits = self.image_processor.size
+        return self.prepare_image(self._at_scale(image, whole, limits), options, alone)
+
+    def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
+        region = self._at_scale(Image.fromarray(frame), whole, self.video_settings["size"])
+        return self.resize_frame(np.asarray(region))
+
+    def _at_scale(self, region: Image.Image, whole: tuple[int, int], limits: dict[str, int]) -> Image.Image:
+        """A region shrunk as the whole picture is, that it may not be seen larger than there."""
+        height, width = self._resized(whole, limits)
+        scale = min(1.0, height / whole[0], width / whole[1])
+        size = [max(1, round(extent * scale)) for extent in region.size]
+        return region.resize(size, Image.Resampling.BICUBIC)
+
+    def _resized(self, size: tuple[int, int], limits: dict[str, int]) -> tuple[int, int]:
+        """The height and width at which the model takes a picture."""
+        return smart_resize(
+            *size,
             factor=self.patch * self.merge_size,
             min_pixels=limits["shortest_edge"],
             max_pixels=limits["longest_edge"],
         )
+
+    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        if max(height, width) > 200 * min(height, width):
+            raise MediaError(f"a video of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
+        height, width = self._resized((height, width), self.video_settings["size"])
         return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
