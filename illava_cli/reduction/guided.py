@@ -44,12 +44,13 @@ def densest(relevance: Tensor, keep: float) -> Tensor:
 
     A window has the picture's proportions and whole cells.
     """
-    rows, columns = (max(1, round(n * math.sqrt(keep))) for n in relevance.shape[1:])
-    means = avg_pool2d(relevance[:, None], (rows, 1), stride=1)  # one way, then the other: large windows
-    means = avg_pool2d(means, (1, columns), stride=1)[:, 0]
-    first = means.flatten(1).argmax(dim=1)
-    top, left = first // means.shape[2], first % means.shape[2]
-    return torch.stack([(top + rows / 2) / relevance.shape[1], (left + columns / 2) / relevance.shape[2]], 1)
+    height, width = relevance.shape[1:]
+    rows, columns = (max(1, round(n * math.sqrt(keep))) for n in (height, width))
+    sums = avg_pool2d(relevance[:, None], (rows, 1), stride=1, divisor_override=1)
+    sums = avg_pool2d(sums, (1, columns), stride=1, divisor_override=1)[:, 0]  # (F, tops, lefts)
+    first = sums.flatten(1).argmax(dim=1)
+    corner = torch.stack([first // sums.shape[2], first % sums.shape[2]], dim=1).to(relevance.dtype)
+    return (corner + corner.new_tensor([rows / 2, columns / 2])) / corner.new_tensor([height, width])
 
 
 def middle_of_top(relevance: Tensor, keep: float) -> Tensor:
