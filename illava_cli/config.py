@@ -129,6 +129,10 @@ class VisionStage(Strict):
     drop: Share | list[Share] | None = Field(
         default=None, description="fraction of the 2x2 groups removed per layer (Qwen)"
     )
+    keep: Share | list[Share] | None = Field(
+        default=None,
+        description="fraction of the 2x2 groups kept per layer; unlike drop rounded over all layers (Qwen)",
+    )
     proportional: bool = Field(
         default=False,
         description="attention counts a merged token by its size (method bipartite and the like)",
@@ -285,6 +289,7 @@ class GenerationOptions(Strict):
 # what a configuration may override of its preset
 WORDS, STAGES = ("variant", "layout", "positions", "method"), ("guide", "vision", "input", "llm")
 OVERRIDES = (*WORDS, *STAGES)
+BUDGETS = ("r", "drop", "keep")  # of a stage: one replaces another
 
 
 class Config(Strict):
@@ -370,9 +375,8 @@ def _override(base: dict | None, override: Strict) -> dict:
     if not by_medium.isdisjoint(base):
         return {kind: _override(stage, override) for kind, stage in base.items()}
     changed = override.model_dump(exclude_unset=True)
-    for one, other in (("r", "drop"), ("drop", "r")):
-        if one in changed and other not in changed:
-            base.pop(other, None)
+    if not changed.keys().isdisjoint(BUDGETS):
+        base = {name: value for name, value in base.items() if name not in BUDGETS}
     return base | changed
 
 

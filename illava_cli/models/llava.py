@@ -178,11 +178,12 @@ class Llava(Family):
     # --- tower --------------------------------------------------------------------------------
 
     def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
-        if stage.drop is not None:
-            raise UsageError(
-                "vision.drop is for Qwen2-VL and Qwen2.5-VL: "
-                "give vision.r, the tokens removed per layer and tile"
-            )
+        for name in ("drop", "keep"):
+            if getattr(stage, name) is not None:
+                raise UsageError(
+                    f"vision.{name} is for Qwen2-VL and Qwen2.5-VL: "
+                    "give vision.r, the tokens removed per layer and tile"
+                )
         budget = dict(zip(stage.layers, per_layer(stage.r, stage.layers, "vision.r"), strict=True))
         left = tokens
         for layer, r in sorted(budget.items()):

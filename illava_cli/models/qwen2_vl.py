@@ -167,6 +167,8 @@ class Qwen2VL(Family):
             raise UsageError(
                 "vision.r is for models with tiles: give vision.drop, the fraction of 2x2 groups removed"
             )
+        if stage.keep is not None:
+            return self._rounded(stage, tokens)
         drops = dict(zip(stage.layers, per_layer(stage.drop, stage.layers, "vision.drop"), strict=True))
         budget, left = {}, tokens
         for layer, drop in sorted(drops.items()):
@@ -174,6 +176,20 @@ class Qwen2VL(Family):
             if budget[layer] >= left:
                 raise UsageError(f"vision.drop: {drop:g} leaves no token at layer {layer}: give less than 1")
             left -= budget[layer]
+        return budget
+
+    def _rounded(self, stage: VisionStage, tokens: int) -> dict[int, int]:
+        """Groups removed so that behind each layer the nearest number to its share of all is left."""
+        if stage.drop is not None:
+            raise UsageError("vision.keep and vision.drop say the same thing: give one of them")
+        keeps = dict(zip(stage.layers, per_layer(stage.keep, stage.layers, "vision.keep"), strict=True))
+        budget, left, share = {}, tokens, 1.0
+        for layer, keep in sorted(keeps.items()):
+            if keep == 0:
+                raise UsageError(f"vision.keep: 0 leaves no token at layer {layer}: give more")
+            share *= keep
+            remaining = max(1, round(tokens * share))
+            budget[layer], left = left - remaining, remaining
         return budget
 
     def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:

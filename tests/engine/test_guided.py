@@ -13,7 +13,7 @@ from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 METHODS = ("clip-crop", "clipseg-crop", "free-video-llm")
 FAMILIES = tuple(WRITERS)
 PROMPT = "Where is the cup?"
-SHORT = "generation.max_tokens=4"
+SHORT = "generation.max_tokens=2"
 
 
 @pytest.fixture

@@ -101,9 +101,9 @@ def test_refused_in_one_line(guide_folders, tmp_path, monkeypatch):
     def load(method, model):
         return load_guide(GuideStage(method=method, model=str(model)), CPU, torch.float32, print)
 
-    with pytest.raises(UsageError, match="takes a 'clipseg' checkpoint such as CIDAS/.* is a 'clip' one"):
+    with pytest.raises(UsageError, match=r"takes a 'clipseg' checkpoint such as CIDAS/.* is a 'clip' one"):
         load("clipseg-crop", guide_folders("clip-crop"))
-    with pytest.raises(UsageError, match="holds no config.json"):
+    with pytest.raises(UsageError, match=r"holds no config\.json"):
         load("clip-crop", tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -119,5 +119,5 @@ def test_refused_in_one_line(guide_folders, tmp_path, monkeypatch):
     write_clip(broken)
     config["vision_config"]["num_hidden_layers"] = 3
     (broken / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="is not whole: .* missing keys"):
+    with pytest.raises(ModelError, match=r"is not whole: .* missing keys"):
         load("clip-crop", broken)

@@ -13,15 +13,14 @@ def slow_densest(relevance, keep):
     """All windows of the share, one by one."""
     h, w = relevance.shape
     rows, columns = max(1, round(h * math.sqrt(keep))), max(1, round(w * math.sqrt(keep)))
-    best, place = -math.inf, None
+    best, corner = -math.inf, (0, 0)
     for top in range(h - rows + 1):
         for left in range(w - columns + 1):
-            cells = [
-                float(relevance[i, j]) for i in range(top, top + rows) for j in range(left, left + columns)
-            ]
-            if math.fsum(cells) > best + 1e-12:
-                best, place = math.fsum(cells), (top, left)
-    return (place[0] + rows / 2) / h, (place[1] + columns / 2) / w
+            places = [(i, j) for i in range(top, top + rows) for j in range(left, left + columns)]
+            total = math.fsum(float(relevance[place]) for place in places)
+            if total > best + 1e-12:
+                best, corner = total, (top, left)
+    return (corner[0] + rows / 2) / h, (corner[1] + columns / 2) / w
 
 
 def slow_middle(relevance, keep):
