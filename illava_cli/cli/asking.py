@@ -107,7 +107,7 @@ def lanes_of(
         except ModelError as error:
             if skip is None:
                 raise
-            skip(f"left out: {variant.name} ({error})")
+            skip(f"illava: left out: {variant.name} ({error})")
     return lanes
 
 

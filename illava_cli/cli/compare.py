@@ -118,7 +118,7 @@ def compare(
     reports: list[dict[str, Any]] = []
     asked: dict[str, tuple[str, float]] = {}
     ended: BaseException | None = None
-    skip = None if method else messages.note  # a plan runs as far as it can
+    skip = None if method else messages.show  # a plan runs as far as it can
     for resolve in resolvers:
         try:
             session = load(unmerged(resolve([])), messages)
