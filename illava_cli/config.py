@@ -32,21 +32,11 @@ from pydantic import (
 )
 
 from illava_cli.errors import UsageError
+from illava_cli.families import family_name
 
 M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).parent
-TOYS = tuple(f"random:{name}-toy" for name in ("llava-next", "llava-onevision", "qwen2-vl", "qwen2.5-vl"))
-
-# what people call the models of a schedule key
-FAMILY_NAMES = {
-    "llava_next": "LLaVA-NeXT",
-    "llava_onevision": "LLaVA-OneVision",
-    "llava_onevision_tiny": "LLaVA-OneVision",
-    "qwen2_vl": "Qwen2-VL",
-    "qwen2_vl_2b": "Qwen2-VL",
-    "qwen2_5_vl": "Qwen2.5-VL",
-}
 
 ENVIRONMENT = {
     "ILLAVA_MODEL": "model.id",
@@ -339,7 +329,7 @@ class Config(Strict):
         """
         preset = load_preset(self.preset)
         if preset.families is not None and family not in preset.families:
-            names = dict.fromkeys(FAMILY_NAMES.get(key, key) for key in preset.families)
+            names = dict.fromkeys(map(family_name, preset.families))
             fitting = [name for name in presets() if family in (load_preset(name).families or ())]
             raise UsageError(
                 f"preset {preset_label(self.preset)!r} is for {' and '.join(names)}: "
@@ -613,8 +603,9 @@ def resolve(
     elif _is_repository(name):
         data = {"model": {"id": name}}
     else:
+        known = [*files, *(f"random:{architecture}" for architecture in shipped("architectures"))]
         raise UsageError(
-            f"unknown model {name[:80]!r}{near_miss(name, [*files, *TOYS])} "
+            f"unknown model {name[:80]!r}{near_miss(name, known)} "
             "(`illava models list` shows the names; a checkpoint directory or a hub id owner/name works too)"
         )
     config = validate(Config, over(data, stronger), "settings")

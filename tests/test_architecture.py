@@ -19,7 +19,7 @@ ALLOWED = {
     "reduction": {"reduction"},
     "media": {"media"},
 }
-SHARED = {"config", "errors", "drawing"}
+SHARED = {"config", "errors", "families", "drawing"}
 
 
 def imported(path: Path) -> list[str]:

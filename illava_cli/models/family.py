@@ -29,9 +29,11 @@ from illava_cli.config import (
     near_miss,
 )
 from illava_cli.errors import UsageError
+from illava_cli.families import family_name
 from illava_cli.models.cache import MergePoint
 from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.host import to_device
+from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
 from illava_cli.reduction import METHODS, Merge, Method
@@ -95,9 +97,11 @@ class Features:
 class Family(ABC):
     """One model family around a loaded `transformers` model."""
 
-    key: str
+    key: str  # `model_type` of its checkpoints
+    stock_class: ClassVar[type]  # of `transformers`, which we load and extend
     image_processor_class: ClassVar[type]  # the PIL one: torchvision need not be there
     rope_axes = 1
+    special_tokens: ClassVar[dict[str, str]]  # `NAME_token_id` of its config -> the token
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
     encodes_apart = False  # whether a run of text between media is tokenized by itself
     patches_per_token = 1
@@ -169,6 +173,27 @@ class Family(ABC):
         """The survivors of one medium as decoder tokens."""
 
     @abstractmethod
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        """The widths of tower and projector."""
+
+    @abstractmethod
+    def stock_tokens(self, pixels: Pixels) -> Expansion:
+        """Decoder tokens that stand for a medium in the unmodified model."""
+
+    @abstractmethod
+    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        """What the unmodified model takes of the media of all rows together, `pixel_values` and so on."""
+
+    @abstractmethod
+    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        """Run the unmodified model's tower and projector alone."""
+
+    @property
+    @abstractmethod
+    def own_preset(self) -> str:
+        """The shipped preset that was made for this model."""
+
+    @abstractmethod
     def tower_blocks(self) -> Iterable[nn.Module]:
         """The tower's blocks, in order."""
 
@@ -207,6 +232,11 @@ class Family(ABC):
         return torch.arange(length)[None]
 
     # --- shared -------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return family_name(self.key)
 
     @property
     def device(self) -> torch.device:

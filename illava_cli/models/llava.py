@@ -27,6 +27,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import NEWLINE, VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, Survivors, nearest_squares, per_layer
+from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 from illava_cli.reduction import Merge
 from illava_cli.reduction.nearest import nearest
@@ -356,3 +357,26 @@ class Llava(Family):
 
     def _square_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
         return self._with_final_newline(survivors.features[0], survivors.place[0], self.side**2 + 1)
+
+    # --- the unmodified model -----------------------------------------------------------------
+
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        vision, width = self.model.config.vision_config, self.text_config.hidden_size
+        values = vision.num_channels * vision.patch_size**2
+        tower = TowerShape(
+            vision.hidden_size,
+            vision.intermediate_size,
+            vision.num_hidden_layers,
+            values,
+            class_tokens=self.class_tokens,
+        )
+        return tower, ((vision.hidden_size, width), (width, width))
+
+    def stock_tokens(self, pixels: Pixels) -> Expansion:
+        geometry: Geometry = pixels.geometry
+        if geometry.form == "square":
+            return Expansion(self.side**2, 1)
+        if geometry.form == "frames":
+            return Expansion(pixels.segments * math.ceil(self.side / 2) ** 2, 1)
+        grid = self._grid(geometry, self.side)
+        return Expansion(self.side**2 + grid.tokens - grid.out_height, grid.out_height)

@@ -112,12 +112,13 @@ def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, att
     spec = architecture(name)
     if options.quantization or options.device_map:
         raise UsageError("quantization and device_map are for checkpoints, not for random: models")
-    family_type, model_class = family_class(spec["family"], options.id)
+    family_type = family_class(spec["family"], options.id)
+    model_class = family_type.stock_class
     folder = TOKENIZERS / family_type.tokenizer_folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     settings = {
         f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
-        for name, token in _SPECIAL_TOKENS[spec["family"]].items()
+        for name, token in family_type.special_tokens.items()
     }
     model_config = model_class.config_class(**spec["config"], **settings)
     model_config._attn_implementation = attn
@@ -148,25 +149,12 @@ def _fill(model: torch.nn.Module) -> None:
             done, at = done + taken, (at + taken) % BLOCK
 
 
-_QWEN_TOKENS = {
-    "image": "<|image_pad|>",
-    "video": "<|video_pad|>",
-    "vision_start": "<|vision_start|>",
-    "vision_end": "<|vision_end|>",
-}
-_SPECIAL_TOKENS = {
-    "llava_next": {"image": "<image>"},
-    "llava_onevision": {"image": "<image>", "video": "<video>"},
-    "qwen2_vl": _QWEN_TOKENS,
-    "qwen2_5_vl": _QWEN_TOKENS,
-}
-
-
 def _pretrained(
     folder: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str
 ) -> Family:
     raw = read_config(folder)
-    family_type, model_class = family_class(raw["model_type"], str(folder))
+    family_type = family_class(raw["model_type"], str(folder))
+    model_class = family_type.stock_class
     # a weight of another shape is reported like a missing one, below
     settings: dict = {"dtype": dtype, "attn_implementation": attn, "ignore_mismatched_sizes": True}
     if options.device_map is not None or options.quantization is not None:

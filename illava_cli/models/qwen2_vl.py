@@ -7,13 +7,14 @@ as a batch. Survivors keep their own (t, h, w) position.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.vision_utils import get_vision_position_ids
 
@@ -25,10 +26,16 @@ from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, normalised, per_layer
 from illava_cli.models.host import to_device
+from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 
 QWEN_BLOCK = BlockParts("norm1", "attn", "norm2", "mlp")
+# how the unmodified model calls a medium's patches and grid
+STOCK_NAMES = {
+    "image": ("pixel_values", "image_grid_thw"),
+    "video": ("pixel_values_videos", "video_grid_thw"),
+}
 SMALL = 1536  # hidden size of the 2B model, for which merging in the decoder was not published
 
 
@@ -36,9 +43,15 @@ class Qwen2VL(Family):
     """`transformers`' Qwen2VLForConditionalGeneration with merge points."""
 
     key = "qwen2_vl"
-    name: ClassVar = "Qwen2-VL"
+    stock_class = Qwen2VLForConditionalGeneration
     image_processor_class = Qwen2VLImageProcessorPil
     rope_axes = 3
+    special_tokens: ClassVar = {
+        "image": "<|image_pad|>",
+        "video": "<|video_pad|>",
+        "vision_start": "<|vision_start|>",
+        "vision_end": "<|vision_end|>",
+    }
     markers: ClassVar = {
         "image": "<|vision_start|><|image_pad|><|vision_end|>",
         "video": "<|vision_start|><|video_pad|><|vision_end|>",
@@ -90,6 +103,10 @@ class Qwen2VL(Family):
     @classmethod
     def schedule_key(cls, hidden_size: int) -> str:
         return f"{cls.key}_2b" if hidden_size == SMALL else cls.key
+
+    @property
+    def own_preset(self) -> str:
+        return "qwen2-vl-2b" if self.text_config.hidden_size == SMALL else "qwen2-vl"
 
     # --- pixels -------------------------------------------------------------------------------
 
@@ -197,7 +214,7 @@ class Qwen2VL(Family):
         self.budget(stage, 1 << 14)
         if reduction.layout == "grid" and stage.layers:
             raise UsageError(
-                f"layout 'grid' needs square tiles: {self.name} takes preset auto, {self.name.lower()} or off"
+                f"layout 'grid' needs square tiles: {self.name} takes preset auto, {self.own_preset} or off"
             )
 
     def check(self, reduction: Reduction) -> None:
@@ -254,3 +271,34 @@ class Qwen2VL(Family):
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """What `get_rope_index` takes to tell time: Qwen2-VL counts steps."""
         return {}
+
+    # --- the unmodified model -----------------------------------------------------------------
+
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        vision = self.model.config.vision_config
+        inner = int(vision.embed_dim * vision.mlp_ratio)
+        tower = TowerShape(vision.embed_dim, inner, vision.depth, self.patch_values)
+        joined = vision.embed_dim * self.patches_per_token
+        return tower, ((joined, joined), (joined, vision.hidden_size))
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in one patch of pixels."""
+        return self.model.config.vision_config.in_channels * self.temporal * self.patch**2
+
+    def stock_tokens(self, pixels: Pixels) -> Expansion:
+        return Expansion(pixels.segments * pixels.tokens, 0)
+
+    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        inputs: dict[str, Tensor] = {}
+        for kind, (values, grid) in STOCK_NAMES.items():
+            chosen = [pixels for pixels in media if pixels.kind == kind]
+            if chosen:
+                inputs[values] = torch.cat([p.pixel_values(0, p.segments) for p in chosen])
+                inputs[grid] = torch.tensor([p.geometry for p in chosen])
+        return inputs
+
+    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        for kind, (values, grid) in STOCK_NAMES.items():
+            if values in inputs:
+                getattr(model.model, f"get_{kind}_features")(inputs[values], inputs[grid])
