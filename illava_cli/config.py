@@ -1,9 +1,9 @@
 """Configuration: pydantic models <-> YAML, and the order in which sources override one another.
 
 Command line > `ILLAVA_*` environment > YAML > defaults. A preset is a named reduction; the fields
-`variant`, `layout`, `positions`, `method`, `vision`, `input` and `llm` beside it override parts of it.
-Unknown keys are errors that name the near miss. This module imports no torch, so that `illava --help`
-stays fast.
+`variant`, `layout`, `positions`, `method`, `guide`, `vision`, `input` and `llm` beside it override parts
+of it. Unknown keys are errors that name the near miss. This module imports no torch, so that
+`illava --help` stays fast.
 """
 
 from __future__ import annotations
@@ -32,21 +32,11 @@ from pydantic import (
 )
 
 from illava_cli.errors import UsageError
+from illava_cli.families import family_name
 
 M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).parent
-TOYS = tuple(f"random:{name}-toy" for name in ("llava-next", "llava-onevision", "qwen2-vl", "qwen2.5-vl"))
-
-# what people call the models of a schedule key
-FAMILY_NAMES = {
-    "llava_next": "LLaVA-NeXT",
-    "llava_onevision": "LLaVA-OneVision",
-    "llava_onevision_tiny": "LLaVA-OneVision",
-    "qwen2_vl": "Qwen2-VL",
-    "qwen2_vl_2b": "Qwen2-VL",
-    "qwen2_5_vl": "Qwen2.5-VL",
-}
 
 ENVIRONMENT = {
     "ILLAVA_MODEL": "model.id",
@@ -95,6 +85,29 @@ Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0.0, le=1.0)]
 Layers = list[Annotated[int, Field(ge=0)]]
 
 
+def _checkpoint(value: str | None) -> str | None:
+    path = None if value is None else _local(value)
+    if value is not None and not (path is not None and path.is_dir()) and not _is_repository(value):
+        raise ValueError(f"{value!r} is neither a checkpoint directory nor a hub id")
+    return value
+
+
+class GuideStage(Strict):
+    """What the tower is shown: the frames and the region that a second checkpoint finds by the prompt."""
+
+    method: str = "clip-crop"
+    model: Annotated[str | None, AfterValidator(_checkpoint)] = Field(
+        default=None, description="hub id or directory of a CLIP or CLIPSeg; default: OpenAI's ViT-L, CIDAS'"
+    )
+    keep: Share = Field(
+        default=0.5,
+        description="share of what there is to see: of an image's area, of a video's area times its frames",
+    )
+    roi: Share = Field(
+        default=0.8, description="free-video-llm: share of a frame's area, the rest of keep is frames"
+    )
+
+
 class VisionStage(Strict):
     """Merging inside the vision tower: after attention, in each of `layers` (counted from 0)."""
 
@@ -105,6 +118,10 @@ class VisionStage(Strict):
     )
     drop: Share | list[Share] | None = Field(
         default=None, description="fraction of the 2x2 groups removed per layer (Qwen)"
+    )
+    keep: Share | list[Share] | None = Field(
+        default=None,
+        description="fraction of the 2x2 groups kept per layer; unlike drop rounded over all layers (Qwen)",
     )
     proportional: bool = Field(
         default=False,
@@ -174,6 +191,7 @@ class Reduction(Strict):
     method: str | None = Field(
         default=None, description="one method for the stages that have a meaning for it; others do nothing"
     )
+    guide: GuideStage | None = None
     vision: VisionSchedule | None = None
     input: InputStage | None = None
     llm: LLMSchedule | None = None
@@ -259,8 +277,9 @@ class GenerationOptions(Strict):
 
 
 # what a configuration may override of its preset
-WORDS, STAGES = ("variant", "layout", "positions", "method"), ("vision", "input", "llm")
+WORDS, STAGES = ("variant", "layout", "positions", "method"), ("guide", "vision", "input", "llm")
 OVERRIDES = (*WORDS, *STAGES)
+BUDGETS = ("r", "drop", "keep")  # of a stage: one replaces another
 
 
 class Config(Strict):
@@ -272,6 +291,7 @@ class Config(Strict):
     layout: Literal["grid", "faithful"] | None = None
     positions: Literal["packed", "original"] | None = None
     method: str | None = None
+    guide: GuideStage | None = None
     vision: VisionSchedule | None = None
     input: InputStage | None = None
     llm: LLMSchedule | None = None
@@ -309,7 +329,7 @@ class Config(Strict):
         """
         preset = load_preset(self.preset)
         if preset.families is not None and family not in preset.families:
-            names = dict.fromkeys(FAMILY_NAMES.get(key, key) for key in preset.families)
+            names = dict.fromkeys(map(family_name, preset.families))
             fitting = [name for name in presets() if family in (load_preset(name).families or ())]
             raise UsageError(
                 f"preset {preset_label(self.preset)!r} is for {' and '.join(names)}: "
@@ -345,9 +365,8 @@ def _override(base: dict | None, override: Strict) -> dict:
     if not by_medium.isdisjoint(base):
         return {kind: _override(stage, override) for kind, stage in base.items()}
     changed = override.model_dump(exclude_unset=True)
-    for one, other in (("r", "drop"), ("drop", "r")):
-        if one in changed and other not in changed:
-            base.pop(other, None)
+    if not changed.keys().isdisjoint(BUDGETS):
+        base = {name: value for name, value in base.items() if name not in BUDGETS}
     return base | changed
 
 
@@ -584,8 +603,9 @@ def resolve(
     elif _is_repository(name):
         data = {"model": {"id": name}}
     else:
+        known = [*files, *(f"random:{architecture}" for architecture in shipped("architectures"))]
         raise UsageError(
-            f"unknown model {name[:80]!r}{near_miss(name, [*files, *TOYS])} "
+            f"unknown model {name[:80]!r}{near_miss(name, known)} "
             "(`illava models list` shows the names; a checkpoint directory or a hub id owner/name works too)"
         )
     config = validate(Config, over(data, stronger), "settings")

@@ -7,7 +7,9 @@ from PIL import Image
 
 from illava_cli.config import resolve
 from illava_cli.engine.session import Session
+from illava_cli.reduction import METHODS
 from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+from tests.guides import write_clip, write_clipseg
 
 WRITERS = {
     "llava_next": write_llava_next,
@@ -47,6 +49,21 @@ def open_session(checkpoints):
                 return session
             sessions[key] = session
         return sessions[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def guide_folders(tmp_path_factory):
+    """Folder of a small random checkpoint for a guided method."""
+    folders = {}
+
+    def get(method: str) -> str:
+        kind = METHODS[method].guided.checkpoint
+        if kind not in folders:
+            write = {"clip": write_clip, "clipseg": write_clipseg}[kind]
+            folders[kind] = str(write(tmp_path_factory.mktemp(kind) / "checkpoint"))
+        return folders[kind]
 
     return get
 

@@ -21,7 +21,7 @@ ALLOWED = {
     "reduction": {"reduction"},
     "media": {"media"},
 }
-SHARED = {"config", "errors", "drawing", "trace"}
+SHARED = {"config", "errors", "families", "drawing", "trace"}
 
 
 def imported(path: Path) -> list[str]:

@@ -2,8 +2,10 @@
 
 import pytest
 
-from illava_cli.config import FAMILY_NAMES, Config, load_preset, presets, resolve, shipped
+from illava_cli.config import Config, load_preset, presets, resolve, shipped
 from illava_cli.errors import UsageError
+from illava_cli.families import FAMILIES, family_name
+from illava_cli.models import family_class
 
 
 @pytest.mark.parametrize("name", shipped("models"))
@@ -169,8 +171,14 @@ def test_a_preset_of_another_family_names_its_own(preset, family, line):
 
 def test_every_family_has_a_preset_and_a_name():
     keys = load_preset("auto").by_family.keys()
-    named = {key for name in presets() for key in load_preset(name).families or ()}
-    assert keys == named == FAMILY_NAMES.keys()
+    assert keys == {key for name in presets() for key in load_preset(name).families or ()}
+    assert {family_name(key) for key in keys} == {entry.name for entry in FAMILIES.values()}
+
+
+@pytest.mark.parametrize("key", FAMILIES)
+def test_a_registered_family_is_the_class_of_its_key(key):
+    family = family_class(key, "here")
+    assert family.key == key == family.stock_class.config_class.model_type
 
 
 def test_a_preset_file_is_for_any_family_unless_it_says_so(tmp_path):

@@ -62,7 +62,7 @@ class Worker:
         with ReadAhead(
             by_media(items),
             self._job,
-            self.session.family.frame_size,
+            self._frame_size,
             processes=self.options.readers,
             timeout=self.options.timeout,
         ) as ahead:
@@ -91,6 +91,11 @@ class Worker:
         images, videos = group[0].sources
         return Job(images, videos, group[0].config(self.session.config).media)
 
+    def _frame_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which a clip's frames are read; a guide chooses among all their pixels."""
+        guided = self.session.guide is not None
+        return (height, width) if guided else self.session.family.frame_size(height, width)
+
     def _take_in(self, group: Group, media: Media) -> Iterator[dict[str, Any]]:
         """Prepare the questions of a group; the records of those that cannot be asked."""
         for text in media.warnings:
@@ -101,7 +106,7 @@ class Worker:
             try:
                 if media.error is not None:
                     raise media.error
-                if prepared is None:
+                if prepared is None or session.guide is not None:  # who chooses by each question's words
                     prepared = session.prepare(Request(item.prompt, media.images, media.videos))
                     prepared = replace(prepared, seconds=prepared.seconds + media.seconds)
             except Exception as error:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from illava_cli.bench import stock
 from illava_cli.bench.flops import Flops, RequestCounts, count
 from illava_cli.bench.geometry import merged_counts, unmerged_counts
 from illava_cli.bench.lab import OFF, STOCK, WARM_TOKENS, Lab, Plan, in_turn
@@ -89,7 +88,7 @@ def _stock_tokens(lab: Lab, variant: Stock, new_tokens: int) -> tuple[RequestCou
     rows = variant.read(media)
     ids = variant.ids(media, rows)
     counts = unmerged_counts(lab.family, rows[0], len(ids[0]), new_tokens)
-    expansions = [stock.INPUTS[lab.family.key].expansion(lab.family, pixels) for pixels in rows[0]]
+    expansions = [lab.family.stock_tokens(pixels) for pixels in rows[0]]
     patches = sum(medium.segments * medium.patches[0] for medium in counts.media)
     visual, newlines = sum(e.visual for e in expansions), sum(e.newlines for e in expansions)
     usage = VisualUsage(patches, patches, visual, visual, newlines, newlines)

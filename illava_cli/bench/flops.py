@@ -11,21 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class TowerShape:
-    """A vision tower.
-
-    `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices; `class_tokens` go
-    through each layer beside a segment's patches.
-    """
-
-    width: int
-    inner: int
-    layers: int
-    patch_values: int
-    gated: bool = False
-    class_tokens: int = 0
+from illava_cli.models.shape import Projector, TowerShape
 
 
 @dataclass(frozen=True)
@@ -42,10 +28,10 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Widths of a model's matrices; `projector` lists (inputs, outputs) per token that leaves the tower."""
+    """Widths of a model's matrices."""
 
     tower: TowerShape
-    projector: tuple[tuple[int, int], ...]
+    projector: Projector
     patches_per_token: int
     decoder: DecoderShape
 

@@ -7,57 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, TowerPass, TowerShape
+from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, TowerPass
 from illava_cli.engine.record import Generation
-from illava_cli.errors import UsageError
 from illava_cli.models.family import Family, Pixels
-from illava_cli.models.llava import TOWERS
 from illava_cli.reduction import Merge
 
 
-def _llava(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
-    vision, width = config.vision_config, config.text_config.hidden_size
-    values = vision.num_channels * vision.patch_size**2
-    layers, class_tokens = vision.num_hidden_layers, TOWERS[vision.model_type].class_tokens
-    tower = TowerShape(
-        vision.hidden_size, vision.intermediate_size, layers, values, class_tokens=class_tokens
-    )
-    return tower, ((vision.hidden_size, width), (width, width))
-
-
-def _qwen2_vl(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
-    vision = config.vision_config
-    values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    tower = TowerShape(vision.embed_dim, int(vision.embed_dim * vision.mlp_ratio), vision.depth, values)
-    joined = vision.embed_dim * vision.spatial_merge_size**2
-    return tower, ((joined, joined), (joined, vision.hidden_size))
-
-
-def _qwen2_5_vl(config) -> tuple[TowerShape, tuple[tuple[int, int], ...]]:
-    vision = config.vision_config
-    values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    tower = TowerShape(vision.hidden_size, vision.intermediate_size, vision.depth, values, gated=True)
-    joined = vision.hidden_size * vision.spatial_merge_size**2
-    return tower, ((joined, joined), (joined, vision.out_hidden_size))
-
-
-SHAPES = {
-    "llava_next": _llava,
-    "llava_onevision": _llava,
-    "qwen2_vl": _qwen2_vl,
-    "qwen2_5_vl": _qwen2_5_vl,
-}
-
-
 def model_shape(family: Family) -> ModelShape:
-    """The widths of a family's model.
-
-    Raises:
-        UsageError: a family whose operations are not counted.
-    """
-    if family.key not in SHAPES:
-        raise UsageError(f"illava bench does not know {family.key} models (it knows: {', '.join(SHAPES)})")
-    tower, projector = SHAPES[family.key](family.model.config)
+    """The widths of a family's model."""
+    tower, projector = family.tower_shape()
     text = family.text_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     decoder = DecoderShape(

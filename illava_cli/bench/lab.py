@@ -14,6 +14,7 @@ from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock, never_end
 from illava_cli.config import Config
 from illava_cli.engine.session import Session
+from illava_cli.errors import UsageError
 
 STOCK, OFF = "transformers", "off"
 WARM_TOKENS = 2  # one prefill and one decoding step
@@ -67,6 +68,11 @@ class Lab:
         self.session, self.family = session, session.family
         self.shape = model_shape(self.family)
         self.sessions = {name: session.under(config) for name, config in configs.items()}
+        if any(session.guide is not None for session in self.sessions.values()):
+            raise UsageError(
+                "illava bench counts the operations on all of a medium, of which a guide shows a part: "
+                "use illava compare"
+            )
         self.stock = stock.stock_model(self.family)
         self.numbers = 0
 

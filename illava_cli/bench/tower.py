@@ -68,9 +68,9 @@ def _read(lab: Lab, variant: Ours | Stock) -> list[Pixels]:
 def _encode(lab: Lab, variant: Ours | Stock, pixels: list[Pixels]) -> None:
     family = lab.family
     if isinstance(variant, Stock):
-        inputs = stock.INPUTS[family.key].tensors(variant.model, pixels)
+        inputs = family.stock_inputs(variant.model, pixels)
         inputs = stock.on_device(family, variant.model, inputs)
-        stock.INPUTS[family.key].vision(variant.model, inputs)
+        family.stock_vision(variant.model, inputs)
     else:
         family.encode(pixels, variant.session.reduction)
     synchronize(family.device)

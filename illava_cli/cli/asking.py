@@ -14,7 +14,7 @@ import typer
 
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags
-from illava_cli.errors import UsageError
+from illava_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from illava_cli.config import Config
@@ -48,6 +48,14 @@ FAILED = 3  # the exit code where some questions have no answer
 SHOWN = 5  # failures that are told on stderr; the report has all
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, with the `figures` of what was answered until then."""
+
+    def __init__(self, figures: dict[str, Any]):
+        super().__init__()
+        self.figures = figures
+
+
 def resolver(flags: ModelFlags) -> Resolve:
     """Configurations under the flags and further settings, with short answers where nobody says how long."""
 
@@ -68,11 +76,17 @@ def limited(questions: list[Question], limit: int | None, seed: int) -> list[Que
     return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
 
 
-def lanes_of(session: Session, compared: list[Variant]) -> list[Lane]:
+def lanes_of(
+    session: Session, compared: list[Variant], *, skip: Callable[[str], None] | None = None
+) -> list[Lane]:
     """The variants on one loaded model.
+
+    Args:
+        skip: told which variants are left out, because the checkpoint of their guide is not to be had.
 
     Raises:
         UsageError: names the variant that the model refuses.
+        ModelError: the checkpoint of a guide is not to be had.
     """
     from illava_cli.evals.runner import Lane
 
@@ -82,6 +96,10 @@ def lanes_of(session: Session, compared: list[Variant]) -> list[Lane]:
             lanes.append(Lane(variant, session.under(variant.config)))
         except UsageError as error:
             raise UsageError(f"variant {variant.name!r}: {error}") from None
+        except ModelError as error:
+            if skip is None:
+                raise
+            skip(f"illava: left out: {variant.name} ({error})")
     return lanes
 
 
@@ -102,17 +120,28 @@ def ask(
     survivors: bool,
     messages: Messages,
 ) -> dict[str, Any]:
-    """Ask all questions; the figures of the report."""
-    from illava_cli.evals.report import summary
-    from illava_cli.evals.runner import Runner
+    """Ask all questions; the figures of the report.
 
+    Raises:
+        Stopped: Ctrl-C, while the answers are kept nowhere else.
+        KeyboardInterrupt: Ctrl-C, and nothing is lost.
+    """
+    from illava_cli.evals.report import summary
+    from illava_cli.evals.runner import Asked, Runner
+
+    asked: list[Asked] = []
     results.declare([lane.variant for lane in lanes])
     try:
         with _progress(len(questions), messages) as advance:
-            asked = Runner(lanes, results, batch_size, trace=survivors).run(questions, advance)
+            for batch in Runner(lanes, results, batch_size, trace=survivors).run(questions):
+                asked += batch
+                advance(len(batch))
     except KeyboardInterrupt:
         if results.path is not None:
             messages.say(f"illava: stopped; the answers so far are in {results.path}: run again to go on")
+        elif asked:
+            messages.say(f"illava: stopped after {len(asked)} of {len(questions)} questions")
+            raise Stopped(summary(lanes, asked, results)) from None
         raise
     finally:
         results.close()

@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = "random:llava-onevision-0.5b", "random:llava-onevision-7b"  # the defaults on CPU and CUDA
 ROUNDS, SECONDS, RIVAL_ROUNDS = 3, 48.0, 15
-# the merging preset that is measured beside `off` when none is named, by the family's schedule key
-PRESETS = {
-    "llava_next": "llava-next",
-    "llava_onevision": "paper",
-    "qwen2_vl": "qwen2-vl",
-    "qwen2_vl_2b": "qwen2-vl-2b",
-    "qwen2_5_vl": "qwen2.5-vl",
-}
 GREEDY = ("preset", "max_tokens", "temperature", "top_p", "seed", "stop", "system")
 
 
@@ -190,8 +182,7 @@ def _lab(flags: ModelFlags, presets: list[str], messages: Messages) -> Lab:
     from illava_cli.bench.lab import Lab
 
     if not presets:
-        key = session.family.schedule_key(session.family.text_config.hidden_size)
-        configs = _configs(flags, [PRESETS.get(key, "auto"), "off"])
+        configs = _configs(flags, [session.family.own_preset, "off"])
     return Lab(session, configs)
 
 
@@ -256,7 +247,7 @@ def _rivals(
     raw = model_config(config)
     if raw["model_type"] != "llava_onevision":
         raise UsageError("--rivals measures LLaVA-OneVision's layers: name such a model")
-    _, model_class = family_class("llava_onevision", config.model.id)
+    model_class = family_class("llava_onevision", config.model.id).stock_class
     device = pick_device(config.model.device)
     dtype = pick_dtype(config.model.dtype, device)
     shapes = model_class.config_class(**{name: value for name, value in raw.items() if name != "model_type"})

@@ -20,6 +20,7 @@ from illava_cli.cli.asking import (
     Markdown,
     Questions,
     Save,
+    Stopped,
     Tasks,
     about_model,
     ask,
@@ -117,27 +118,27 @@ def compare(
     comparison.check(methods)
     reports: list[dict[str, Any]] = []
     asked: dict[str, tuple[str, float]] = {}
-    missing: IllavaError | None = None
+    ended: BaseException | None = None
+    skip = None if method else messages.show  # a plan runs as far as it can
     for resolve in resolvers:
         try:
             session = load(unmerged(resolve([])), messages)
             compared = _variants(resolve, session, methods, shares, asked)
-            lanes, about = lanes_of(session, compared), about_model(session)
+            lanes, about = lanes_of(session, compared, skip=skip), about_model(session)
+            for lane in lanes:
+                lane.session.min_visual_tokens = 0  # shares are asked for, of small media too
             results = Results(_answers(answers, about["id"], compared[0].config.hash()))
             results.check(compared)
-        except IllavaError as error:
+            reports.append({"model": about} | ask(lanes, chosen, results, batch_size, False, messages))
+        except (IllavaError, KeyboardInterrupt) as error:
+            if isinstance(error, Stopped):
+                reports.append({"model": about} | error.figures)
             if not reports:
                 raise
-            missing = error  # what the others have answered is not lost
+            ended = error  # what was answered is not lost
             break
-        reports.append({"model": about} | ask(lanes, chosen, results, batch_size, False, messages))
         del session, lanes
         gc.collect()  # the next model takes its place
-    rows = comparison.rows(reports, asked)
-    from illava_cli.bench.machine import describe
-    from illava_cli.bench.text import headline
-    from illava_cli.evals.plot import plot_comparison
-
     whole = {
         "settings": {
             "tasks": [Path(source).name for source in tasks or [WORLD]],
@@ -146,29 +147,46 @@ def compare(
             "batch_size": batch_size,
             "preset": plain.preset,
         },
-        "rows": rows,
+        "rows": comparison.rows(reports, asked),
         "models": reports,
-        "machine": describe(),
     }
-    ids = ", ".join(report["model"]["id"] for report in reports)
-    words = headline({"model": reports[0]["model"] | {"id": ids}, "machine": whole["machine"]})
-    text = json.dumps(whole, ensure_ascii=False) + "\n"
+    _write(whole, save, markdown, plot, messages, as_json=as_json)
+    if ended is not None:
+        raise ended
+    failures = [failure for report in reports for failure in report["failed"]]
+    tell_failures(failures, len(reports) * len(chosen), messages)
+
+
+def _write(
+    report: dict[str, Any],
+    save: Path | None,
+    markdown: Path | None,
+    plot: Path | None,
+    messages: Messages,
+    *,
+    as_json: bool,
+) -> None:
+    """The report to where it was asked for."""
+    from illava_cli.bench.machine import describe
+    from illava_cli.bench.text import headline
+    from illava_cli.evals import compare as comparison
+    from illava_cli.evals.plot import plot_comparison
+
+    report["machine"] = describe()
+    about = report["models"][0]["model"] | {"id": ", ".join(m["model"]["id"] for m in report["models"])}
+    words = headline({"model": about, "machine": report["machine"]})
+    text = json.dumps(report, ensure_ascii=False) + "\n"
     if save is not None:
         write_file(save, text)
     if markdown is not None:
-        write_file(markdown, comparison.markdown(whole, words))
+        write_file(markdown, comparison.markdown(report, words))
     if plot is not None:
-        plot_comparison(whole, plot)
+        plot_comparison(report, plot)
     if as_json:
         emit(text)
     show = messages.say if as_json else messages.show
     show(words)
-    header, lines = comparison.table(rows)
-    show("\n" + table(header, lines))
-    if missing is not None:
-        raise missing
-    failures = [failure for report in reports for failure in report["failed"]]
-    tell_failures(failures, len(reports) * len(chosen), messages)
+    show("\n" + table(*comparison.table(report["rows"])))
 
 
 def _planned(name: str) -> Plan:

@@ -18,6 +18,7 @@ from illava_cli.cli.asking import (
     Markdown,
     Questions,
     Save,
+    Stopped,
     Tasks,
     about_model,
     ask,
@@ -167,12 +168,20 @@ def evaluate(
         "max_tokens": plain.generation.max_tokens,
     }
     report = {"settings": settings, "model": about_model(session)}
-    report |= ask(lanes, chosen, results, batch_size, survivors, messages)
+    stopped = None
+    try:
+        report |= ask(lanes, chosen, results, batch_size, survivors, messages)
+    except Stopped as stop:
+        stopped = stop
+        report |= stop.figures
     if sweep:
         from illava_cli.evals.sweep import frontier
 
         report["sweep"] = frontier(report, walked, skipped)
-    _finish(report, targets, messages, as_json=as_json)
+    _write(report, targets, messages, as_json=as_json)
+    if stopped is not None:
+        raise stopped
+    tell_failures(report["failed"], report["all"]["questions"], messages)
 
 
 def _refuse_contradictions(*, sweep: bool, grid: bool, variants: bool, presets: int, plot: bool) -> None:
@@ -232,12 +241,8 @@ def _walk(
     return lanes
 
 
-def _finish(report: dict[str, Any], targets: Targets, messages: Messages, *, as_json: bool) -> None:
-    """The report to where it was asked for.
-
-    Raises:
-        typer.Exit: questions failed.
-    """
+def _write(report: dict[str, Any], targets: Targets, messages: Messages, *, as_json: bool) -> None:
+    """The report to where it was asked for."""
     from illava_cli.bench.machine import describe
     from illava_cli.bench.text import headline
     from illava_cli.evals import report as words
@@ -259,4 +264,3 @@ def _finish(report: dict[str, Any], targets: Targets, messages: Messages, *, as_
     for header, rows in words.tables(report):
         show("\n" + table(header, rows))
     show("\n" + words.notes(report))
-    tell_failures(report["failed"], report["all"]["questions"], messages)

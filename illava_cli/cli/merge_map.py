@@ -49,6 +49,17 @@ class Target:
         return Target(path)
 
 
+def check_drawable(session: Session) -> None:
+    """Refuse a schedule of which no map can be drawn, before anything is asked.
+
+    Raises:
+        UsageError: a guide shows the tower a part of each picture, and a map shows whole ones.
+    """
+    if session.guide is not None:
+        method = session.family.guide_stage(session.reduction).method
+        raise UsageError(f"a merge map shows whole pictures, {method} a part of each: leave it out")
+
+
 def write_map(
     session: Session,
     question: Question,

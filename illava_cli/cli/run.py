@@ -11,7 +11,7 @@ import typer
 
 from illava_cli.cli import render
 from illava_cli.cli.loading import load
-from illava_cli.cli.merge_map import Target, write_map
+from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
@@ -73,6 +73,8 @@ def run(
         wanted = sys.stdout is not None and sys.stdout.isatty() if stream is None else stream
         on_text = emit_answer if wanted and not as_json and not to_file and not compare else None
         session = load(config, messages)
+        if target is not None:
+            check_drawable(session)
         if compare or target:
             question = question.held()
         answers = _both(session, question, id) if compare else ask(session, question, on_text, id=id)

@@ -9,7 +9,7 @@ import typer
 
 from illava_cli.cli import render
 from illava_cli.cli.loading import load
-from illava_cli.cli.merge_map import Target, write_map
+from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Images, ModelFlags, Videos, with_model_flags
 from illava_cli.cli.output import emit
@@ -45,6 +45,7 @@ def visualize(
     target = Target.of(output, png)
     messages = Messages(flags.quiet)
     session = load(flags.config(), messages)
+    check_drawable(session)
     question = question.held()
     from illava_cli.engine.clock import LayerClock
 

@@ -24,8 +24,10 @@ def sampling(options: MediaOptions) -> dict[str, Any]:
     }
 
 
-def read_clip(source: Any, options: MediaOptions, transform: Callable[[np.ndarray], Any]) -> VideoMedium:
-    """The frames of a clip, each through `transform` as soon as it is decoded.
+def read_clip(
+    source: Any, options: MediaOptions, transform: Callable[[np.ndarray], Any] | None
+) -> VideoMedium:
+    """The frames of a clip, each through `transform`, if there is one, as soon as it is decoded.
 
     Raises:
         MediaError: it cannot be read.

@@ -14,13 +14,18 @@ def new_id() -> str:
 
 @dataclass(frozen=True)
 class MediaRecord:
-    """What was really read: size after orientation, and the indices of a video's frames."""
+    """What was really read: size after orientation, and the indices of a video's frames.
+
+    `crops` are the regions that the tower was shown of an image, or of each frame, where a guide chose
+    them: left, top, right, bottom in pixels.
+    """
 
     source: str
     kind: str
     width: int
     height: int
     frames: list[int] = field(default_factory=list)
+    crops: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ class Generation:
         for medium in record["media"]:
             if medium["kind"] == "image":
                 del medium["frames"]
+            if not medium["crops"]:
+                del medium["crops"]
         if self.notes:
             record["notes"] = list(self.notes)
         return record

@@ -33,12 +33,14 @@ from illava_cli.engine.chat import Chat
 from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.preparing import prepare
 from illava_cli.engine.prompt import Slot
+from illava_cli.engine.reading import Guidance, MediaReader
 from illava_cli.engine.record import Generation, Timings, new_id
 from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import OutOfMemory, UsageError
 from illava_cli.models.cache import MergeCache
 from illava_cli.models.family import Family, Features, Pixels
+from illava_cli.models.guide import Guide, load_guide
 from illava_cli.models.loading import load_family
 from illava_cli.trace import DecoderTrace, Trace, Tracing
 
@@ -65,7 +67,7 @@ def load(model: str | None = None, *, config: Config | None = None, **settings: 
         model: a name from `illava models list`, a YAML path, a checkpoint directory, a hub id or
             `random:NAME`; the default is `$ILLAVA_MODEL`, else a LLaVA-OneVision that fits the machine.
         config: a whole configuration instead.
-        settings: `preset`, `variant`, `layout`, `positions`, `vision`, `llm`, or any field of the groups
+        settings: `preset`, `method`, `guide`, `vision`, `llm` and the like, or any field of the groups
             model, media and generation by its own name (`device="cuda"`, `num_frames=8`, `max_tokens=64`).
 
     Raises:
@@ -102,6 +104,8 @@ class Session:
         self.model = self.family.model
         self.reduction = self._reduction()
         self.min_visual_tokens = self._threshold()
+        self._guides: dict[str, Guide] = {}  # by what was asked for; sessions on one model share them
+        self.guide = self._guide()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
         self._lock = threading.Lock()
@@ -131,6 +135,16 @@ class Session:
         toy = name.startswith("random:") and name.endswith("-toy")
         return 0 if toy else load_preset(self.config.preset).min_visual_tokens
 
+    def _guide(self) -> Guide | None:
+        """The checkpoint that chooses frames and regions by the prompt, if the schedule has one do so."""
+        stage = self.family.guide_stage(self.reduction)
+        if stage is None:
+            return None
+        key = f"{stage.method} {stage.model}"
+        if key not in self._guides:
+            self._guides[key] = load_guide(stage, self.family.device, self.model.dtype, self.on_note)
+        return self._guides[key]
+
     def under(self, config: Config) -> Session:
         """A session on the same loaded model under another configuration of preset, media and generation.
 
@@ -143,6 +157,7 @@ class Session:
         other.config = config
         other.reduction = other._reduction()
         other.min_visual_tokens = other._threshold()
+        other.guide = other._guide()
         other.features = FeatureCache(0)
         return other
 
@@ -234,8 +249,15 @@ class Session:
         Raises:
             MediaError: a medium that cannot be read.
         """
-        features = None if fresh else self.features
-        return prepare(request, self.family, self.config.media, self._tower_settings(), features)
+        reader = MediaReader(self.family, self.config.media, self._tower_settings(), self._guidance(request))
+        return prepare(request, reader, None if fresh else self.features)
+
+    def _guidance(self, request: Request) -> Guidance | None:
+        """Who chooses what of the media is shown, by this question's own words."""
+        if self.guide is None or not self.merging:
+            return None
+        words = " ".join(prompts.MARKER.sub(" ", request.prompt).split())
+        return Guidance(self.guide, self.family.guide_stage(self.reduction), words)
 
     def ask_batch(
         self,

@@ -2,7 +2,8 @@
 
 A budget is the share of visual tokens that the decoder's last layers still see. A method for tower and
 decoder spends it in both, as the paper's setting does (729 -> 361 -> 253: two thirds of the reduction, in
-logarithms, in the tower); one for the decoder alone spends all of it there.
+logarithms, in the tower); one for the decoder alone spends all of it there. A guided one spends it on pixels:
+of a LLaVA's tiles, or of its frames, only whole ones can leave.
 """
 
 from __future__ import annotations
@@ -39,19 +40,30 @@ def settings(family: Family, base: Reduction, method: str, keep: float) -> list[
         UsageError: no such method.
     """
     stages = known_method(method).stages
-    if stages == ("input",):
-        return [f"method={method}", f"input={{keep: {keep!r}}}", "vision=null", "llm=null"]
-    vision_layers, llm_layers = placed(family, base)
+    found = [f"method={method}"]
+    if stages in (("guide",), ("input",)):
+        return [*found, f"{stages[0]}={{keep: {keep!r}}}", "vision=null", "llm=null"]
+    image, video = (
+        _point(family, base, kind, stages, keep).stages(family, base.layout) for kind in ("image", "video")
+    )
+    for stage, value in image.items():
+        same = value == video[stage]
+        found.append(f"{stage}={value if same else f'{{image: {value}, video: {video[stage]}}}'}")
+    return found
+
+
+def _point(family: Family, base: Reduction, kind: str, stages: Sequence[str], keep: float) -> Point:
+    """A share spent where a method has a meaning, at the layers at which `base` merges a kind of medium."""
+    vision_layers, llm_layers = placed(family, base, kind)
     both = {"vision", "llm"} <= set(stages)
     tower = keep**IN_TOWER if both else keep
     decoder = keep / tower if both else keep
-    point = Point(
+    return Point(
         tower if "vision" in stages else 1.0,
         tuple(vision_layers) if "vision" in stages else (),
         decoder if "llm" in stages else 1.0,
         tuple(llm_layers) if "llm" in stages else (),
     )
-    return [f"method={method}", *point.settings(family, base.layout)]
 
 
 def rows(reports: Sequence[dict[str, Any]], asked: dict[str, tuple[str, float]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,19 +78,12 @@ class Runner:
         self.batch_size, self.trace = (1 if trace else batch_size), trace
         self._warm: set[tuple] = set()
 
-    def run(self, questions: Sequence[Question], advance: Callable[[int], None]) -> list[Asked]:
-        """Ask what has no answer yet.
-
-        Args:
-            advance: told how many questions are done.
-        """
-        done: list[Asked] = []
+    def run(self, questions: Sequence[Question]) -> Iterator[list[Asked]]:
+        """Ask what has no answer yet; yields the questions of each batch when all variants have theirs."""
         for batch in alike(questions, self.batch_size):
             keys = [{lane.variant.name: lane.key(sample) for lane in self.lanes} for sample in batch]
             self._ask_all(batch, keys)
-            done += [Asked(sample.task, own) for sample, own in zip(batch, keys, strict=True)]
-            advance(len(batch))
-        return done
+            yield [Asked(sample.task, own) for sample, own in zip(batch, keys, strict=True)]
 
     def _ask_all(self, batch: list[EvalSample], keys: list[dict[str, Key]]) -> None:
         """A batch under all variants that lack an answer to it."""

@@ -55,14 +55,17 @@ class Point:
 
     def settings(self, family: Family, layout: str) -> list[str]:
         """What makes this schedule of any preset (`a.b=c`)."""
-        tower = "vision=null"
+        return [f"{name}={stage}" for name, stage in self.stages(family, layout).items()]
+
+    def stages(self, family: Family, layout: str) -> dict[str, str]:
+        """The values of `vision` and `llm`."""
+        tower = decoder = "null"
         if self.vision_layers:
             tower = _tower(family, self.vision_keep, self.vision_layers, layout)
-        decoder = "llm=null"
         if self.llm_layers:
             keep = self.llm_keep ** (1 / len(self.llm_layers))  # at each layer, of what is left
-            decoder = f"llm={{layers: {list(self.llm_layers)}, keep: {keep!r}}}"
-        return [tower, decoder]
+            decoder = f"{{layers: {list(self.llm_layers)}, keep: {keep!r}}}"
+        return {"vision": tower, "llm": decoder}
 
 
 def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
@@ -82,14 +85,14 @@ def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
     return [point for point in dict.fromkeys(found) if point.vision_layers or point.llm_layers]
 
 
-def placed(family: Family, base: Reduction) -> tuple[list[int], list[int]]:
+def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[int], list[int]]:
     """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
     depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
     start = max(1, round(depth * VISION_START))
     scaled = list(range(start, min(start + VISION_COUNT, depth))), [max(1, round(text_depth * LLM_AT))]
     return (
-        _layers_of(family.vision_stage(base, "image"), depth) or scaled[0],
-        _layers_of(family.llm_stage(base, "image"), text_depth) or scaled[1],
+        _layers_of(family.vision_stage(base, kind), depth) or scaled[0],
+        _layers_of(family.llm_stage(base, kind), text_depth) or scaled[1],
     )
 
 
@@ -107,18 +110,17 @@ def _stage(keeps: Sequence[float], layers: Sequence[Sequence[int]]) -> list[tupl
 
 
 def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:
-    """The tower's setting that leaves the share `keep` behind all of `layers`."""
+    """The tower's schedule that leaves the share `keep` behind all of `layers`."""
     side = getattr(family, "side", None)
     if side is None:  # no tiles: a share of the groups leaves at each layer
-        drop = 1 - keep ** (1 / len(layers))
-        return f"vision={{layers: {list(layers)}, drop: {drop!r}, r: null}}"
+        return f"{{layers: {list(layers)}, keep: {keep ** (1 / len(layers))!r}, drop: null, r: null}}"
     tokens = side**2
     kept = max(1, round(keep * tokens))
     if layout == "grid":  # survivors form a square
         kept = max(1, round(math.sqrt(kept))) ** 2
     each, rest = divmod(tokens - kept, len(layers))
     r = [each + (i < rest) for i in range(len(layers))]
-    return f"vision={{layers: {list(layers)}, r: {r}, drop: null}}"
+    return f"{{layers: {list(layers)}, r: {r}, drop: null, keep: null}}"
 
 
 def read_share(text: str, flag: str) -> float:

@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from illava_cli.config import Config
 from illava_cli.errors import UsageError
+from illava_cli.families import FAMILIES
 from illava_cli.models.catalog import model_config
 
-
-def _llava_next():
-    from transformers import LlavaNextForConditionalGeneration
-
-    from illava_cli.models.llava_next import LlavaNext
-
-    return LlavaNext, LlavaNextForConditionalGeneration
+if TYPE_CHECKING:
+    from illava_cli.models.family import Family
 
 
-def _llava_onevision():
-    from transformers import LlavaOnevisionForConditionalGeneration
-
-    from illava_cli.models.llava_onevision import LlavaOnevision
-
-    return LlavaOnevision, LlavaOnevisionForConditionalGeneration
-
-
-def _qwen2_vl():
-    from transformers import Qwen2VLForConditionalGeneration
-
-    from illava_cli.models.qwen2_vl import Qwen2VL
-
-    return Qwen2VL, Qwen2VLForConditionalGeneration
-
-
-def _qwen2_5_vl():
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    from illava_cli.models.qwen2_5_vl import Qwen2_5VL
-
-    return Qwen2_5VL, Qwen2_5_VLForConditionalGeneration
-
-
-# `model_type` of a checkpoint -> a function that imports its family and its stock class
-FAMILIES = {
-    "llava_next": _llava_next,
-    "llava_onevision": _llava_onevision,
-    "qwen2_vl": _qwen2_vl,
-    "qwen2_5_vl": _qwen2_5_vl,
-}
-
-
-def family_class(key: str, source: str):
-    """The family and the stock class of a `model_type`.
+def family_class(key: str, source: str) -> type[Family]:
+    """The family of a `model_type`.
 
     Raises:
         UsageError: none that we know.
@@ -57,7 +23,8 @@ def family_class(key: str, source: str):
     if key not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise UsageError(f"{source} is a {key!r} model, which illava does not know (it knows: {known})")
-    return FAMILIES[key]()
+    module, name = FAMILIES[key].code.split(".")
+    return getattr(import_module(f"illava_cli.models.{module}"), name)
 
 
 def schedule_key(config: Config) -> str:
@@ -67,8 +34,8 @@ def schedule_key(config: Config) -> str:
         ModelError: a hub id whose config.json is not on this machine.
     """
     raw = model_config(config)
-    family, _ = family_class(raw["model_type"], str(config.model.id))
+    family = family_class(raw["model_type"], str(config.model.id))
     return family.schedule_key(raw.get("text_config", raw).get("hidden_size", 0))
 
 
-__all__ = ["FAMILIES", "family_class", "schedule_key"]
+__all__ = ["family_class", "schedule_key"]

@@ -87,8 +87,13 @@ def complete(folder: Path) -> bool:
     return (folder / "model.safetensors").exists()
 
 
-def checkpoint_folder(name: str, revision: str | None, note: Callable[[str], None]) -> Path:
+def checkpoint_folder(
+    name: str, revision: str | None, note: Callable[[str], None], *, hint: str = OFFLINE_HINT
+) -> Path:
     """The local folder of a checkpoint; a download is announced with its size.
+
+    Args:
+        hint: what to do where it cannot be downloaded.
 
     Raises:
         ModelError: offline, or the download failed.
@@ -126,8 +131,8 @@ def checkpoint_folder(name: str, revision: str | None, note: Callable[[str], Non
     except RepositoryNotFoundError:
         raise UsageError(f"no model {name!r} on the hub (or it is private: run `hf auth login`)") from None
     except (HfHubHTTPError, OSError, RuntimeError) as error:
-        reason = "offline mode is set" if os.environ.get("HF_HUB_OFFLINE") else _first_line(error)
-        raise ModelError(f"cannot download {name} ({reason}): {OFFLINE_HINT}") from None
+        reason = "offline mode is set" if os.environ.get("HF_HUB_OFFLINE") else first_line(error)
+        raise ModelError(f"cannot download {name} ({reason}): {hint}") from None
     except Exception as error:
         # the hub client's HTTP library has errors of its own, which share no base with ours
         if type(error).__module__.partition(".")[0] in (
@@ -137,7 +142,7 @@ def checkpoint_folder(name: str, revision: str | None, note: Callable[[str], Non
             "httpcore2",
             "requests",
         ):
-            raise ModelError(f"cannot download {name} (no connection to the hub): {OFFLINE_HINT}") from None
+            raise ModelError(f"cannot download {name} (no connection to the hub): {hint}") from None
         raise
 
 
@@ -148,5 +153,6 @@ def cache_folder() -> str:
     return HF_HUB_CACHE
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+def first_line(error: Exception, limit: int = 120) -> str:
+    """What an exception says, in one line; its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:limit]

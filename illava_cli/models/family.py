@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from illava_cli.config import (
+    GuideStage,
     InputStage,
     LLMByMedium,
     LLMStage,
@@ -28,10 +29,12 @@ from illava_cli.config import (
     near_miss,
 )
 from illava_cli.errors import UsageError
+from illava_cli.families import family_name
 from illava_cli.models.cache import MergePoint
 from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
+from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
 from illava_cli.reduction import METHODS, Merge, Method
@@ -105,13 +108,16 @@ class Features:
 class Family(ABC):
     """One model family around a loaded `transformers` model."""
 
-    key: str
+    key: str  # `model_type` of its checkpoints
+    stock_class: ClassVar[type]  # of `transformers`, which we load and extend
     image_processor_class: ClassVar[type]  # the PIL one: torchvision need not be there
     rope_axes = 1
+    special_tokens: ClassVar[dict[str, str]]  # `NAME_token_id` of its config -> the token
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
     encodes_apart = False  # whether a run of text between media is tokenized by itself
     patches_per_token = 1
     class_tokens = 0  # of the tower, before the patches
+    frames_of_one_size = False  # a region of a frame has as many tokens as all of it
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, video_settings: dict, chunk_bytes: int):
         self.model = model
@@ -142,6 +148,16 @@ class Family(ABC):
     @abstractmethod
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         """Preprocess an RGB image; `alone`: it is the only image of its turn."""
+
+    def prepare_region(
+        self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
+    ) -> Pixels:
+        """`prepare_image` for a region of one of size `whole` (height, width), for its share of tokens."""
+        return self.prepare_image(image, options, alone)
+
+    def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
+        """`resize_frame` for a region of a frame of size `whole` (height, width)."""
+        return self.resize_frame(frame)
 
     def frame_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that the tower wants of a video's frames.
@@ -174,6 +190,27 @@ class Family(ABC):
     @abstractmethod
     def views(self, pixels: Pixels) -> list[View]:
         """What each segment shows of the picture."""
+
+    @abstractmethod
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        """The widths of tower and projector."""
+
+    @abstractmethod
+    def stock_tokens(self, pixels: Pixels) -> Expansion:
+        """Decoder tokens that stand for a medium in the unmodified model."""
+
+    @abstractmethod
+    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        """What the unmodified model takes of the media of all rows together, `pixel_values` and so on."""
+
+    @abstractmethod
+    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        """Run the unmodified model's tower and projector alone."""
+
+    @property
+    @abstractmethod
+    def own_preset(self) -> str:
+        """The shipped preset that was made for this model."""
 
     @abstractmethod
     def tower_blocks(self) -> Iterable[nn.Module]:
@@ -220,6 +257,11 @@ class Family(ABC):
     # --- shared -------------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+        return family_name(self.key)
+
+    @property
     def device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
 
@@ -233,6 +275,15 @@ class Family(ABC):
         """`torch.compile` tower and decoder; the first questions then take long."""
         compile_blocks(self.tower_blocks())
         compile_decoder(self.text_model)
+
+    def guide_stage(self, reduction: Reduction) -> GuideStage | None:
+        """The choice of frames and regions before the tower."""
+        stage = reduction.guide
+        if reduction.method is None:
+            return stage
+        if "guide" not in known_method(reduction.method).stages:
+            return None
+        return (stage or GuideStage()).model_copy(update={"method": reduction.method})
 
     def vision_stage(self, reduction: Reduction, kind: str) -> VisionStage | None:
         """The tower's schedule for a kind of medium."""
@@ -265,7 +316,7 @@ class Family(ABC):
 
     def reduces(self, reduction: Reduction) -> bool:
         """Whether any stage does anything."""
-        stages = [self.input_stage(reduction)]
+        stages = [self.guide_stage(reduction), self.input_stage(reduction)]
         for kind in ("image", "video"):
             stages += [self.vision_stage(reduction, kind), self.llm_stage(reduction, kind)]
         return any(stage is not None for stage in stages)
@@ -301,6 +352,11 @@ class Family(ABC):
 
     def check(self, reduction: Reduction) -> None:
         """Refuse a schedule that this model cannot run, before anything is computed."""
+        guide = self.guide_stage(reduction)
+        if guide is not None:
+            known_method(guide.method, "guide")
+            if 0 in (guide.keep, guide.roi):
+                raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
         for kind in ("image", "video"):
             stage = self.vision_stage(reduction, kind)
             if stage is not None:

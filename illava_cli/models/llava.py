@@ -35,6 +35,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import NEWLINE, VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, Survivors, nearest_squares, per_layer
+from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 from illava_cli.reduction import Merge
 from illava_cli.reduction.nearest import nearest
@@ -178,6 +179,17 @@ class Llava(Family):
         shape = ("tile", *values.shape[1:])
         return Pixels("image", len(values), tokens, shape, lambda a, b: values[a:b], geometry)
 
+    def prepare_region(
+        self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
+    ) -> Pixels:
+        """A region has its share of the image's tiles: by itself it would be enlarged to as many."""
+        if pinpoints := self._pinpoints(options, alone):
+            grid = self._grid(Geometry("tiles", whole, pinpoints), self.side)
+            share = image.width * image.height / (whole[0] * whole[1])
+            tiles = max(1, round(share * (1 + grid.tile_rows * grid.tile_columns)))
+            options = options.model_copy(update={"max_tiles": tiles})
+        return self.prepare_image(image, options, alone)
+
     def _pinpoints(self, options: MediaOptions, alone: bool) -> list[list[int]]:
         """The resolutions (height, width) that an image may be tiled to; none: it is one padded square."""
         pinpoints = self.model.config.image_grid_pinpoints
@@ -202,11 +214,12 @@ class Llava(Family):
     # --- tower --------------------------------------------------------------------------------
 
     def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
-        if stage.drop is not None:
-            raise UsageError(
-                "vision.drop is for Qwen2-VL and Qwen2.5-VL: "
-                "give vision.r, the tokens removed per layer and tile"
-            )
+        for name in ("drop", "keep"):
+            if getattr(stage, name) is not None:
+                raise UsageError(
+                    f"vision.{name} is for Qwen2-VL and Qwen2.5-VL: "
+                    "give vision.r, the tokens removed per layer and tile"
+                )
         budget = dict(zip(stage.layers, per_layer(stage.r, stage.layers, "vision.r"), strict=True))
         left = tokens
         for layer, r in sorted(budget.items()):
@@ -408,3 +421,26 @@ class Llava(Family):
 
     def _square_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
         return self._with_final_newline(survivors.features[0], survivors.place[0], self.side**2 + 1)
+
+    # --- the unmodified model -----------------------------------------------------------------
+
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        vision, width = self.model.config.vision_config, self.text_config.hidden_size
+        values = vision.num_channels * vision.patch_size**2
+        tower = TowerShape(
+            vision.hidden_size,
+            vision.intermediate_size,
+            vision.num_hidden_layers,
+            values,
+            class_tokens=self.class_tokens,
+        )
+        return tower, ((vision.hidden_size, width), (width, width))
+
+    def stock_tokens(self, pixels: Pixels) -> Expansion:
+        geometry: Geometry = pixels.geometry
+        if geometry.form == "square":
+            return Expansion(self.side**2, 1)
+        if geometry.form == "frames":
+            return Expansion(pixels.segments * math.ceil(self.side / 2) ** 2, 1)
+        grid = self._grid(geometry, self.side)
+        return Expansion(self.side**2 + grid.tokens - grid.out_height, grid.out_height)

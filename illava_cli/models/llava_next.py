@@ -5,10 +5,16 @@ Every image is tiled, also one of several, and nothing is pooled. It takes image
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlavaNextForConditionalGeneration
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
+from illava_cli.models.family import Pixels
 from illava_cli.models.llava import Llava
 
 
@@ -16,9 +22,26 @@ class LlavaNext(Llava):
     """`transformers`' LlavaNextForConditionalGeneration with merge points."""
 
     key = "llava_next"
+    stock_class = LlavaNextForConditionalGeneration
     image_processor_class = LlavaNextImageProcessorPil
-    markers: ClassVar = {"image": "<image>"}
+    special_tokens: ClassVar = {"image": "<image>"}
+    markers: ClassVar = special_tokens
+    own_preset = "llava-next"
 
     @property
     def placeholder_ids(self) -> dict[int, str]:
         return {self.model.config.image_token_id: "image"}
+
+    # --- the unmodified model -----------------------------------------------------------------
+
+    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        # by this the model counts an image's tiles: one without area leaves the whole picture alone
+        model.config.image_grid_pinpoints = media[0].geometry.pinpoints or [[0, 0]]
+        return {
+            # images of fewer tiles are padded
+            "pixel_values": pad_sequence([p.pixel_values(0, p.segments) for p in media], batch_first=True),
+            "image_sizes": torch.tensor([p.geometry.size for p in media]),
+        }
+
+    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        model.model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
 
 from illava_cli.config import MediaOptions, Reduction
-from illava_cli.errors import ModelError
+from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.anyres import coarser, rescaled
 from illava_cli.models.family import Pixels, normalised
 from illava_cli.models.llava import Geometry, Layout, Llava
@@ -34,8 +36,11 @@ class LlavaOnevision(Llava):
     """`transformers`' LlavaOnevisionForConditionalGeneration with merge points."""
 
     key = "llava_onevision"
+    stock_class = LlavaOnevisionForConditionalGeneration
     image_processor_class = LlavaOnevisionImageProcessorPil
-    markers: ClassVar = {"image": "<image>", "video": "<video>"}
+    special_tokens: ClassVar = {"image": "<image>", "video": "<video>"}
+    markers: ClassVar = special_tokens
+    frames_of_one_size = True
     forms: ClassVar = {**Llava.forms, "frames": ("_frames_grid", "_frames_faithful")}
 
     def prepare(self) -> None:
@@ -55,6 +60,10 @@ class LlavaOnevision(Llava):
     @classmethod
     def schedule_key(cls, hidden_size: int) -> str:
         return f"{cls.key}_tiny" if hidden_size == TINY else cls.key
+
+    @property
+    def own_preset(self) -> str:
+        return "auto" if self.text_config.hidden_size == TINY else "paper"
 
     # --- pixels -------------------------------------------------------------------------------
 
@@ -125,3 +134,33 @@ class LlavaOnevision(Llava):
             side = math.isqrt(kept) if self._regrids(kept, reduction) else self.side
             return pixels.segments * math.ceil(side / 2)
         return super()._count_newlines(pixels, kept, reduction)
+
+    # --- the unmodified model -----------------------------------------------------------------
+
+    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        images = [pixels for pixels in media if pixels.kind == "image"]
+        videos = [pixels for pixels in media if pixels.kind == "video"]
+        inputs: dict[str, Tensor] = {}
+        if images:
+            inputs["pixel_values"] = torch.stack([p.pixel_values(0, p.segments) for p in images])
+            inputs["image_sizes"] = torch.tensor([p.geometry.size for p in images])
+            if images[0].geometry.form == "tiles":
+                model.config.image_grid_pinpoints = images[0].geometry.pinpoints
+                inputs["batch_num_images"] = torch.ones(len(images), dtype=torch.long)
+            else:
+                # an image is one tile where it has a companion; the first of two images is such a one
+                inputs["batch_num_images"] = torch.tensor([max(2, len(images))])
+        if videos:
+            if self.row_newlines:
+                raise UsageError("transformers does not lay this model's videos out: measure images")
+            if len({p.segments for p in videos}) > 1:
+                raise UsageError("transformers stacks videos: give them the same number of frames")
+            inputs["pixel_values_videos"] = torch.stack([p.pixel_values(0, p.segments) for p in videos])
+        return inputs
+
+    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        if "pixel_values" in inputs:
+            names = ("pixel_values", "image_sizes", "batch_num_images")
+            model.model.get_image_features(**{name: inputs[name] for name in names})
+        if "pixel_values_videos" in inputs:
+            model.model.get_video_features(inputs["pixel_values_videos"])

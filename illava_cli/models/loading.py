@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 from illava_cli.config import PACKAGE, Config, ModelOptions
 from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
-from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, read_config
+from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config
 from illava_cli.models.family import Family
 from illava_cli.models.repository import (
     KEY_MAPPING,
@@ -112,12 +112,13 @@ def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, att
     spec = architecture(name)
     if options.quantization or options.device_map:
         raise UsageError("quantization and device_map are for checkpoints, not for random: models")
-    family_type, model_class = family_class(spec["family"], options.id)
+    family_type = family_class(spec["family"], options.id)
+    model_class = family_type.stock_class
     folder = TOKENIZERS / family_type.tokenizer_folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     settings = {
         f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
-        for name, token in _SPECIAL_TOKENS[spec["family"]].items()
+        for name, token in family_type.special_tokens.items()
     }
     model_config = model_class.config_class(**spec["config"], **settings)
     model_config._attn_implementation = attn
@@ -148,25 +149,12 @@ def _fill(model: torch.nn.Module) -> None:
             done, at = done + taken, (at + taken) % BLOCK
 
 
-_QWEN_TOKENS = {
-    "image": "<|image_pad|>",
-    "video": "<|video_pad|>",
-    "vision_start": "<|vision_start|>",
-    "vision_end": "<|vision_end|>",
-}
-_SPECIAL_TOKENS = {
-    "llava_next": {"image": "<image>"},
-    "llava_onevision": {"image": "<image>", "video": "<video>"},
-    "qwen2_vl": _QWEN_TOKENS,
-    "qwen2_5_vl": _QWEN_TOKENS,
-}
-
-
 def _pretrained(
     folder: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str
 ) -> Family:
     raw = read_config(folder)
-    family_type, model_class = family_class(raw["model_type"], str(folder))
+    family_type = family_class(raw["model_type"], str(folder))
+    model_class = family_type.stock_class
     # a weight of another shape is reported like a missing one, below
     settings: dict = {"dtype": dtype, "attn_implementation": attn, "ignore_mismatched_sizes": True}
     if options.device_map is not None or options.quantization is not None:
@@ -194,12 +182,11 @@ def _pretrained(
         raise ModelError(
             f"{options.id} does not fit into memory: try --dtype bfloat16 or --quantization bnb-4bit"
         ) from None
-    except _BROKEN_FILES as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"cannot load {options.id}: {reason}") from error
+    except BROKEN_FILES as error:
+        raise ModelError(f"cannot load {options.id}: {first_line(error, 160)}") from error
     if is_repository(raw):
         _refuse_towerless(info, options.id, raw["mm_vision_tower"])
-    _refuse_partial(info, options.id)
+    refuse_partial(info, options.id)
     _sane_generation(model, tokenizer)
     if "device_map" not in settings:
         model = model.to(device)
@@ -207,7 +194,7 @@ def _pretrained(
 
 
 # what `transformers`, `tokenizers` and `safetensors` raise on files that are damaged or missing
-_BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 def _tokenizer(folder: Path, raw: dict):
@@ -235,7 +222,7 @@ def _refuse_towerless(info: dict, name: str, tower: str) -> None:
         )
 
 
-def _refuse_partial(info: dict, name: str) -> None:
+def refuse_partial(info: dict, name: str) -> None:
     """A model with random parts answers nonsense: better none."""
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         keys = sorted(k[0] if isinstance(k, tuple) else k for k in info.get(kind) or [])

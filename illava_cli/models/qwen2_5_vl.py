@@ -16,14 +16,17 @@ windowed layer can be named too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from illava_cli.config import Reduction
 from illava_cli.models.family import Features, Pixels, Survivors
 from illava_cli.models.qwen2_vl import Qwen2VL
+from illava_cli.models.shape import Projector, TowerShape
 from illava_cli.models.vision import TowerState
 from illava_cli.models.windows import Windows, window_cells
 
@@ -37,7 +40,8 @@ class Qwen2_5VL(Qwen2VL):
     """`transformers`' Qwen2_5_VLForConditionalGeneration with merge points."""
 
     key = "qwen2_5_vl"
-    name = "Qwen2.5-VL"
+    stock_class = Qwen2_5_VLForConditionalGeneration
+    own_preset = "qwen2.5-vl"
 
     @classmethod
     def schedule_key(cls, hidden_size: int) -> str:
@@ -88,3 +92,19 @@ class Qwen2_5VL(Qwen2VL):
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """Seconds from one pair of frames to the next: a second is `tokens_per_second` positions."""
         return {"second_per_grid_ts": torch.tensor([features.interval for features in videos])}
+
+    # --- the unmodified model -----------------------------------------------------------------
+
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        vision = self.model.config.vision_config
+        inner = vision.intermediate_size
+        tower = TowerShape(vision.hidden_size, inner, vision.depth, self.patch_values, gated=True)
+        joined = vision.hidden_size * self.patches_per_token
+        return tower, ((joined, joined), (joined, vision.out_hidden_size))
+
+    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        inputs = super().stock_inputs(model, media)
+        intervals = [seconds_per_grid(pixels, self.temporal) for pixels in media if pixels.kind == "video"]
+        if intervals:
+            inputs["second_per_grid_ts"] = torch.tensor(intervals)
+        return inputs

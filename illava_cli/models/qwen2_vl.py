@@ -7,13 +7,14 @@ as a batch. Survivors keep their own (t, h, w) position.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.vision_utils import get_vision_position_ids
 
@@ -25,12 +26,18 @@ from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, normalised, per_layer
 from illava_cli.models.host import to_device
+from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 from illava_cli.reduction import Merge
 from illava_cli.trace import View
 
 QWEN_BLOCK = BlockParts("norm1", "attn", "norm2", "mlp")
+# how the unmodified model calls a medium's patches and grid
+STOCK_NAMES = {
+    "image": ("pixel_values", "image_grid_thw"),
+    "video": ("pixel_values_videos", "video_grid_thw"),
+}
 SMALL = 1536  # hidden size of the 2B model, for which merging in the decoder was not published
 
 
@@ -38,9 +45,15 @@ class Qwen2VL(Family):
     """`transformers`' Qwen2VLForConditionalGeneration with merge points."""
 
     key = "qwen2_vl"
-    name: ClassVar = "Qwen2-VL"
+    stock_class = Qwen2VLForConditionalGeneration
     image_processor_class = Qwen2VLImageProcessorPil
     rope_axes = 3
+    special_tokens: ClassVar = {
+        "image": "<|image_pad|>",
+        "video": "<|video_pad|>",
+        "vision_start": "<|vision_start|>",
+        "vision_end": "<|vision_end|>",
+    }
     markers: ClassVar = {
         "image": "<|vision_start|><|image_pad|><|vision_end|>",
         "video": "<|vision_start|><|video_pad|><|vision_end|>",
@@ -93,6 +106,10 @@ class Qwen2VL(Family):
     def schedule_key(cls, hidden_size: int) -> str:
         return f"{cls.key}_2b" if hidden_size == SMALL else cls.key
 
+    @property
+    def own_preset(self) -> str:
+        return "qwen2-vl-2b" if self.text_config.hidden_size == SMALL else "qwen2-vl"
+
     # --- pixels -------------------------------------------------------------------------------
 
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
@@ -107,17 +124,36 @@ class Qwen2VL(Family):
         _, height, width = batch["image_grid_thw"][0].tolist()
         return self._pixels("image", (1, height, width), lambda a, b: values)
 
-    def frame_size(self, height: int, width: int) -> tuple[int, int]:
-        if max(height, width) > 200 * min(height, width):
-            raise MediaError(f"a video of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
-        limits = self.video_settings["size"]
+    def prepare_region(
+        self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
+    ) -> Pixels:
+        limits = self.image_processor.size
+        return self.prepare_image(self._at_scale(image, whole, limits), options, alone)
+
+    def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
+        region = self._at_scale(Image.fromarray(frame), whole, self.video_settings["size"])
+        return self.resize_frame(np.asarray(region))
+
+    def _at_scale(self, region: Image.Image, whole: tuple[int, int], limits: dict[str, int]) -> Image.Image:
+        """A region shrunk as the whole picture is, that it may not be seen larger than there."""
+        height, width = self._resized(whole, limits)
+        scale = min(1.0, height / whole[0], width / whole[1])
+        size = [max(1, round(extent * scale)) for extent in region.size]
+        return region.resize(size, Image.Resampling.BICUBIC)
+
+    def _resized(self, size: tuple[int, int], limits: dict[str, int]) -> tuple[int, int]:
+        """The height and width at which the model takes a picture."""
         return smart_resize(
-            height,
-            width,
+            *size,
             factor=self.patch * self.merge_size,
             min_pixels=limits["shortest_edge"],
             max_pixels=limits["longest_edge"],
         )
+
+    def frame_size(self, height: int, width: int) -> tuple[int, int]:
+        if max(height, width) > 200 * min(height, width):
+            raise MediaError(f"a video of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
+        return self._resized((height, width), self.video_settings["size"])
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
         if len({frame.shape for frame in frames}) > 1:
@@ -154,6 +190,8 @@ class Qwen2VL(Family):
             raise UsageError(
                 "vision.r is for models with tiles: give vision.drop, the fraction of 2x2 groups removed"
             )
+        if stage.keep is not None:
+            return self._rounded(stage, tokens)
         drops = dict(zip(stage.layers, per_layer(stage.drop, stage.layers, "vision.drop"), strict=True))
         budget, left = {}, tokens
         for layer, drop in sorted(drops.items()):
@@ -163,12 +201,26 @@ class Qwen2VL(Family):
             left -= budget[layer]
         return budget
 
+    def _rounded(self, stage: VisionStage, tokens: int) -> dict[int, int]:
+        """Groups removed so that behind each layer the nearest number to its share of all is left."""
+        if stage.drop is not None:
+            raise UsageError("vision.keep and vision.drop say the same thing: give one of them")
+        keeps = dict(zip(stage.layers, per_layer(stage.keep, stage.layers, "vision.keep"), strict=True))
+        budget, left, share = {}, tokens, 1.0
+        for layer, keep in sorted(keeps.items()):
+            if keep == 0:
+                raise UsageError(f"vision.keep: 0 leaves no token at layer {layer}: give more")
+            share *= keep
+            remaining = max(1, round(tokens * share))
+            budget[layer], left = left - remaining, remaining
+        return budget
+
     def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
         super().check_vision(stage, reduction)
         self.budget(stage, 1 << 14)
         if reduction.layout == "grid" and stage.layers:
             raise UsageError(
-                f"layout 'grid' needs square tiles: {self.name} takes preset auto, {self.name.lower()} or off"
+                f"layout 'grid' needs square tiles: {self.name} takes preset auto, {self.own_preset} or off"
             )
 
     def check(self, reduction: Reduction) -> None:
@@ -227,3 +279,34 @@ class Qwen2VL(Family):
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """What `get_rope_index` takes to tell time: Qwen2-VL counts steps."""
         return {}
+
+    # --- the unmodified model -----------------------------------------------------------------
+
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        vision = self.model.config.vision_config
+        inner = int(vision.embed_dim * vision.mlp_ratio)
+        tower = TowerShape(vision.embed_dim, inner, vision.depth, self.patch_values)
+        joined = vision.embed_dim * self.patches_per_token
+        return tower, ((joined, joined), (joined, vision.hidden_size))
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in one patch of pixels."""
+        return self.model.config.vision_config.in_channels * self.temporal * self.patch**2
+
+    def stock_tokens(self, pixels: Pixels) -> Expansion:
+        return Expansion(pixels.segments * pixels.tokens, 0)
+
+    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        inputs: dict[str, Tensor] = {}
+        for kind, (values, grid) in STOCK_NAMES.items():
+            chosen = [pixels for pixels in media if pixels.kind == kind]
+            if chosen:
+                inputs[values] = torch.cat([p.pixel_values(0, p.segments) for p in chosen])
+                inputs[grid] = torch.tensor([p.geometry for p in chosen])
+        return inputs
+
+    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        for kind, (values, grid) in STOCK_NAMES.items():
+            if values in inputs:
+                getattr(model.model, f"get_{kind}_features")(inputs[values], inputs[grid])

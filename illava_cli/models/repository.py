@@ -52,7 +52,7 @@ TEXT_FIELDS = (
     "vocab_size",
 )
 # the towers of the published checkpoints, whose weights these hold; any other is named by its directory
-TOWERS = {
+PUBLISHED_TOWERS = {
     "openai/clip-vit-large-patch14-336": {
         "model_type": "clip_vision_model",
         "hidden_size": 1024,
@@ -155,8 +155,8 @@ def _tower(name: str, source: str) -> dict[str, Any]:
     A relative directory is seen from the checkpoint `source`, wherever it is called from.
     """
     path = Path(source) / name / "config.json"
-    if name in TOWERS:
-        tower = TOWERS[name]
+    if name in PUBLISHED_TOWERS:
+        tower = PUBLISHED_TOWERS[name]
     elif path.is_file():
         try:
             tower = json.loads(path.read_text(encoding="utf-8"))
@@ -166,7 +166,7 @@ def _tower(name: str, source: str) -> dict[str, Any]:
             raise ModelError(f"{path} cannot be read as the configuration of a vision tower") from None
     else:
         raise ModelError(
-            f"{source}: its vision tower {name} is not known (known are: {', '.join(TOWERS)}): let "
+            f"{source}: its vision tower {name} is not known (known are: {', '.join(PUBLISHED_TOWERS)}): let "
             "mm_vision_tower in its config.json name a directory (seen from the checkpoint) with that "
             "tower's config.json"
         )

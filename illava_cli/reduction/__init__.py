@@ -1,6 +1,7 @@
 """Pure tensor functions: scores, `Merge`, and one file per method. Knows no model.
 
-A method is a function `Candidates -> Assignment`; a line of `METHODS` gives it its name.
+A method is a function `Candidates -> Assignment`; a line of `METHODS` gives it its name. Those that choose
+among the pixels by the prompt, before there are tokens, are a `Guided` instead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from illava_cli.reduction.bipartite import bipartite
 from illava_cli.reduction.candidates import Candidates, lowest
 from illava_cli.reduction.diversity import assign, diversity, diversity_assign, novelty, novelty_assign
 from illava_cli.reduction.greedy import greedy
+from illava_cli.reduction.guided import Box, Guided, densest, middle_of_top, most_similar_frames, region
 from illava_cli.reduction.illava import illava
 from illava_cli.reduction.kmeans import kmeans
 from illava_cli.reduction.merge import Assignment, Merge, gather_tokens
@@ -28,20 +30,22 @@ class Method:
     """A method and what it asks of the stage that runs it.
 
     Args:
-        decide: who joins whom.
-        stages: where it has a meaning: `vision`, `llm`, and `input` between the two.
+        decide: who joins whom; None for a `guided` one.
+        stages: where it has a meaning: `guide` before the tower, `vision`, `input` behind it, `llm`.
         compares: it looks at the attention keys.
         proportional: attention may count a merged token by its size (ToMe, eq. 1).
         queries: the only `llm.queries` that it is defined for, or None.
         count: how many tokens (B,) it keeps by itself, from scores and what is no padding, both (B, N).
+        guided: how it chooses by the prompt, in stage `guide`.
     """
 
-    decide: Callable[[Candidates], Assignment]
+    decide: Callable[[Candidates], Assignment] | None = None
     stages: tuple[str, ...] = ("vision", "input", "llm")
     compares: bool = False
     proportional: bool = False
     queries: str | None = None
     count: Callable[[Tensor, Tensor], Tensor] | None = None
+    guided: Guided | None = None
 
 
 METHODS = {
@@ -58,6 +62,9 @@ METHODS = {
     "novelty-assign": Method(novelty_assign, compares=True),
     "diversity": Method(diversity, compares=True),
     "diversity-assign": Method(diversity_assign, compares=True),
+    "clip-crop": Method(guided=Guided("clip", densest), stages=("guide",)),
+    "clipseg-crop": Method(guided=Guided("clipseg", densest), stages=("guide",)),
+    "free-video-llm": Method(guided=Guided("clip", middle_of_top, samples=True), stages=("guide",)),
 }
 
 
@@ -81,10 +88,14 @@ def decide(method: str, tokens: Candidates, padding: Tensor | None = None) -> As
 __all__ = [
     "METHODS",
     "Assignment",
+    "Box",
     "Candidates",
+    "Guided",
     "Merge",
     "Method",
     "decide",
     "gather_tokens",
+    "most_similar_frames",
     "received_attention",
+    "region",
 ]

@@ -165,3 +165,28 @@ def test_sampled_answers_do_not_depend_on_their_neighbours(session, items):
     together = answers(session, items[:4], batch_size=4, readers=0)
     apart = answers(session, items[2:3], batch_size=1, readers=0)
     assert together["2"]["text"] == apart["2"]["text"]
+
+
+def test_a_guide_chooses_by_each_questions_own_words(open_session, guide_folders, folder):
+    """Also of a clip that was read ahead, and of a picture that two questions are about."""
+    settings = ["guide.method=free-video-llm", "guide.keep=0.4", "preset=off"]
+    settings += [
+        f"guide.model={guide_folders('free-video-llm')}",
+        "generation.max_tokens=4",
+        "media.num_frames=5",
+    ]
+    session = open_session("llava_onevision", *settings, fresh=True)
+    asked = [
+        ("Where is the cup?", "image"),
+        ("What do nine zebras eat?", "image"),
+        ("What happens?", "video"),
+    ]
+    media = {"image": {"images": (str(folder / "1.png"),)}, "video": {"videos": (str(folder / "clip.mp4"),)}}
+    items = [Item(prompt, prompt, **media[kind]) for prompt, kind in asked]
+    records = answers(session, items)
+    for prompt, kind in asked:
+        alone = session.ask(prompt, **media[kind]).record()
+        assert (records[prompt]["text"], records[prompt]["media"]) == (alone["text"], alone["media"])
+    boxes = [records[prompt]["media"][0]["crops"] for prompt, _ in asked]
+    assert boxes[0] != boxes[1]
+    assert len(boxes[2]) < 5

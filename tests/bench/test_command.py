@@ -276,3 +276,10 @@ def test_rivals_are_for_llava(bench):
     code, _, err = bench(*QWEN, "--rivals")
     assert code == 2
     assert "LLaVA-OneVision" in err
+
+
+def test_a_guide_is_not_benched(bench, guide_folders):
+    guide = f"guide.model={guide_folders('clip-crop')}"
+    code, _, err = bench(*LLAVA, "--tiles", 1, "--preset", "auto", "--method", "clip-crop", "--set", guide)
+    assert code == 2
+    assert "use illava compare" in err

@@ -10,9 +10,9 @@ from illava_cli.bench.media import Description, Medium, real, synthetic_image, s
 from illava_cli.bench.variants import PROMPT
 from illava_cli.config import MediaOptions
 from illava_cli.errors import UsageError
-from tests.conftest import IMAGES_ONLY, clip, picture
+from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 
-FAMILIES = ["llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl"]
+FAMILIES = tuple(WRITERS)
 
 
 def given(images=(), videos=()):

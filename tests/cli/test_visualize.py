@@ -159,3 +159,11 @@ def test_a_merge_map_beside_the_answer(real, tmp_path):
     code, out, _ = real("run", *QUICK, "--image", SHAPES, "--save-merge-map", str(tmp_path / "map"))
     assert (code, out) == (0, "circle\n")
     assert payload(tmp_path / "map" / "index.html")["answers"]["merged"]["text"] == "circle"
+
+
+@pytest.mark.parametrize("command", [["visualize", "-o"], ["run", "--save-merge-map"]], ids=" ".join)
+def test_no_map_of_parts_that_a_guide_chose(real, guide_folders, tmp_path, command):
+    guide = ["--set", f"guide.model={guide_folders('clip-crop')}", "--set", "guide.method=clip-crop"]
+    code, out, err = real(*command, str(tmp_path / "map"), *QUICK, *guide, "--image", SHAPES)
+    assert (code, out) == (2, "")
+    assert "clip-crop" in err

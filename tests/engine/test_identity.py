@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from tests.conftest import IMAGES_ONLY, clip, picture
+from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 from tests.stock import Stock
 
-FAMILIES = ["llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl"]
+FAMILIES = tuple(WRITERS)
 OFF = ("preset=off", "generation.max_tokens=6")
 # in float32, where the unmodified Qwen2.5-VL itself is up to 3e-4 from its own logits in float64
 CLOSE = {"llava_next": 1e-4, "llava_onevision": 1e-4, "qwen2_vl": 1e-4, "qwen2_5_vl": 5e-4}

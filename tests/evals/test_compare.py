@@ -8,6 +8,7 @@ import pytest
 from illava_cli.cli.app import main
 from illava_cli.config import Reduction
 from illava_cli.evals.compare import settings
+from illava_cli.evals.runner import Runner
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
@@ -103,6 +104,44 @@ def test_a_model_that_does_not_load_loses_nothing(compare, tmp_path):
     assert "config.json" in err.splitlines()[-1]
 
 
+@pytest.fixture
+def stop_in(monkeypatch):
+    """Ctrl-C while a batch is asked, counted over all models from 1."""
+
+    def at(number):
+        asked, batches = Runner._ask_all, iter(range(1, 100))
+
+        def interrupted(self, *arguments):
+            if next(batches) == number:
+                raise KeyboardInterrupt
+            asked(self, *arguments)
+
+        monkeypatch.setattr(Runner, "_ask_all", interrupted)
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("batch", "questions"), [(2, [3]), (3, [6]), (4, [6, 3])], ids=["first", "between", "second"]
+)
+def test_ctrl_c_shows_what_was_answered(batch, questions, compare, stop_in, tmp_path):
+    """Of six questions in two batches, asked of two models."""
+    stop_in(batch)
+    both = {"models": ("llava_onevision", "qwen2_vl")}
+    saved = tmp_path / "report.json"
+    code, report, err = compare("--method", "random", "--save", saved, **both)
+    assert code == 130
+    assert report == json.loads(saved.read_text())
+    assert [model["all"]["questions"] for model in report["models"]] == questions
+    assert [row["variant"] for row in report["rows"]] == ["off", "random 1/3"] * len(questions)
+    assert ("stopped after 3 of 6 questions" in err) == (3 in questions)
+
+
+def test_ctrl_c_with_nothing_to_show(compare, stop_in, tmp_path):
+    stop_in(1)
+    assert compare("--method", "random")[:2] == (130, None)
+
+
 def test_layers_alone_may_be_overridden(compare):
     """Without the preset's budget they are no schedule; the shares give one."""
     code, report, err = compare(
@@ -126,6 +165,50 @@ def test_a_budget_is_spent_where_the_method_has_a_meaning(open_session):
     base = Reduction(layout="faithful", vision={"layers": [1, 2]}, llm={"layers": [3]})
     assert settings(family, base, "fastv", 0.5)[1:] == ["vision=null", "llm={layers: [3], keep: 0.5}"]
     assert settings(family, base, "prumerge", 0.5)[1:] == ["input={keep: 0.5}", "vision=null", "llm=null"]
+    assert settings(family, base, "clip-crop", 0.5)[1:] == ["guide={keep: 0.5}", "vision=null", "llm=null"]
     tower, decoder = settings(family, base, "kmeans", 1 / 8)[1:]
-    assert tower == "vision={layers: [1, 2], r: [14, 13], drop: null}"  # 36 -> 9, a quarter
+    assert tower == "vision={layers: [1, 2], r: [14, 13], drop: null, keep: null}"  # 36 -> 9, a quarter
     assert decoder == "llm={layers: [3], keep: 0.5}"
+
+
+def test_a_video_merges_at_its_own_layers(open_session):
+    family = open_session("llava_onevision", "preset=off").family
+    stages = {"image": {"layers": [1, 2]}, "video": {"layers": [3]}}
+    base = Reduction(layout="faithful", vision=stages, llm={"layers": [3]})
+    tower, decoder = settings(family, base, "kmeans", 1 / 8)[1:]
+    image = "{layers: [1, 2], r: [14, 13], drop: null, keep: null}"
+    video = "{layers: [3], r: [27], drop: null, keep: null}"
+    assert tower == f"vision={{image: {image}, video: {video}}}"
+    assert decoder == "llm={layers: [3], keep: 0.5}"
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+def test_small_pictures_keep_what_was_asked(compare, family):
+    """36 tokens a tile, 9 groups a picture, which preset auto would leave whole: to within a token."""
+    code, report, err = compare("--method", "illava", "--method", "random", "--keep", "1/3", models=(family,))
+    assert code == 0, err
+    for row in report["rows"][1:]:
+        assert row["kept"] == pytest.approx(1 / 3, abs=1 / 9)
+
+
+def test_a_guide_chooses_at_equal_shares(compare, guide_folders):
+    models = ("qwen2_vl",)
+    given = ["--method", "clip-crop", "--keep", "1/2", "--set", f"guide.model={guide_folders('clip-crop')}"]
+    code, report, err = compare(*given, models=models)
+    assert code == 0, err
+    (row,) = report["rows"][1:]
+    assert row["kept"] == pytest.approx(0.5, abs=0.1)
+    assert report["models"][0]["variants"]["clip-crop 1/2"]["reduction"]["guide"]["keep"] == 0.5
+
+
+def test_a_plan_runs_without_the_guide_that_is_not_there(compare, monkeypatch, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("{methods: [random, clip-crop], keep: [0.5]}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    given = ["--plan", plan, "--set", "guide.model=no/where"]
+    code, report, err = compare(*given)
+    assert code == 0, err
+    assert [row["variant"] for row in report["rows"]] == ["off", "random 0.5"]
+    assert "left out: clip-crop 0.5 (cannot download no/where" in err
+    code, report, err = compare(*given, "--method", "clip-crop")
+    assert (code, report, len(err.splitlines())) == (1, None, 1)

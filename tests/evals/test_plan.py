@@ -9,6 +9,7 @@ from illava_cli.evals.compare import settings
 from illava_cli.evals.plan import load_plan
 from illava_cli.evals.sweep import read_share
 from illava_cli.evals.variants import variants
+from illava_cli.reduction import METHODS
 
 PLANS = list(shipped("experiments"))
 NAMED = {"llava_onevision": "llava-onevision-7b", "llava_onevision_tiny": "tiny"}
@@ -27,7 +28,7 @@ def tiny():
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_each_runs_on_the_embedded_model(name, tiny):
+def test_each_runs_on_the_embedded_model(name, tiny, guide_folders):
     plan = load_plan(name)
     assert plan.description
     if plan.variants:
@@ -40,6 +41,8 @@ def test_each_runs_on_the_embedded_model(name, tiny):
         for method in plan.methods:
             for keep in plan.keep:
                 more = settings(tiny.family, base, method, read_share(keep, "keep"))
+                if METHODS[method].guided:
+                    more.append(f"guide.model={guide_folders(method)}")
                 config = resolve("tiny", settings=[f"preset={plan.preset}", *more], environ={})
                 tiny.under(config.model_copy(update={"model": tiny.config.model}))
 

@@ -34,7 +34,8 @@ def as_questions(samples):
 
 def run(lanes, samples, batch_size=8, results=None, **options):
     results = results or Results(None)
-    asked = Runner(lanes, results, batch_size, **options).run(as_questions(samples), lambda count: None)
+    batches = Runner(lanes, results, batch_size, **options).run(as_questions(samples))
+    asked = [question for batch in batches for question in batch]
     records = {
         (question.keys[name][0], name): results.get(question.keys[name])
         for question in asked

@@ -1,8 +1,9 @@
 """The walk over schedules: which there are, what they set, and which of them are worth their tokens."""
 
 import pytest
+import yaml
 
-from illava_cli.config import Reduction, resolve
+from illava_cli.config import Reduction, VisionStage, resolve
 from illava_cli.errors import UsageError
 from illava_cli.evals.sweep import Grid, Point, frontier, points, read_layers, read_share
 
@@ -59,8 +60,21 @@ def test_a_tower_with_groups_drops_a_share_at_each_layer(open_session, checkpoin
     settings = Point(0.25, (1, 3), 1.0, ()).settings(session.family, "faithful")
     config = resolve(checkpoints("qwen2_vl"), settings=["preset=qwen2-vl", *settings], environ={})
     reduction = session.under(config).reduction
-    assert reduction.vision.drop == pytest.approx(0.5)
+    assert (reduction.vision.keep, reduction.vision.drop) == (pytest.approx(0.5), None)
     assert reduction.llm is None
+
+
+@pytest.mark.parametrize("keep", [0.9, 2 / 3, 1 / 2, 1 / 3, 0.1])
+def test_groups_that_are_kept_are_rounded_over_all_layers(keep, open_session):
+    """Also of few groups as many stay as the share says, which a floor at each layer would miss."""
+    family = open_session("qwen2_vl", "preset=off").family
+    text = Point(keep, (1, 2, 3, 4), 1.0, ()).stages(family, "faithful")["vision"]
+    stage = VisionStage(**yaml.safe_load(text))
+    for groups in (1, 4, 7, 36, 1000):
+        budget = family.budget(stage, groups)
+        left = groups - sum(budget.values())
+        assert left == 1 or abs(left - groups * keep) < 0.5 + 1e-9
+        assert all(removed >= 0 for removed in budget.values())
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.5", 0.5), ("1", 1.0), ("253/361", 253 / 361)])

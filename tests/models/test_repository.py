@@ -12,7 +12,7 @@ from illava_cli.config import resolve, shipped
 from illava_cli.engine.prompt import Slot, first_turn, later_turn, user_message
 from illava_cli.engine.session import Request, Session
 from illava_cli.errors import ModelError, UsageError
-from illava_cli.models import FAMILIES, schedule_key
+from illava_cli.models import family_class, schedule_key
 from illava_cli.models.catalog import complete, read_config
 from illava_cli.models.conversations import CONVERSATIONS
 from illava_cli.models.repository import translate
@@ -216,7 +216,7 @@ def test_a_published_config_is_the_shipped_architecture(name):
     translated = translate(PUBLISHED[name], name)
     spec = yaml.safe_load(shipped("architectures")[name].read_text())
     assert translated["model_type"] == spec["family"]
-    _, model_class = FAMILIES[spec["family"]]()
+    model_class = family_class(spec["family"], name).stock_class
     ours, theirs = (
         model_class.config_class(**{k: v for k, v in config.items() if k != "model_type"})
         for config in (spec["config"], translated)

@@ -1,0 +1,36 @@
+"""What is counted of a model before it runs: the widths of its tower, and a medium's decoder tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """A vision tower.
+
+    `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices; `class_tokens` go
+    through each layer beside a segment's patches.
+    """
+
+    width: int
+    inner: int
+    layers: int
+    patch_values: int
+    gated: bool = False
+    class_tokens: int = 0
+
+
+Projector = tuple[tuple[int, int], ...]  # (inputs, outputs) of its matrices, per token that leaves the tower
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Decoder tokens of a medium in the unmodified model."""
+
+    visual: int
+    newlines: int
+
+    @property
+    def total(self) -> int:
+        return self.visual + self.newlines
