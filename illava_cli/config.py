@@ -338,17 +338,22 @@ class Config(Strict):
         base = (preset.by_family or {}).get(family, preset.reduction)
         if base is None:
             raise UsageError(f"preset {self.preset!r} has no schedule for {family}: name another preset")
-        merged = base.model_dump(exclude_unset=True)
         self._refuse_two_methods()
-        for name in WORDS:
-            if (value := getattr(self, name)) is not None:
-                merged[name] = value
-        for name in STAGES:
-            if name not in self.model_fields_set:
-                continue
-            override = getattr(self, name)
-            merged[name] = None if override is None else _override(merged.get(name), override)
+        merged = _overridden(base.model_dump(exclude_unset=True), self)
         return validate(Reduction, merged, f"preset {self.preset!r} with its overrides")
+
+
+def _overridden(reduction: dict, changes: Config | Reduction) -> dict:
+    """A reduction's settings with what `changes` sets of them; `null` takes a stage away."""
+    reduction = dict(reduction)
+    for name in WORDS:
+        if name in changes.model_fields_set and (value := getattr(changes, name)) is not None:
+            reduction[name] = value
+    for name in STAGES:
+        if name in changes.model_fields_set:
+            override = getattr(changes, name)
+            reduction[name] = None if override is None else _override(reduction.get(name), override)
+    return reduction
 
 
 def _override(base: dict | None, override: Strict) -> dict:
@@ -467,8 +472,12 @@ def presets() -> list[str]:
 
 
 @cache
-def load_preset(name: str) -> Preset:
-    """A shipped preset by name, or a YAML file by path."""
+def load_preset(name: str, changed_by: tuple[str, ...] = ()) -> Preset:
+    """A shipped preset by name, or a YAML file by path.
+
+    Args:
+        changed_by: files whose `base` it is, from which they change it.
+    """
     files = shipped("presets")
     path = files.get(name) or Path(name)
     if name not in files and path.suffix not in (".yaml", ".yml"):
@@ -476,10 +485,27 @@ def load_preset(name: str) -> Preset:
             f"unknown preset {name!r}{near_miss(name, list(files))} (there are: {', '.join(files)})"
         )
     data = read_yaml(path)
+    if "base" in data:
+        base = str(data.pop("base"))
+        if base in (*changed_by, name):
+            raise UsageError(f"preset {name}: base {base!r} leads back to itself: name another preset")
+        return _changed(load_preset(base, (*changed_by, name)), data, f"preset {name}")
     if "by_family" not in data:
         own = {name: data.pop(name) for name in ("families",) if name in data}
         data = {"description": data.get("description", ""), **own, "reduction": data}
     return validate(Preset, data, f"preset {name}")
+
+
+def _changed(base: Preset, changes: dict, source: str) -> Preset:
+    """`base` with the changes that a preset file of its own makes to every schedule in it."""
+    own = {name: changes.pop(name) for name in ("description", "families") if name in changes}
+    override = validate(Reduction, changes, source)
+    data = base.model_dump(exclude_unset=True) | own
+    if base.reduction is not None:
+        data["reduction"] = _overridden(data["reduction"], override)
+    for family, reduction in (data.get("by_family") or {}).items():
+        data["by_family"][family] = _overridden(reduction, override)
+    return validate(Preset, data, source)
 
 
 def preset_label(name: str) -> str:

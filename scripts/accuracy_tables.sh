@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tables of docs/accuracy: what merging costs the embedded model, in the form of the paper's tables 4 to 9.
 #
-#   scripts/accuracy_tables.sh              all of them (about an hour on two cores)
+#   scripts/accuracy_tables.sh              all of them (about two hours on two cores)
 #   scripts/accuracy_tables.sh 'table-5'    those whose names fit
 #
 # Answers are kept in runs/accuracy: a run that was stopped goes on. QUESTIONS (default 390, 30 a task) is how many
@@ -31,9 +31,9 @@ measure() {
 ask() { measure eval "$1" --questions "$QUESTIONS" -o "runs/accuracy/$1.jsonl" "${@:2}"; }
 
 measure eval presets --questions 2002 -o runs/accuracy/presets.jsonl --blind --preset auto --preset paper \
-    --variant 'auto, random: preset=auto method=random' --variant 'paper, random: preset=paper method=random' \
-    --variant 'paper, grid: preset=paper layout=grid positions=packed' \
-    --variant 'early, grid: preset=paper layout=grid positions=packed vision.layers=[2,3,4,5] vision.r=20 llm.layers=[2]'
+    --variant 'paper, random: preset=paper method=random' \
+    --variant 'paper, grid: preset=paper layout=grid positions=packed vision.r=40 llm.keep=253/361' \
+    --variant 'early, grid: preset=paper layout=grid positions=packed vision.layers=[2,3,4,5] vision.r=20 llm.layers=[2] llm.keep=253/361'
 
 methods=()
 for method in illava attention-prune random bipartite kmeans assign novelty-assign diversity-assign fastv prumerge; do
@@ -45,6 +45,14 @@ drawing=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("matplotli
 methods+=(--set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20)
 measure compare methods --questions "$QUESTIONS" --answers runs/accuracy/methods --keep 1/3 --keep 1/6 "${methods[@]}" \
     --save "$OUT/methods.json"
+
+# where methods differ: budgets below those that cost nothing, and more questions
+steep=()
+for method in illava attention-prune random bipartite kmeans assign novelty-assign diversity-assign; do
+    steep+=(--method "$method")
+done
+measure compare steep --questions 1300 --answers runs/accuracy/steep --keep 1/6 --keep 1/10 "${steep[@]}" \
+    --set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20
 
 for plan in table-4 table-5 table-6 table-7 table-8 table-9 layouts; do ask $plan --plan $plan; done
 ask queries --plan queries --survivors

@@ -22,6 +22,39 @@ def test_every_shipped_preset_loads(name):
         assert reduction is not None
 
 
+def test_a_preset_may_change_another(tmp_path):
+    """Every schedule in it, and only what its file says; a command line's settings come after both."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: auto\nlayout: faithful\nvision: {method: kmeans}\nllm: null\n")
+    changed, base = load_preset(str(path)), load_preset("auto")
+    assert changed.by_family.keys() == base.by_family.keys()
+    assert changed.min_visual_tokens == base.min_visual_tokens
+    vision = base.by_family["qwen2_vl"].vision
+    assert changed.by_family["qwen2_vl"].vision == vision.model_copy(update={"method": "kmeans"})
+    assert changed.by_family["llava_onevision"].vision.video.method == "kmeans"
+    assert all(reduction.llm is None for reduction in changed.by_family.values())
+    overrides = {"preset": str(path), "vision": {"method": "random"}}
+    assert resolve("qwen2-vl-7b", overrides=overrides).reduction_for("qwen2_vl").vision.method == "random"
+
+
+def test_best_is_auto_with_another_method():
+    for family, reduction in load_preset("best").by_family.items():
+        auto = load_preset("auto").by_family[family]
+        expected = auto.model_dump_json(exclude_unset=True).replace('"illava"', '"diversity-assign"')
+        if auto.llm is None:
+            reduction = reduction.model_copy(update={"llm": None})
+        assert reduction.model_dump_json(exclude_unset=True) in (expected, expected[:-1] + ',"llm":null}')
+
+
+@pytest.mark.parametrize("text", ["base: {me}\n", "base: nothing\n", "base: auto\nlayers: 3\n"])
+def test_a_base_that_cannot_be(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.format(me=path))
+    said = r"leads back to itself|unknown preset 'nothing'|unknown key 'layers'"
+    with pytest.raises(UsageError, match=said):
+        load_preset(str(path))
+
+
 def test_the_paper_preset_is_the_papers():
     reduction = resolve("llava-onevision-7b", overrides={"preset": "paper"}, environ={}).reduction_for(
         "llava_onevision"

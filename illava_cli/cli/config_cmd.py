@@ -117,7 +117,7 @@ def _check(file: str) -> None:
     from illava_cli.config import Preset, Reduction, load_preset, read_yaml, resolve
 
     data = read_yaml(Path(file))
-    if data and set(data) <= Preset.model_fields.keys() | Reduction.model_fields.keys():
+    if "base" in data or (data and set(data) <= Preset.model_fields.keys() | Reduction.model_fields.keys()):
         load_preset(file)
     else:
         config = resolve(file, environ={})
