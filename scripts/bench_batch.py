@@ -26,7 +26,7 @@ from illava_cli.bench.machine import describe
 
 PROMPT = "What shape is the red one?"
 LOOPED = 20  # calls of `illava run`; their time is scaled
-READING = re.compile(r"reading ([\d.]+) s .* the model waited ([\d.]+) s")
+READING = re.compile(r"reading took ([\d.]+) s .* the model waited ([\d.]+) s")
 
 
 def pictures(folder: Path, count: int, width: int, height: int) -> Path:
