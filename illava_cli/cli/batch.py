@@ -287,7 +287,7 @@ def _told(record: dict[str, Any]) -> str:
 def _reading(worker: Worker, readers: int) -> str:
     """Whether reading kept the model waiting."""
     where = f"in {readers} process{'' if readers == 1 else 'es'}" if readers else "in a thread"
-    return f" | reading {worker.read_s:.1f} s {where}, the model waited {worker.waited_s:.1f} s for it"
+    return f" | reading took {worker.read_s:.1f} s {where}, the model waited {worker.waited_s:.1f} s for it"
 
 
 def _tell_failures(failed: int, *, failed_now: int, can_retry: bool, messages: Messages) -> None:
