@@ -66,10 +66,10 @@ def run(
         question = Question.of(prompt, image, video)
         if to_file:
             check_target(output)
-        target = None if save_merge_map is None else _target(save_merge_map, question)
         config = flags.config()
         if compare and config.generation.temperature > 0:
             raise UsageError("--compare compares greedy answers: leave temperature at 0")
+        target = None if save_merge_map is None else _target(save_merge_map, question)
         wanted = sys.stdout is not None and sys.stdout.isatty() if stream is None else stream
         on_text = emit_answer if wanted and not as_json and not to_file and not compare else None
         session = load(config, messages)

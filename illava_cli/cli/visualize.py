@@ -42,9 +42,10 @@ def visualize(
     question = Question.of(prompt, image, video)
     if not image and not video:
         raise UsageError("there is nothing to draw: give --image or --video")
+    config = flags.config()
     target = Target.of(output, png)
     messages = Messages(flags.quiet)
-    session = load(flags.config(), messages)
+    session = load(config, messages)
     question = question.held()
     from illava_cli.engine.clock import LayerClock
 
