@@ -12,6 +12,7 @@ from illava_cli.cli.output import emit
 from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from illava_cli.config import Config
     from illava_cli.engine.clock import LayerClock
     from illava_cli.engine.record import Generation
     from illava_cli.engine.session import Session
@@ -67,6 +68,16 @@ def _expand(sources: list[str] | None) -> list[str]:
     from illava_cli.media import expand_sources
 
     return expand_sources(sources)
+
+
+def check_greedy(config: Config) -> None:
+    """Refuse to compare answers that are drawn.
+
+    Raises:
+        UsageError: a temperature.
+    """
+    if config.generation.temperature > 0:
+        raise UsageError("--compare compares greedy answers: leave temperature at 0, or compare nothing")
 
 
 def can_differ(session: Session) -> bool:

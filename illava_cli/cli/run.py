@@ -15,7 +15,7 @@ from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
-from illava_cli.cli.question import STDIN, Question, ask, ask_both, can_differ
+from illava_cli.cli.question import STDIN, Question, ask, ask_both, can_differ, check_greedy
 from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def run(
         question = Question.of(prompt, image, video)
         if to_file:
             check_target(output)
-        target = None if save_merge_map is None else _target(save_merge_map, question)
         config = flags.config()
-        if compare and config.generation.temperature > 0:
-            raise UsageError("--compare compares greedy answers: leave temperature at 0")
+        if compare:
+            check_greedy(config)
+        target = None if save_merge_map is None else _target(save_merge_map, question)
         wanted = sys.stdout is not None and sys.stdout.isatty() if stream is None else stream
         on_text = emit_answer if wanted and not as_json and not to_file and not compare else None
         session = load(config, messages)

@@ -13,7 +13,7 @@ from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Images, ModelFlags, Videos, with_model_flags
 from illava_cli.cli.output import emit
-from illava_cli.cli.question import Question, ask, ask_both, can_differ
+from illava_cli.cli.question import Question, ask, ask_both, can_differ, check_greedy
 from illava_cli.errors import UsageError
 
 
@@ -42,9 +42,12 @@ def visualize(
     question = Question.of(prompt, image, video)
     if not image and not video:
         raise UsageError("there is nothing to draw: give --image or --video")
+    config = flags.config()
+    if compare:
+        check_greedy(config)
     target = Target.of(output, png)
     messages = Messages(flags.quiet)
-    session = load(flags.config(), messages)
+    session = load(config, messages)
     check_drawable(session)
     question = question.held()
     from illava_cli.engine.clock import LayerClock

@@ -88,6 +88,7 @@ def test_nothing_merged_is_a_page_too(real, tmp_path):
         (["--image", SHAPES, "-o", "TMP/file"], 1, "TMP/file is a file: name a folder"),
         (["--image", SHAPES, "-o", "TMP/file/map"], 1, "cannot make the folder TMP/file/map"),
         (["--image", SHAPES, "-o", "TMP/page.html", "--png"], 2, "give a folder"),
+        (["--image", SHAPES, "-o", "TMP/page.html", "--temperature", "1"], 2, "leave temperature at 0"),
         (["--image", SHAPES], 2, "'-o'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -32,7 +32,10 @@ def test_compiled_equals_eager(name, device, open_session):
     settings = [*settings, f"model.device={device}", "model.dtype=float32"]
     media = {"images": [picture(200, 150, 2)], "videos": [clip(3, 60, 60)]}
     eager = open_session(family, *settings).ask("What?", **media, logits=True)
-    compiled = open_session(family, *settings, "model.compile=true").ask("What?", **media, logits=True)
+    session = open_session(family, *settings, "model.compile=true")
+    compiled = session.ask("What?", **media, logits=True)
     torch.testing.assert_close(compiled.logits, eager.logits, atol=1e-4, rtol=0)
     assert compiled.token_ids == eager.token_ids
     assert compiled.usage == eager.usage
+    # a trace that watches every layer runs the tower as it is written
+    assert session.ask("What?", **media, trace="attention").usage == eager.usage

@@ -36,3 +36,35 @@ def test_dropping_leaves_no_trace():
     weight = torch.tensor([[1.0, 1.0, 0.5, 0.5]])
     merge = Merge.from_assignment(Assignment(target, weight), 2)
     assert merge.apply(torch.tensor([[[1.0], [100.0], [2.0], [4.0]]])).flatten().tolist() == [1.0, 3.0]
+
+
+def test_selected_tokens_in_another_order_and_slots_of_none():
+    merge = Merge.select(torch.tensor([[3, -1, 0]]), 4)
+    assert merge.slot.tolist() == [[2, -1, -1, 0]]
+    assert merge.weight.tolist() == [[1, 0, 0, 1]]
+    assert merge.apply(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).tolist() == [[4, 0, 1]]
+    assert merge.anchor[0, [0, 2]].tolist() == [3, 0]
+
+
+def test_plain_means():
+    merge = Merge.plain(torch.tensor([[0, 1, 0, -1]]), torch.tensor([[2, 1]]))
+    assert merge.weight.tolist() == [[0.5, 1, 0.5, 0]]
+    assert merge.apply(torch.tensor([[1.0, 2.0, 5.0, 9.0]])).tolist() == [[3, 2]]
+
+
+def test_rows_beside_one_another_are_one():
+    first = Merge.plain(torch.tensor([[0, 0], [-1, 0]]), torch.tensor([[1], [1]]))
+    second = Merge.identity(1, 2)
+    whole = Merge.beside([first, second])
+    assert whole.slot.tolist() == [[0, 0, -1, 1, 2, 3]]
+    assert whole.anchor.tolist() == [[1, 3, 4, 5]]
+    x = torch.arange(6.0)[None]
+    parts = [first.apply(x[:, :4].view(2, 2)).flatten(), second.apply(x[:, 4:])[0]]
+    assert torch.equal(whole.apply(x)[0], torch.cat(parts))
+
+
+def test_rows_are_put_together_and_taken_apart():
+    one, two = Merge.select(torch.tensor([[1]]), 3), Merge.select(torch.tensor([[2]]), 3)
+    both = Merge.cat([one, two])
+    assert both.anchor.tolist() == [[1], [2]]
+    assert torch.equal(both.rows(slice(1, 2)).slot, two.slot)
