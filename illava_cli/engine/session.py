@@ -41,7 +41,7 @@ from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import ContextError, ModelError, UsageError
 from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
 from illava_cli.models.family import Family, Features, Pixels
-from illava_cli.models.guide import Guide, load_guide
+from illava_cli.models.guide import Guide, checkpoint_of, load_guide
 from illava_cli.models.host import to_device
 from illava_cli.models.loading import load_family
 
@@ -161,7 +161,7 @@ class Session:
         self.model = self.family.model
         self.reduction = self._reduction()
         self.min_visual_tokens = self._threshold()
-        self._guides: dict[str, Guide] = {}  # by what was asked for; sessions on one model share them
+        self._guides: dict[tuple[str, str], Guide] = {}  # shared by all sessions on this model
         self.guide = self._guide()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
@@ -197,7 +197,7 @@ class Session:
         stage = self.family.guide_stage(self.reduction)
         if stage is None:
             return None
-        key = f"{stage.method} {stage.model}"
+        key = checkpoint_of(stage)
         if key not in self._guides:
             self._guides[key] = load_guide(stage, self.family.device, self.model.dtype, self.on_note)
         return self._guides[key]
