@@ -7,6 +7,7 @@ from PIL import Image
 
 from illava_cli.config import resolve
 from illava_cli.engine.session import Session
+from illava_cli.models import family_class
 from illava_cli.reduction import METHODS
 from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 from tests.guides import write_clip, write_clipseg
@@ -17,7 +18,7 @@ WRITERS = {
     "qwen2_vl": write_qwen2_vl,
     "qwen2_5_vl": write_qwen2_5_vl,
 }
-IMAGES_ONLY = ("llava_next",)
+IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(family, "tests").markers)
 
 
 @pytest.fixture(scope="session")

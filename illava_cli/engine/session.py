@@ -40,7 +40,7 @@ from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import OutOfMemory, UsageError
 from illava_cli.models.cache import MergeCache
 from illava_cli.models.family import Family, Features, Pixels
-from illava_cli.models.guide import Guide, load_guide
+from illava_cli.models.guide import Guide, checkpoint_of, load_guide
 from illava_cli.models.loading import load_family
 from illava_cli.trace import DecoderTrace, Trace, Tracing
 
@@ -104,7 +104,7 @@ class Session:
         self.model = self.family.model
         self.reduction = self._reduction()
         self.min_visual_tokens = self._threshold()
-        self._guides: dict[str, Guide] = {}  # by what was asked for; sessions on one model share them
+        self._guides: dict[tuple[str, str], Guide] = {}  # shared by all sessions on this model
         self.guide = self._guide()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
@@ -140,7 +140,7 @@ class Session:
         stage = self.family.guide_stage(self.reduction)
         if stage is None:
             return None
-        key = f"{stage.method} {stage.model}"
+        key = checkpoint_of(stage)
         if key not in self._guides:
             self._guides[key] = load_guide(stage, self.family.device, self.model.dtype, self.on_note)
         return self._guides[key]

@@ -65,18 +65,20 @@ class Guide:
         """
         if not prompt.strip():
             raise UsageError(f"{stage.method} looks for what the prompt speaks of: the prompt is empty")
-        guided, area, frames = METHODS[stage.method].guided, stage.keep, 1.0
+        guided, area, share = METHODS[stage.method].guided, stage.keep, 1.0
         if guided.samples and len(pictures) > 1:
             area = max(stage.roi, stage.keep)
-            frames = stage.keep if frames_alone else stage.keep / area
+            share = stage.keep if frames_alone else stage.keep / area
         similarity, relevance = self.look(pictures, prompt)
-        chosen = most_similar_frames(similarity, frames) if guided.samples else list(range(len(pictures)))
-        maps = relevance[chosen] if guided.samples else relevance.mean(0, keepdim=True)
-        centres = guided.centre(maps, area).tolist()
-        centres = centres if guided.samples else centres * len(chosen)
+        if guided.samples:
+            frames = most_similar_frames(similarity, share)
+            centres = guided.centre(relevance[frames], area).tolist()
+        else:  # one region for all frames, so that what moves still does
+            frames = list(range(len(pictures)))
+            centres = guided.centre(relevance.mean(0, keepdim=True), area).tolist() * len(frames)
         return [
             View(frame, region(centre, pictures[frame].shape[:2], area))
-            for frame, centre in zip(chosen, centres, strict=True)
+            for frame, centre in zip(frames, centres, strict=True)
         ]
 
     @torch.inference_mode()
@@ -123,6 +125,12 @@ class Guide:
         return values.to(self.model.device, self.model.dtype)
 
 
+def checkpoint_of(stage: GuideStage) -> tuple[str, str]:
+    """Kind and name of the checkpoint that a stage's method looks through."""
+    kind = METHODS[stage.method].guided.checkpoint
+    return kind, stage.model or DEFAULTS[kind]
+
+
 def load_guide(
     stage: GuideStage, device: torch.device, dtype: torch.dtype, note: Callable[[str], None]
 ) -> Guide:
@@ -132,8 +140,7 @@ def load_guide(
         ModelError: it is not whole or not readable, or cannot be downloaded.
         UsageError: it is of another kind.
     """
-    kind = METHODS[stage.method].guided.checkpoint
-    name = stage.model or DEFAULTS[kind]
+    kind, name = checkpoint_of(stage)
     folder = checkpoint_folder(name, None, note, hint=OFFLINE_HINT)
     found = read_config(folder)["model_type"]
     if found != kind:
