@@ -53,7 +53,7 @@ class Media:
         return pictures + sum(frame.nbytes for video in self.videos for frame in video.frames)
 
 
-class _Collected(logging.Handler):
+class Collected(logging.Handler):
     """The package's warnings in a list."""
 
     def __init__(self, texts: list[str]):
@@ -122,7 +122,7 @@ def _serve() -> None:
         except EOFError:
             return
         warnings: list[str] = []
-        logger.handlers = [_Collected(warnings)]
+        logger.handlers = [Collected(warnings)]
         media = read(job, frame_size)
         media.warnings = warnings
         try:
