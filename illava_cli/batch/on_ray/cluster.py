@@ -35,6 +35,8 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[list[Node]]
         raise ModelError("--workers ray needs ray: pip install 'illava[ray]'")
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # a thread that is still at work when the run ends must not start another cluster
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     if not debug:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         warnings.filterwarnings("ignore", module=r"ray(\.|$)")

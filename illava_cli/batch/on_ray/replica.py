@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from illava_cli.batch.reader import Collected
 from illava_cli.config import Config
 from illava_cli.errors import MediaError, ModelError, WorkerError
 
+TICK_S = 0.1
 TRIES = 2  # of a block, each with the death of a replica
 LOADS = 3  # that fail one after another, for each replica
 
@@ -56,7 +58,7 @@ class Replica:
     """Called by Ray Data with a table of blocks, yields tables of messages."""
 
     def __init__(self, setup: Setup, ledger: Any):
-        """Load the model. An error waits for the first block: from here Ray would only pass on its traceback."""
+        """Load the model. An error waits for the first block: from here Ray passes on a traceback only."""
         self._ledger = ledger
         self._stop = threading.Event()
         self._notes: list[str] = []
@@ -92,12 +94,16 @@ class Replica:
         options = Options(setup.batch_size, setup.readers, setup.timeout)
         worker = Worker(session, options, self._stop)
         ray.get(self._ledger.loaded.remote())
-        threading.Thread(target=self._wait_for_stop, daemon=True).start()
+        threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
         return worker
 
-    def _wait_for_stop(self) -> None:
+    def _watch(self, parent: int) -> None:
         ray.get(self._ledger.stopped.remote())
         self._stop.set()
+        # where the cluster ends with the run, Ray would let the model take up memory for seconds more
+        while os.getppid() == parent:
+            time.sleep(TICK_S)
+        os._exit(0)
 
     def __call__(self, table: pyarrow.Table) -> Iterator[pyarrow.Table]:
         for row in table.to_pylist():
