@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SAMPLES := illava_cli/assets
 ASK := $(BIN)/illava run -m tiny --no-stream
 
-.PHONY: demo test test-network lint format clean
+.PHONY: demo test test-slow test-network lint format clean
 
 demo: $(VENV)/ready
 	@echo "What shape is the red one? ($(SAMPLES)/shapes.jpg)"
@@ -16,7 +16,11 @@ demo: $(VENV)/ready
 	@$(ASK) --video $(SAMPLES)/shapes.mp4 --num-frames 8 --prompt "Which way does the circle move?"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not network"
+	$(BIN)/python -m pytest -n 2 -m "not network and not slow"
+
+# What takes minutes: a batch under twenty kills.
+test-slow: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow
 
 # The real checkpoints from the hub (about 6 GB): identity, counts and a plausible answer.
 test-network: $(VENV)/ready

@@ -36,7 +36,10 @@ class Entry:
 
 
 class Journal:
-    """Records by id, on disk or, without a path, nowhere: then only this run knows them."""
+    """Records by id, on disk or, without a path, nowhere: then only this run knows them.
+
+    As a context it is closed at the end; one that is left by an error leaves no empty file behind.
+    """
 
     def __init__(self, path: Path | None, *, overwrite: bool = False):
         """Lock the file, mend its end, and take in what is there.
@@ -66,8 +69,14 @@ class Journal:
         try:
             self._read(path)
         except BaseException:
-            self.close()
+            self.close(undo=True)
             raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        self.close(undo=kind is not None)
 
     def _read(self, path: Path) -> None:
         whole = 0
@@ -150,10 +159,10 @@ class Journal:
         if self.path is not None:
             yield from map(json.loads, whole_lines(self.path))
 
-    def close(self) -> None:
-        """Close the file and let others in."""
+    def close(self, *, undo: bool = False) -> None:
+        """Close the file and let others in; `undo`: a new file without a record goes."""
         if self._file is not None:
-            self._file.close()
+            self._file.close(undo=undo)
             self._file = None
 
     def _with_run(self, record: dict[str, Any]) -> dict[str, Any]:

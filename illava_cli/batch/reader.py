@@ -24,6 +24,7 @@ from illava_cli.errors import MediaError
 from illava_cli.media import ImageMedium, VideoMedium, read_image
 from illava_cli.models.frames import resized
 
+READY = "ready"  # the first message: what came before was Python starting
 Size = tuple[int, int]  # height, width
 
 
@@ -116,6 +117,7 @@ def _serve() -> None:
             raise reply
         return reply
 
+    send(READY)
     while True:
         try:
             job = pickle.load(jobs)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from illava_cli.batch.item import Item
-from illava_cli.batch.reader import Job, Media, Size, read
+from illava_cli.batch.reader import READY, Job, Media, Size, read
 from illava_cli.errors import MediaError, Timeout
 
 PROGRAM = "from illava_cli.batch.reader import serve; serve()"
@@ -44,19 +44,21 @@ class ReaderProcess:
     def __init__(self, frame_size: Callable[[int, int], Size]):
         self._frame_size = frame_size
         self._process: subprocess.Popen | None = None
-        self._ended = False
+        self._ready = self._ended = False
 
     def read(self, job: Job, timeout: float | None) -> Media:
         """As `reader.read`."""
-        started = time.perf_counter()
         if self._process is None:
             self._process = self._start()
         process = self._process
         late = threading.Event()
         timer = threading.Timer(timeout, lambda: (late.set(), process.kill())) if timeout else None
-        if timer:
-            timer.start()
+        started = time.perf_counter()
         try:
+            if not self._ready:
+                self._ready = pickle.load(process.stdout) == READY
+            if timer:
+                timer.start()
             return self._exchange(process, job)
         except (EOFError, OSError, pickle.UnpicklingError):
             process.kill()
@@ -110,7 +112,7 @@ class ReaderProcess:
 
     def close(self) -> None:
         """Let go of a process that has ended."""
-        process, self._process = self._process, None
+        process, self._process, self._ready = self._process, None, False
         if process is not None:
             process.wait()
             process.stdout.close()

@@ -34,12 +34,14 @@ def run(
     interrupts: Interrupts,
     *,
     on_record: Callable[[Record], None] = lambda record: None,
+    on_signal: Callable[[], None] = lambda: None,
     on_error: str = "skip",
 ) -> None:
     """Ask the pending items and write their records as they come.
 
     Args:
         on_record: told of each record when it is written.
+        on_signal: told once of a signal, as soon as it has come.
         on_error: `skip` goes on after a record of a failure, `stop` ends the run after what is in flight.
 
     Raises:
@@ -49,7 +51,7 @@ def run(
     journal.begin(pending)
     for writer in writers:
         writer.restore(journal.records())
-    with closing(_from_thread(lambda: answer(pending), interrupts)) as records:
+    with closing(_from_thread(lambda: answer(pending), interrupts, on_signal)) as records:
         for record in records:
             journal.add(record)
             for writer in writers:
@@ -59,7 +61,9 @@ def run(
                 interrupts.stop.set()
 
 
-def _from_thread(work: Callable[[], Iterator[Record]], interrupts: Interrupts) -> Iterator[Record]:
+def _from_thread(
+    work: Callable[[], Iterator[Record]], interrupts: Interrupts, on_signal: Callable[[], None]
+) -> Iterator[Record]:
     """What `work` yields in a thread of its own."""
     results: queue.SimpleQueue[tuple[Record | None, BaseException | None]] = queue.SimpleQueue()
 
@@ -74,8 +78,12 @@ def _from_thread(work: Callable[[], Iterator[Record]], interrupts: Interrupts) -
     # a daemon: whoever leaves at once does not wait for it
     thread = threading.Thread(target=produce, name="illava-worker", daemon=True)
     thread.start()
+    told = False
     try:
         while True:
+            if interrupts.signum is not None and not told:
+                told = True
+                on_signal()
             if interrupts.leave.is_set():
                 raise Leave
             try:

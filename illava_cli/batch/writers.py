@@ -100,7 +100,7 @@ class LineWriter:
         self.file.write(self.line(record))
 
     def close(self) -> None:
-        self.file.close()
+        self.file.close(undo=True)
 
 
 class FolderWriter:

@@ -82,10 +82,10 @@ def batch(
         typer.Option("--readers", metavar="N", min=0, help="Processes that read ahead (default: by cores)."),
     ] = None,
     num_shards: Annotated[
-        int, typer.Option("--num-shards", metavar="N", min=1, help="Split the items into N parts ...")
+        int, typer.Option("--num-shards", metavar="N", min=1, help="Split the items into N parts.")
     ] = 1,
     shard_index: Annotated[
-        int, typer.Option("--shard-index", metavar="I", min=0, help="... and do this one, from 0.")
+        int, typer.Option("--shard-index", metavar="I", min=0, help="Do part I, from 0.")
     ] = 0,
     workers: Annotated[
         str, typer.Option("--workers", metavar="local|ray", help="Answer here, or in replicas on Ray.")
@@ -126,7 +126,7 @@ def batch(
     from illava_cli.batch.journal import Journal
 
     _make_folders(targets)
-    with closing(Journal(targets.journal, overwrite=overwrite)) as journal:
+    with Journal(targets.journal, overwrite=overwrite) as journal:
         pending = journal.plan(items, config, retry_failed=retry_failed)
         with _writers(targets, journal, items) as writers:
             if pending:
@@ -146,7 +146,8 @@ def batch(
         failed = journal.failed(items)
     if not pending:
         messages.say(f"illava: nothing to ask: {len(items)} of {len(items)} items have a record")
-    _finish(failed, tally if pending else None, messages)
+    failed_now = tally.failed if pending else 0
+    _tell_failures(failed, failed_now=failed_now, can_retry=targets.journal is not None, messages=messages)
 
 
 def _targets(output: Path | None, out_dir: Path | None, format: str | None) -> Targets:
@@ -287,7 +288,7 @@ def _told(record: dict[str, Any]) -> str:
     return message if message.startswith(id) else f"{id}: {message}"
 
 
-def _finish(failed: int, tally: Tally | None, messages: Messages) -> None:
+def _tell_failures(failed: int, *, failed_now: int, can_retry: bool, messages: Messages) -> None:
     """Says what failed.
 
     Raises:
@@ -295,7 +296,7 @@ def _finish(failed: int, tally: Tally | None, messages: Messages) -> None:
     """
     if not failed:
         return
-    now = tally.failed if tally else 0
-    earlier = f" ({failed - now} in an earlier run)" if failed > now else ""
-    messages.show(f"illava: {failed} items failed{earlier}; --retry-failed asks them again")
+    earlier = f" ({failed - failed_now} in an earlier run)" if failed > failed_now else ""
+    again = "; --retry-failed asks again" if can_retry else ""
+    messages.show(f"illava: {failed} item{'' if failed == 1 else 's'} failed{earlier}{again}")
     raise typer.Exit(FAILED)

@@ -154,13 +154,17 @@ class AppendedFile:
         os.close(self._file)
         self._file, self.length = file, length
 
-    def close(self) -> None:
-        """Write through to the disk and let others in; a new file that got no line goes."""
+    def close(self, *, undo: bool = False) -> None:
+        """Write through to the disk and let others in.
+
+        Args:
+            undo: a new file that got no line goes.
+        """
         if self._file is None:
             return
         if self.length:
             self._sync()
-        elif self._is_new:
+        elif self._is_new and undo:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
         self._file = None

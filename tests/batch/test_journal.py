@@ -138,11 +138,11 @@ def test_a_second_process_is_refused(path, items):
     Journal(path).close()
 
 
-def test_a_run_that_wrote_nothing_leaves_nothing(path, items):
-    opened(path, items)[0].close()
+def test_a_run_that_failed_leaves_no_empty_file(path, items):
+    opened(path, items)[0].close(undo=True)
     assert not path.exists()
     path.touch()
-    opened(path, items)[0].close()
+    opened(path, items)[0].close(undo=True)
     assert path.exists()
 
 

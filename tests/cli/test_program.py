@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import FAKE, ILLAVA, MODEL, ROOT
 
-COMMANDS = ["run", "chat", "eval", "doctor", "models", "config"]
+COMMANDS = ["run", "chat", "batch", "eval", "doctor", "models", "config"]
 PAGES = [
     [],
     *([command] for command in COMMANDS),
@@ -31,7 +31,7 @@ def test_help_pages_fit_80_columns_and_carry_no_ansi(main, page):
     assert max(map(len, out.splitlines())) <= 80
     assert "..." not in out.replace("balanced, ...", "").replace("[ARGS]...", "").replace(
         "{FILE}...", ""
-    ).replace("FILE...", "")
+    ).replace("{INPUT}...", "").replace("FILE...", "")
 
 
 def test_help_imports_no_torch():

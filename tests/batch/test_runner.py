@@ -1,0 +1,126 @@
+"""The loop of a run with a worker that is none: what is written, and how a run ends early."""
+
+import json
+import signal
+import threading
+import time
+
+import pytest
+
+from illava_cli.batch.interrupts import Interrupts
+from illava_cli.batch.journal import Journal
+from illava_cli.batch.runner import Leave, run
+from illava_cli.config import Config
+from illava_cli.errors import OutputError
+from tests.batch.conftest import record
+
+CONFIG = Config()
+
+
+class Told:
+    """A writer that keeps what it is told."""
+
+    def __init__(self):
+        self.restored, self.added = None, []
+
+    def restore(self, records):
+        self.restored = [one["id"] for one in records]
+
+    def add(self, one):
+        self.added.append(one["id"])
+
+
+@pytest.fixture
+def journal(tmp_path, items):
+    journal = Journal(tmp_path / "out.jsonl")
+    journal.plan(items, CONFIG)
+    yield journal
+    journal.close()
+
+
+def test_records_are_written_as_they_come(journal, items):
+    seen, writer = [], Told()
+    with Interrupts() as interrupts:
+
+        def answer(pending):
+            for number, item in enumerate(pending):
+                yield record(item, CONFIG)
+                deadline = time.monotonic() + 10
+                while len(seen) <= number and time.monotonic() < deadline:
+                    time.sleep(0.001)  # it is on disk before the next one is asked
+
+        def on_record(one):
+            lines = journal.path.read_text().splitlines()
+            seen.append((one["id"], json.loads(lines[-1])["id"]))
+
+        run(answer, items, journal, [writer], interrupts, on_record=on_record)
+    assert seen == [(name, name) for name in "abcd"]
+    assert (writer.restored, writer.added) == ([], list("abcd"))
+
+
+def test_a_failure_ends_a_run_that_is_told_so(journal, items):
+    with Interrupts() as interrupts:
+
+        def answer(pending):
+            for item in pending:
+                if interrupts.stop.is_set():
+                    return
+                yield record(item, CONFIG, None if item.id == "b" else "red")
+                if item.id == "b":
+                    assert interrupts.stop.wait(10)
+
+        run(answer, items, journal, [], interrupts, on_error="stop")
+    assert list(journal.entries) == ["a", "b"]
+
+
+def test_a_bug_of_the_worker_comes_out(journal, items):
+    def answer(pending):
+        yield record(pending[0], CONFIG)
+        raise ZeroDivisionError
+
+    with Interrupts() as interrupts, pytest.raises(ZeroDivisionError):
+        run(answer, items, journal, [], interrupts)
+    assert list(journal.entries) == ["a"]
+
+
+def test_a_writer_that_fails_ends_the_run_when_the_worker_has(journal, items):
+    finished = threading.Event()
+
+    class Full(Told):
+        def add(self, one):
+            raise OutputError("the disk is full")
+
+    with Interrupts() as interrupts:
+
+        def answer(pending):
+            yield record(pending[0], CONFIG)
+            assert interrupts.stop.wait(10)
+            finished.set()
+
+        with pytest.raises(OutputError):
+            run(answer, items, journal, [Full()], interrupts)
+    assert finished.is_set()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
+    before = signal.getsignal(signum)
+    asleep = threading.Event()
+    with Interrupts() as interrupts:
+
+        def answer(pending):
+            yield record(pending[0], CONFIG)
+            signal.raise_signal(signum)
+            assert interrupts.stop.wait(10)
+            yield record(pending[1], CONFIG)  # what was in flight
+            signal.raise_signal(signum)
+            asleep.wait()
+
+        told = []
+        with pytest.raises(Leave):
+            run(answer, items, journal, [], interrupts, on_signal=lambda: told.append(interrupts.signum))
+        assert told == [signum]
+        assert interrupts.exit_code == 128 + signum
+    asleep.set()
+    assert signal.getsignal(signum) is before
+    assert list(journal.entries) == ["a", "b"]

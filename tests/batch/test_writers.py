@@ -1,0 +1,103 @@
+"""What is written beside the journal: rows, OpenAI's lines, text files; and made again from the records."""
+
+import csv
+import json
+
+import pytest
+
+from illava_cli.batch.item import Item
+from illava_cli.batch.writers import FolderWriter, LineWriter, StreamWriter
+from illava_cli.cli.output import write_file
+from illava_cli.config import Config
+from illava_cli.errors import OutputError, UsageError
+from tests.batch.conftest import record
+
+CONFIG = Config()
+
+
+@pytest.fixture
+def records(items):
+    texts = ["red", 'a "red"\nsquare, é', None, "blue"]
+    return [record(item, CONFIG, text) for item, text in zip(items, texts, strict=True)]
+
+
+def test_csv(tmp_path, records):
+    path = tmp_path / "out.csv"
+    writer = LineWriter(path, "csv")
+    writer.restore(records[:1])
+    for one in records[1:]:
+        writer.add(one)
+    writer.close()
+    rows = list(csv.DictReader(path.open(newline="", encoding="utf-8")))
+    assert [row["id"] for row in rows] == ["a", "b", "c", "d"]
+    assert [row["text"] for row in rows] == ["red", 'a "red"\nsquare, é', "", "blue"]
+    assert (rows[2]["status"], rows[2]["error_type"], rows[2]["error_message"]) == (
+        "error",
+        "MediaError",
+        "broken",
+    )
+
+
+def test_a_run_that_goes_on_makes_the_file_anew(tmp_path, records):
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"custom_id": "a", "torn')
+    writer = LineWriter(path, "openai")
+    writer.restore(records[:2])
+    writer.add(records[2])
+    writer.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["custom_id"] for line in lines] == ["a", "b", "c"]
+    assert lines[2]["error"]["code"] == "MediaError"
+
+
+def test_a_text_for_each_answer(tmp_path, records):
+    folder = FolderWriter(tmp_path / "out", write_file)
+    folder.restore(records[:1])
+    for one in records[1:]:
+        folder.add(one)
+    files = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    assert files == {"a.txt": "red\n", "b.txt": 'a "red"\nsquare, é\n', "d.txt": "blue\n"}
+
+
+@pytest.mark.parametrize(
+    ("id", "name"),
+    [
+        ("photos/a.jpg", "photos/a.jpg.txt"),
+        ("/abs/./a.jpg", "abs/a.jpg.txt"),
+        ("../../etc/x", "__/__/etc/x.txt"),
+        ("..", "__.txt"),
+        ("/", "_.txt"),
+        ("new\nline", "new\nline.txt"),
+    ],
+)
+def test_an_answer_never_leaves_the_folder(tmp_path, id, name):
+    assert FolderWriter(tmp_path, write_file).path(id) == tmp_path / name
+
+
+def test_long_names_are_shortened_and_stay_apart(tmp_path):
+    folder = FolderWriter(tmp_path, write_file)
+    one, other = folder.path("é" * 300 + "a"), folder.path("é" * 300 + "b")
+    assert one != other
+    assert max(len(path.name.encode()) for path in (one, other)) < 255
+    one.write_text("fits")
+
+
+def test_two_items_of_one_file_are_refused(tmp_path):
+    items = [Item("a/b", "?"), Item("a//b", "?")]
+    with pytest.raises(UsageError, match="'a/b' and 'a//b' would have the same file"):
+        FolderWriter(tmp_path, write_file).check(items)
+
+
+def test_a_folder_in_the_way(tmp_path, records):
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        FolderWriter(tmp_path / "out", write_file).add(records[0])
+
+
+def test_a_stream_gets_lines(records):
+    lines = []
+    writer = StreamWriter(lines.append)
+    writer.restore(records)
+    writer.add(records[1])
+    assert [json.loads(line)["id"] for line in lines] == ["b"]
+    assert lines[0].endswith("\n")
