@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import os
 import sys
@@ -28,11 +26,9 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[list[Node]]
         debug: Ray's own messages go to stderr.
 
     Raises:
-        ModelError: Ray is not installed.
+        ModelError: Ray, or what its data part needs, is not installed.
         IllavaError: the cluster cannot be reached or started, or runs other versions.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise ModelError("--workers ray needs ray: pip install 'illava[ray]'")
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # a thread that is still at work when the run ends must not start another cluster
@@ -40,8 +36,11 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[list[Node]]
     if not debug:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         warnings.filterwarnings("ignore", module=r"ray(\.|$)")
-    import ray
-
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ModelError("--workers ray needs ray: pip install 'illava[ray]'") from error
     own = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == LOCAL else {}
     level = logging.INFO if debug else logging.CRITICAL
     try:
@@ -70,8 +69,6 @@ def _stderr_to_nowhere() -> Iterator[None]:
 
 
 def _silence(debug: bool) -> None:
-    importlib.import_module("ray.data")  # sets its logger up
-
     # deaths of workers would be reported on stdout, which carries results only
     sys.modules["ray._private.worker"]._worker_logs_enabled = False
     if debug:

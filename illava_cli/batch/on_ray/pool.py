@@ -143,7 +143,7 @@ def refuse_pipes(items: Sequence[Item]) -> None:
         for source in [*images, *videos]:
             if source.startswith(OURS):
                 raise UsageError(
-                    f"{source}: other processes cannot read it; --workers ray takes files and URLs"
+                    f"{source}: --workers ray takes files and URLs that other processes can read"
                 )
 
 

@@ -23,11 +23,13 @@ import ray
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import Collected
 from illava_cli.config import Config
-from illava_cli.errors import MediaError, ModelError, WorkerError
+from illava_cli.errors import IllavaError, ModelError, WorkerError
 
 TICK_S = 0.1
-TRIES = 2  # of a block, each with the death of a replica
-LOADS = 3  # that fail one after another, for each replica
+TRIES = 2
+LOADS = 3  # for each replica
+
+DYING = "the replicas die while they load the model: give them more memory, or take fewer --replicas"
 
 # kind ("record", "note", "failure") and what it carries (the record, a text, an exception)
 Message = tuple[str, Any]
@@ -42,7 +44,8 @@ class Setup:
         batch_size, readers, timeout: as in `worker.Options`.
         folder: the program's working directory, which relative names are relative to.
         threads: of torch.
-        loads: failed loads of all replicas, one after another, after which none is tried any more.
+        loads: deaths while loading, of all replicas one after another, after which none loads any more.
+        tries: deaths over a block, after which its items are asked one by one, and over one of these.
     """
 
     config: Config
@@ -52,6 +55,7 @@ class Setup:
     folder: str
     threads: int
     loads: int
+    tries: int = TRIES
 
 
 class Replica:
@@ -59,21 +63,22 @@ class Replica:
 
     def __init__(self, setup: Setup, ledger: Any):
         """Load the model. An error waits for the first block: from here Ray passes on a traceback only."""
-        self._ledger = ledger
+        self._setup, self._ledger = setup, ledger
         self._stop = threading.Event()
         self._notes: list[str] = []
         self._warnings: list[str] = []
         self._failure: Exception | None = None
         try:
+            if ray.get(ledger.loading.remote()) > setup.loads:
+                raise ModelError(DYING)
             self._worker = self._load(setup)
+            ray.get(ledger.loaded.remote())
+            threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
         except Exception as error:
             self._failure = _portable(error)
 
     def _load(self, setup: Setup) -> Any:
-        if ray.get(self._ledger.loading.remote()) > setup.loads:
-            raise ModelError(
-                "the replicas die while they load the model: give them more memory, or take fewer --replicas"
-            )
+        """A `worker.Worker`."""
         # not at the top: the program itself reads this file, and needs no torch
         import torch
 
@@ -83,7 +88,7 @@ class Replica:
         try:
             os.chdir(setup.folder)
         except OSError:
-            raise MediaError(
+            raise IllavaError(
                 f"{ray.util.get_node_ip_address()} has no folder {setup.folder}: replicas read the files "
                 "themselves; use a file system that all nodes share"
             ) from None
@@ -92,10 +97,7 @@ class Replica:
         torch.set_num_threads(setup.threads)
         session = Session(setup.config, on_note=self._notes.append)
         options = Options(setup.batch_size, setup.readers, setup.timeout)
-        worker = Worker(session, options, self._stop)
-        ray.get(self._ledger.loaded.remote())
-        threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
-        return worker
+        return Worker(session, options, self._stop)
 
     def _watch(self, parent: int) -> None:
         ray.get(self._ledger.stopped.remote())
@@ -122,6 +124,7 @@ class Replica:
                 yield "record", record
         except Exception as error:
             yield "failure", _portable(error)
+            return
         for text in [*self._notes, *(f"warning: {text}" for text in self._warnings)]:
             yield "note", text
         self._notes.clear()
@@ -129,12 +132,10 @@ class Replica:
         ray.get(self._ledger.end.remote(number))
 
     def _records(self, items: Sequence[Item], trial: int) -> Iterator[dict[str, Any]]:
-        if trial <= TRIES:
+        if trial <= self._setup.tries:
             yield from self._worker.answer(items)
         elif len(items) == 1:
-            error = WorkerError(
-                f"the replica that answered it died {TRIES} times: is it too large for its memory?"
-            )
+            error = WorkerError(f"replicas died over it ({trial - 1} in a row): did they run out of memory?")
             yield self._worker.failure(items[0], error)
         # else one of many kills replicas; each is asked alone
 
