@@ -33,6 +33,10 @@ class Timeout(IllavaError):
     """A question that took longer than it may."""
 
 
+class WorkerError(IllavaError):
+    """A question at which the process that answers it dies, again and again."""
+
+
 class OutputError(IllavaError):
     """A result that could not be written (disk full, broken path)."""
 

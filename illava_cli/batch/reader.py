@@ -52,7 +52,7 @@ class Media:
     seconds: float = 0.0
 
 
-class _Collected(logging.Handler):
+class Collected(logging.Handler):
     """The package's warnings in a list."""
 
     def __init__(self, texts: list[str]):
@@ -124,7 +124,7 @@ def _serve() -> None:
         except EOFError:
             return
         warnings: list[str] = []
-        logger.handlers = [_Collected(warnings)]
+        logger.handlers = [Collected(warnings)]
         media = read(job, frame_size)
         media.warnings = warnings
         try:

@@ -123,7 +123,7 @@ class Worker:
                     prepared = session.prepare(Request(item.prompt, media.images, media.videos))
                     prepared = replace(prepared, seconds=prepared.seconds + media.seconds)
             except Exception as error:
-                ready.failures.append(self._failure(item, error))
+                ready.failures.append(self.failure(item, error))
                 continue
             own = replace(prepared, request=Request(item.prompt, item.images, item.videos, id=item.id))
             ready.waiting.append(Waiting(item, own, self._kind(item, session), own.tokens, media))
@@ -151,7 +151,7 @@ class Worker:
                 answers = session.ask_batch([waiting.prepared for waiting in batch], cancel=late)
         except OutOfMemory as error:
             if len(batch) == 1:
-                yield self._failure(batch[0].item, error)
+                yield self.failure(batch[0].item, error)
                 return
             half = len(batch) // 2
             if self.options.batch_size is None and half < self.scheduler.batch_size:
@@ -161,7 +161,7 @@ class Worker:
             yield from self._answer(batch[half:])
         except Exception as error:
             if len(batch) == 1:
-                yield self._failure(batch[0].item, error)
+                yield self.failure(batch[0].item, error)
                 return
             for waiting in batch:
                 yield from self._answer([waiting])
@@ -174,14 +174,15 @@ class Worker:
                 else:
                     seconds = self.options.timeout
                     error = Timeout(f"no answer within {seconds:g} s (--timeout): allow fewer --max-tokens")
-                    yield self._failure(waiting.item, error)
+                    yield self.failure(waiting.item, error)
 
     # --- records ------------------------------------------------------------------------------
 
     def _record(self, item: Item, answer: Generation) -> dict[str, Any]:
         return answer.record() | _asked(item)
 
-    def _failure(self, item: Item, error: Exception) -> dict[str, Any]:
+    def failure(self, item: Item, error: Exception) -> dict[str, Any]:
+        """The record of an item that has no answer."""
         config = item.config(self.session.config)
         about = {"model": str(config.model.id), "preset": config.preset, "seed": config.generation.seed}
         return error_record(error, id=item.id, config_hash=config.hash(), **about) | _asked(item)

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, write_file
 from illava_cli.cli.progress import Tally, progress
+from illava_cli.cli.workers import Plan, open_workers
 from illava_cli.errors import IllavaError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
     from illava_cli.batch.journal import Journal
-    from illava_cli.batch.worker import Worker
     from illava_cli.batch.writers import Writer
     from illava_cli.config import Config
 
@@ -88,6 +87,17 @@ def batch(
     shard_index: Annotated[
         int, typer.Option("--shard-index", metavar="I", min=0, help="Do part I, from 0.")
     ] = 0,
+    workers: Annotated[
+        str, typer.Option("--workers", metavar="local|ray", help="Answer here, or in replicas on Ray.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", metavar="ADDRESS", help="Cluster (default: $RAY_ADDRESS, or its own)."),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option("--replicas", metavar="N", min=1, help="On Ray (default: by GPUs, else by CPUs)."),
+    ] = None,
     *,
     flags: ModelFlags,
 ) -> None:
@@ -103,7 +113,7 @@ def batch(
         raise UsageError(f"--on-error {on_error!r}: expected skip or stop")
     if timeout is not None and timeout <= 0:
         raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds")
-    size = _batch_size(batch_size)
+    plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas)
     if shard_index >= num_shards:
         raise UsageError(f"--shard-index {shard_index}: must be less than --num-shards {num_shards}")
     if (overwrite or retry_failed) and targets.journal is None:
@@ -127,9 +137,7 @@ def batch(
                     journal,
                     writers,
                     messages,
-                    size=size,
-                    readers=_default_readers() if readers is None else readers,
-                    timeout=timeout,
+                    plan=plan,
                     on_error=on_error,
                 )
             else:
@@ -164,11 +172,6 @@ def _batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text!r}: expected a number from 1 on, or auto")
     return int(text)
-
-
-def _default_readers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, max(1, cores - 1))
 
 
 def _read(
@@ -232,9 +235,7 @@ def _ask(
     writers: list[Writer],
     messages: Messages,
     *,
-    size: int | None,
-    readers: int,
-    timeout: float | None,
+    plan: Plan,
     on_error: str,
 ) -> Tally:
     """The run itself.
@@ -246,35 +247,38 @@ def _ask(
     skipped = len(items) - len(pending)
     if skipped:
         messages.say(f"illava: {skipped} of {len(items)} items have a record and are not asked again")
-    session = load(config, messages)
     from illava_cli.batch.interrupts import Interrupts
     from illava_cli.batch.runner import Leave, run
-    from illava_cli.batch.worker import Options, Worker
 
     first_failure: dict[str, Any] = {}
-    with Interrupts() as interrupts, progress(len(pending), messages) as tally:
-        worker = Worker(session, Options(size, readers, timeout), interrupts.stop)
+    interrupts = Interrupts()
+    try:
+        with (
+            open_workers(plan, config, pending, interrupts.stop, messages) as workers,
+            interrupts,
+            progress(len(pending), messages) as tally,
+        ):
 
-        def on_record(record: dict[str, Any]) -> None:
-            tally.add(record)
-            messages.notes(record.get("notes", ()))
-            if record["status"] == "error":
-                first_failure.setdefault("record", record)
-                if tally.failed <= SHOWN:
-                    messages.show(f"illava: {_told(record)}")
+            def on_record(record: dict[str, Any]) -> None:
+                tally.add(record)
+                messages.notes(record.get("notes", ()))
+                if record["status"] == "error":
+                    first_failure.setdefault("record", record)
+                    if tally.failed <= SHOWN:
+                        messages.show(f"illava: {_told(record)}")
 
-        try:
-            run(worker.answer, pending, journal, writers, interrupts, on_record=on_record, on_error=on_error)
-        except Leave:
-            messages.show("illava: stopped at once; what was in flight is asked again by the next run")
-            os._exit(interrupts.exit_code)  # the worker's thread is still at work
+            answer = workers.answer
+            run(answer, pending, journal, writers, interrupts, on_record=on_record, on_error=on_error)
+    except Leave:
+        messages.show("illava: stopped at once; what was in flight is asked again by the next run")
+        os._exit(interrupts.exit_code)  # the worker's thread is still at work
     if interrupts.signum is not None:
         again = f"; the same command goes on (records: {journal.path})" if journal.path else ""
         messages.show(f"illava: stopped after {tally.done} of {len(pending)} items{again}")
         raise typer.Exit(interrupts.exit_code)
     if first_failure and on_error == "stop":
         raise IllavaError(f"stopped at a failure: {_told(first_failure['record'])}")
-    messages.say(f"illava: {tally.line(left=False)}{_reading(worker, readers)}")
+    messages.say(f"illava: {tally.line(left=False)} | {workers.told()}")
     return tally
 
 
@@ -282,12 +286,6 @@ def _told(record: dict[str, Any]) -> str:
     """A failure, with the item's name where its message does not begin with it."""
     id, message = record["id"], record["error"]["message"]
     return message if message.startswith(id) else f"{id}: {message}"
-
-
-def _reading(worker: Worker, readers: int) -> str:
-    """Whether reading kept the model waiting."""
-    where = f"in {readers} process{'' if readers == 1 else 'es'}" if readers else "in a thread"
-    return f" | reading took {worker.read_s:.1f} s {where}, the model waited {worker.waited_s:.1f} s for it"
 
 
 def _tell_failures(failed: int, *, failed_now: int, can_retry: bool, messages: Messages) -> None:

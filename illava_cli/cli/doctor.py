@@ -41,6 +41,7 @@ OPTIONAL = {
     "triton": ("triton", "scores on CUDA", "triton"),
     "sentencepiece": ("sentencepiece", "tokenizer.model files", "'illava[sentencepiece]'"),
     "prompt_toolkit": ("prompt_toolkit", "line editing in chat", "'illava[chat]'"),
+    "ray": ("ray", "batch --workers ray", "'illava[ray]'"),
     "lmms-eval": ("lmms_eval.api.model", "public benchmarks", "'illava[lmms]'"),
 }
 DECODERS = {"decord": "decord", "av": "pyav"}  # either will do

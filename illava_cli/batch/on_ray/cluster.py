@@ -1,0 +1,91 @@
+"""A Ray cluster: one that is there, or one of ours, which ends with the run. Ray itself stays silent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from illava_cli.batch.on_ray.shares import Node
+from illava_cli.errors import IllavaError, ModelError
+
+LOCAL = "local"
+STORE_BYTES = 256 << 20  # what travels is names and texts, no pixels
+
+
+@contextmanager
+def cluster(address: str | None, *, debug: bool = False) -> Iterator[list[Node]]:
+    """The nodes of a cluster, while the program is connected to it. For the main thread.
+
+    Args:
+        address: of a cluster that is there (`auto`, `HOST:PORT`); default `$RAY_ADDRESS`, else a cluster on
+            this machine is started, and ended afterwards.
+        debug: Ray's own messages go to stderr.
+
+    Raises:
+        ModelError: Ray, or what its data part needs, is not installed.
+        IllavaError: the cluster cannot be reached or started, or runs other versions.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # a thread that is still at work when the run ends must not start another cluster
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    if not debug:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        warnings.filterwarnings("ignore", module=r"ray(\.|$)")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ModelError("--workers ray needs ray: pip install 'illava[ray]'") from error
+    own = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == LOCAL else {}
+    level = logging.INFO if debug else logging.CRITICAL
+    try:
+        try:
+            # what Ray's compiled part says at the start, no setting of it holds back
+            with nullcontext() if debug else _stderr_to_nowhere():
+                ray.init(address=address, log_to_driver=False, logging_level=level, **own)
+        except Exception as error:
+            raise IllavaError(_refused(address, error)) from error
+        _silence(debug)
+        yield [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _stderr_to_nowhere() -> Iterator[None]:
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
+def _silence(debug: bool) -> None:
+    # deaths of workers would be reported on stdout, which carries results only
+    sys.modules["ray._private.worker"]._worker_logs_enabled = False
+    if debug:
+        return
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL + 1)
+
+
+def _node(resources: dict[str, float]) -> Node:
+    return Node(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+
+
+def _refused(address: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if address == LOCAL:
+        return f"cannot start a Ray cluster on this machine: {reason}"
+    if "ersion mismatch" in reason:
+        return f"the Ray cluster at {address} runs other versions than this program: {reason}"
+    return f"cannot reach a Ray cluster at {address}: start one with `ray start --head`, or check the address"

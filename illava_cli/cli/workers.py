@@ -1,0 +1,125 @@
+"""Who answers the items of a batch: a model in this program, or replicas of it on Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from illava_cli.cli.loading import load
+from illava_cli.cli.messages import Messages
+from illava_cli.cli.options import DEBUG_VARIABLE
+from illava_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from illava_cli.batch.item import Item
+    from illava_cli.config import Config
+
+KINDS = ("local", "ray")
+MOST_READERS = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who answers, and how.
+
+    Args:
+        kind: one of `KINDS`.
+        batch_size, readers, timeout: as in `batch.worker.Options`; `readers` by default by cores.
+        address, replicas: of Ray.
+    """
+
+    kind: str = "local"
+    batch_size: int | None = None
+    readers: int | None = None
+    timeout: float | None = None
+    address: str | None = None
+    replicas: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"--workers {self.kind!r}: expected {' or '.join(KINDS)}")
+        if self.kind != "ray" and (self.address is not None or self.replicas is not None):
+            raise UsageError("--ray-address and --replicas go with --workers ray")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """`answer` turns items into records; `told` says afterwards how that went."""
+
+    answer: Callable[[Sequence[Item]], Iterator[dict[str, Any]]]
+    told: Callable[[], str]
+
+
+@contextmanager
+def open_workers(
+    plan: Plan, config: Config, pending: Sequence[Item], stop: Event, messages: Messages
+) -> Iterator[Workers]:
+    """Workers that are ready to answer `pending`, until `stop` is set.
+
+    Raises:
+        IllavaError: the model, or the cluster, cannot be had.
+    """
+    opened = _on_ray if plan.kind == "ray" else _local
+    with opened(plan, config, pending, stop, messages) as workers:
+        yield workers
+
+
+@contextmanager
+def _local(
+    plan: Plan, config: Config, pending: Sequence[Item], stop: Event, messages: Messages
+) -> Iterator[Workers]:
+    session = load(config, messages)
+    from illava_cli.batch.worker import Options, Worker
+
+    readers = _readers(plan, _cores())
+    worker = Worker(session, Options(plan.batch_size, readers, plan.timeout), stop)
+    where = f"in {readers} process{'' if readers == 1 else 'es'}" if readers else "in a thread"
+
+    def told() -> str:
+        return f"reading took {worker.read_s:.1f} s {where}, the model waited {worker.waited_s:.1f} s for it"
+
+    yield Workers(worker.answer, told)
+
+
+@contextmanager
+def _on_ray(
+    plan: Plan, config: Config, pending: Sequence[Item], stop: Event, messages: Messages
+) -> Iterator[Workers]:
+    from illava_cli.batch.on_ray.cluster import cluster
+    from illava_cli.batch.on_ray.shares import share_out
+
+    with cluster(plan.address, debug=bool(os.environ.get(DEBUG_VARIABLE))) as nodes:
+        from illava_cli.batch.on_ray.pool import Pool, refuse_pipes
+        from illava_cli.batch.on_ray.replica import LOADS, Setup
+
+        refuse_pipes(pending)
+        share = share_out(
+            nodes,
+            replicas=plan.replicas,
+            device=config.model.device,
+            spread=config.model.device_map is not None,
+        )
+        messages.say(f"illava: Ray: {share}")
+        setup = Setup(
+            config,
+            plan.batch_size,
+            _readers(plan, share.cpus),
+            plan.timeout,
+            folder=os.getcwd(),
+            threads=max(1, share.cpus),
+            loads=LOADS * share.replicas,
+        )
+        pool = Pool(setup, share, stop, on_note=messages.note)
+        yield Workers(pool.answer, lambda: f"Ray: {share}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _readers(plan: Plan, cores: int) -> int:
+    return min(MOST_READERS, max(1, cores - 1)) if plan.readers is None else plan.readers
