@@ -26,7 +26,7 @@ from illava_cli.bench.machine import describe
 
 PROMPT = "What shape is the red one?"
 LOOPED = 20  # calls of `illava run`; their time is scaled
-READING = re.compile(r"reading ([\d.]+) s .* the model waited ([\d.]+) s")
+READING = re.compile(r"reading took ([\d.]+) s .* the model waited ([\d.]+) s")
 
 
 def pictures(folder: Path, count: int, width: int, height: int) -> Path:
@@ -102,16 +102,21 @@ def main() -> None:
         bench = Bench(flags, scratch)
         small = pictures(scratch / "small", options.images, 480, 360)
         large = pictures(scratch / "large", options.photos, 4000, 3000)
-        result = {
-            "loop_s": bench.loop(sorted(small.iterdir())[:LOOPED]) * options.images / LOOPED,
-            "batch_1": best(bench, options.repeats, small, "--batch-size", "1"),
-            "batch_8": best(bench, options.repeats, small, "--batch-size", "8"),
-            "photos_thread": best(bench, options.repeats, large, "--readers", "0"),
-            "photos_1_reader": best(bench, options.repeats, large, "--readers", "1"),
-            "photos_2_readers": best(bench, options.repeats, large, "--readers", "2"),
-        }
         many = pictures(scratch / "many", options.items, 160, 120)
-        result["memory_mb"] = bench.memory(many, options.items)
+        sized, read = ("--batch-size",), ("--readers",)
+        steps = {
+            "batch_1": lambda: best(bench, options.repeats, small, *sized, "1"),
+            "batch_8": lambda: best(bench, options.repeats, small, *sized, "8"),
+            "photos_thread": lambda: best(bench, options.repeats, large, *read, "0"),
+            "photos_1_reader": lambda: best(bench, options.repeats, large, *read, "1"),
+            "photos_2_readers": lambda: best(bench, options.repeats, large, *read, "2"),
+            "memory_mb": lambda: bench.memory(many, options.items),
+            "loop_s": lambda: bench.loop(sorted(small.iterdir())[:LOOPED]) * options.images / LOOPED,
+        }
+        result = {}
+        for name, step in steps.items():
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            result[name] = step()
     print(markdown(result, options))
     print(json.dumps({"machine": describe(), "options": vars(options)} | result))
 

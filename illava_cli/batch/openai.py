@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from illava_cli.batch.item import Item, settings_of
@@ -120,7 +121,9 @@ def _part(entry: dict[str, Any], where: str, known: tuple[str, ...]) -> tuple[st
 
 def to_line(record: dict[str, Any]) -> dict[str, Any]:
     """A record as a line of OpenAI's output file."""
-    name = record["request_hash"]
+    name = hashlib.sha256(f"{record['id']} {record['request_hash']}".encode(errors="replace")).hexdigest()[
+        :24
+    ]
     line = {"id": f"batch_req_{name}", "custom_id": record["id"], "response": None, "error": None}
     if record["status"] == "error":
         error = record["error"]

@@ -39,19 +39,17 @@ class Job:
 
 @dataclass
 class Media:
-    """What was read of a `Job`, or why it could not be; frames are at the tower's size."""
+    """What was read of a `Job`, or why it could not be; frames are at the tower's size.
+
+    `nbytes` is the memory that the pixels take, `seconds` the time that reading took.
+    """
 
     images: list[ImageMedium] = field(default_factory=list)
     videos: list[VideoMedium] = field(default_factory=list)
     error: Exception | None = None
     warnings: list[str] = field(default_factory=list)
+    nbytes: int = 0
     seconds: float = 0.0
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the pixels take."""
-        pictures = sum(3 * image.width * image.height for image in self.images)
-        return pictures + sum(frame.nbytes for video in self.videos for frame in video.frames)
 
 
 class Collected(logging.Handler):
@@ -86,6 +84,8 @@ def read(job: Job, frame_size: Callable[[int, int], Size]) -> Media:
         media.videos = [read_clip(source, job.options, transform) for source in job.videos]
     except Exception as error:
         media = Media(error=error)
+    pictures = sum(3 * image.width * image.height for image in media.images)
+    media.nbytes = pictures + sum(frame.nbytes for video in media.videos for frame in video.frames)
     media.seconds = time.perf_counter() - started
     return media
 

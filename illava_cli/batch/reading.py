@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import READY, Job, Media, Size, read
@@ -130,9 +131,10 @@ def _how(code: int) -> str:
 
 
 class ReadAhead:
-    """Media of groups, read ahead in the order of the groups.
+    """Media of groups, read and prepared ahead in the order of the groups.
 
-    `waited_s` is how long `take` waited, `read_s` how long reading took in all processes together.
+    `waited_s` is how long `take` waited, `read_s` how long reading and preparing took, in all processes
+    and threads together.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class ReadAhead:
         groups: Iterable[Group],
         job: Callable[[Group], Job],
         frame_size: Callable[[int, int], Size],
+        prepare: Callable[[Group, Media], Any],
         *,
         processes: int,
         timeout: float | None = None,
@@ -148,17 +151,18 @@ class ReadAhead:
         """
         Args:
             job: what to read for a group.
-            frame_size: the tower's size of a clip's frames; called from other threads.
+            frame_size: the tower's size of a clip's frames.
+            prepare: makes of what was read what `take` returns. All three are called from other threads.
             processes: how many; 0 reads in a thread of this process, without a timeout.
             timeout: seconds for a group, after which its media count as unreadable.
             max_bytes: bound on what is read and not yet released. What is being read comes on top: at most
                 two groups for each process.
         """
         self._groups: Iterator[Group] = iter(groups)
-        self._job, self._frame_size = job, frame_size
+        self._job, self._frame_size, self._prepare = job, frame_size, prepare
         self._timeout, self._max_bytes = timeout, max_bytes
         self._lock = threading.RLock()
-        self._reading: deque[tuple[Group, Future[Media]]] = deque()
+        self._reading: deque[Future] = deque()
         self._in_hand = 0  # bytes that are read and not released
         self._running = 0
         self._closed = self._exhausted = False
@@ -187,28 +191,26 @@ class ReadAhead:
         """Whether nothing is left to take."""
         return self._exhausted and not self._reading
 
-    def take(self, stop: threading.Event) -> tuple[Group, Media] | None:
-        """The next group and its media; None where memory is full, nothing is left, or `stop` was set."""
+    def take(self, stop: threading.Event) -> Any | None:
+        """What `prepare` made of the next group; None where memory is full, nothing is left, or at `stop`."""
         self._top_up()
         if not self._reading:
             return None
-        group, future = self._reading[0]
         started = time.perf_counter()
         while not stop.is_set():
             try:
-                media = future.result(TICK_S)
+                prepared = self._reading[0].result(TICK_S)
                 break
             except NotYet:
                 continue
         else:
             return None
         self.waited_s += time.perf_counter() - started
-        self.read_s += media.seconds
         self._reading.popleft()
-        return group, media
+        return prepared
 
     def release(self, media: Media) -> None:
-        """Tell that media are no longer held."""
+        """Tell that media, and what was made of them, are no longer held."""
         with self._lock:
             self._in_hand -= media.nbytes
         self._top_up()
@@ -221,14 +223,14 @@ class ReadAhead:
                     self._exhausted = True
                     return
                 self._running += 1
-                future = self._pool.submit(self._read, self._job(group))
-                self._reading.append((group, future))
+                self._reading.append(self._pool.submit(self._read, group))
 
     def _has_room(self) -> bool:
         busy = self._running >= 2 * max(1, len(self._processes)) or len(self._reading) >= AHEAD
         return not (self._closed or self._exhausted or busy) and self._in_hand < self._max_bytes
 
-    def _read(self, job: Job) -> Media:
+    def _read(self, group: Group) -> Any:
+        job = self._job(group)
         if not self._processes:
             media = read(job, self._frame_size)
         else:
@@ -239,6 +241,10 @@ class ReadAhead:
                 self._idle.put(process)
         with self._lock:
             self._in_hand += media.nbytes
+        started = time.perf_counter()
+        prepared = self._prepare(group, media)
+        with self._lock:
+            self.read_s += media.seconds + time.perf_counter() - started
             self._running -= 1
         self._top_up()
-        return media
+        return prepared

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from illava_cli.batch.item import Item
@@ -41,6 +41,15 @@ class Options:
     timeout: float | None = None
 
 
+@dataclass
+class _Ready:
+    """A group whose media are prepared."""
+
+    media: Media
+    waiting: list[Waiting] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
 class Worker:
     """Answers items in batches of like size, reading ahead meanwhile."""
 
@@ -63,16 +72,19 @@ class Worker:
             by_media(items),
             self._job,
             self.session.family.frame_size,
+            self._prepare,
             processes=self.options.readers,
             timeout=self.options.timeout,
         ) as ahead:
             while not self.stop.is_set() and not (ahead.exhausted and not len(self.scheduler)):
-                taken = ahead.take(self.stop)
-                if taken is not None:
-                    yield from self._take_in(*taken)
-                    self._release(ahead, taken[1])
+                ready = ahead.take(self.stop)
+                if ready is not None:
+                    yield from ready.failures
+                    for waiting in ready.waiting:
+                        self.scheduler.add(waiting)
+                    self._release(ahead, ready.media)
                 # memory is full, or nothing more comes: what is there has to do
-                flush = taken is None or ahead.exhausted
+                flush = ready is None or ahead.exhausted
                 while not self.stop.is_set() and (batch := self.scheduler.batch(flush=flush)):
                     yield from self._answer(batch)
                     for media in {id(waiting.media): waiting.media for waiting in batch}.values():
@@ -91,10 +103,11 @@ class Worker:
         images, videos = group[0].sources
         return Job(images, videos, group[0].config(self.session.config).media)
 
-    def _take_in(self, group: Group, media: Media) -> Iterator[dict[str, Any]]:
-        """Prepare the questions of a group; the records of those that cannot be asked."""
+    def _prepare(self, group: Group, media: Media) -> _Ready:
+        """The questions of a group, ready to be asked, and the records of those that cannot be."""
         for text in media.warnings:
             logger.warning("%s", text)
+        ready = _Ready(media)
         prepared: Prepared | None = None
         for item in group:
             session = self._session(item)
@@ -105,11 +118,12 @@ class Worker:
                     prepared = session.prepare(Request(item.prompt, media.images, media.videos))
                     prepared = replace(prepared, seconds=prepared.seconds + media.seconds)
             except Exception as error:
-                yield self.failure(item, error)
+                ready.failures.append(self.failure(item, error))
                 continue
-            # the pictures as they were read are not needed any more
             own = replace(prepared, request=Request(item.prompt, item.images, item.videos, id=item.id))
-            self.scheduler.add(Waiting(item, own, self._kind(item, session), own.tokens, media))
+            ready.waiting.append(Waiting(item, own, self._kind(item, session), own.tokens, media))
+        media.images, media.videos = [], []  # pictures as they were read are not needed any more
+        return ready
 
     def _session(self, item: Item) -> Session:
         config = item.config(self.session.config)

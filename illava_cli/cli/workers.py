@@ -81,7 +81,7 @@ def _local(
     where = f"in {readers} process{'' if readers == 1 else 'es'}" if readers else "in a thread"
 
     def told() -> str:
-        return f"reading {worker.read_s:.1f} s {where}, the model waited {worker.waited_s:.1f} s for it"
+        return f"reading took {worker.read_s:.1f} s {where}, the model waited {worker.waited_s:.1f} s for it"
 
     yield Workers(worker.answer, told)
 

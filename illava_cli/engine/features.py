@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -30,18 +31,20 @@ def content_key(frames: Iterable[Image.Image | np.ndarray], *settings: object) -
 
 
 class FeatureCache:
-    """Features by content key, up to a number of bytes."""
+    """Features by content key, up to a number of bytes; threads may share it."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self.bytes = 0
         self._entries: OrderedDict[str, Features] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: str) -> Features | None:
         """The features of `key`, if they are still there."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            return self._entries.get(key)
 
     def put(self, key: str, features: Features) -> None:
         """Keep `features` without their merges; the least recently used leave for them."""
@@ -50,11 +53,12 @@ class FeatureCache:
             return
         # they may be views of a whole batch, which would then stay in memory
         own = {name: getattr(features, name).clone() for name in TENSORS}
-        self._entries[key] = replace(features, **own, merges={})
-        self.bytes += size
-        while self.bytes > self.max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self.bytes -= _nbytes(oldest)
+        with self._lock:
+            self._entries[key] = replace(features, **own, merges={})
+            self.bytes += size
+            while self.bytes > self.max_bytes:
+                _, oldest = self._entries.popitem(last=False)
+                self.bytes -= _nbytes(oldest)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -107,6 +107,7 @@ def test_answers_have_the_form_of_openai():
     assert body["choices"][0]["message"]["content"] == "red"
     assert body["usage"] == {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
     assert (body["object"], body["created"], body["model"]) == ("chat.completion", 5, "tiny")
-    failed = to_line(error_record(MediaError("broken"), id="two") | {"request_hash": "def", "created": 5})
+    failed = to_line(error_record(MediaError("broken"), id="two") | {"request_hash": "abc", "created": 5})
     assert failed["response"] is None
+    assert failed["id"] != done["id"]
     assert failed["error"] == {"code": "MediaError", "message": "broken"}

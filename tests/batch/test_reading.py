@@ -39,6 +39,10 @@ def job(group):
     return Job(*group[0].sources, OPTIONS)
 
 
+def together(group, media):
+    return group, media
+
+
 def taken(ahead):
     """All groups and their media, released one by one."""
     stop = threading.Event()
@@ -56,7 +60,7 @@ def items(folder, *names):
 @pytest.mark.parametrize("processes", [0, 2])
 def test_media_come_in_order_and_as_read_here(folder, processes):
     groups = items(folder, *(f"{n}.png" for n in range(6)), "gone.png", "clip.mp4")
-    with ReadAhead(groups, job, frame_size, processes=processes) as ahead:
+    with ReadAhead(groups, job, frame_size, together, processes=processes) as ahead:
         found = dict(taken(ahead))
     assert list(found) == [group[0].id for group in groups]
     for number in range(6):
@@ -72,7 +76,7 @@ def test_media_come_in_order_and_as_read_here(folder, processes):
 
 
 def test_warnings_come_along(folder):
-    with ReadAhead(items(folder, "moving.gif"), job, frame_size, processes=1) as ahead:
+    with ReadAhead(items(folder, "moving.gif"), job, frame_size, together, processes=1) as ahead:
         ((_, media),) = taken(ahead)
     assert len(media.warnings) == 1
     assert "only the first is used" in media.warnings[0]
@@ -82,7 +86,7 @@ def test_a_size_that_is_refused_is_the_error(folder):
     def refuse(height, width):
         raise UsageError("images only")
 
-    with ReadAhead(items(folder, "clip.mp4", "0.png"), job, refuse, processes=1) as ahead:
+    with ReadAhead(items(folder, "clip.mp4", "0.png"), job, refuse, together, processes=1) as ahead:
         found = dict(taken(ahead))
     assert isinstance(found["clip.mp4"].error, UsageError)
     assert found["0.png"].error is None
@@ -95,7 +99,7 @@ def test_a_reader_that_dies_costs_one_answer(folder):
         return 8, 8
 
     groups = items(folder, "0.png", "clip.mp4", "1.png")
-    with ReadAhead(groups, job, die, processes=1) as ahead:
+    with ReadAhead(groups, job, die, together, processes=1) as ahead:
         found = dict(taken(ahead))
     assert "the decoder crashed (SIGSEGV)" in str(found["clip.mp4"].error)
     assert [found[name].error for name in ("0.png", "1.png")] == [None, None]
@@ -105,7 +109,7 @@ def test_a_reader_that_hangs_is_ended(folder, tmp_path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)  # nobody ever writes to it
     groups = [*items(folder, "0.png"), [Item("pipe", "?", (str(pipe),))], *items(folder, "1.png")]
-    with ReadAhead(groups, job, frame_size, processes=1, timeout=2) as ahead:
+    with ReadAhead(groups, job, frame_size, together, processes=1, timeout=2) as ahead:
         found = dict(taken(ahead))
     assert type(found["pipe"].error).__name__ == "Timeout"
     assert "not read within 2 s" in str(found["pipe"].error)
@@ -115,7 +119,7 @@ def test_a_reader_that_hangs_is_ended(folder, tmp_path):
 def test_memory_is_bounded(folder, monkeypatch):
     groups = items(folder, *(f"{n}.png" for n in range(6)))
     one = read(job(groups[0]), frame_size).nbytes
-    with ReadAhead(groups, job, frame_size, processes=0, max_bytes=one) as ahead:
+    with ReadAhead(groups, job, frame_size, together, processes=0, max_bytes=one) as ahead:
         stop = threading.Event()
         held = []
         while (got := ahead.take(stop)) is not None:
@@ -130,14 +134,14 @@ def test_memory_is_bounded(folder, monkeypatch):
 
 def test_leaving_early_ends_the_processes(folder):
     groups = items(folder, *(f"{n}.png" for n in range(6)))
-    with ReadAhead(groups, job, frame_size, processes=2) as ahead:
+    with ReadAhead(groups, job, frame_size, together, processes=2) as ahead:
         ahead.take(threading.Event())
         started = [process._process for process in ahead._processes if process._process]
     assert started
     assert all(process.poll() is not None for process in started)
     stop = threading.Event()
     stop.set()
-    with ReadAhead(groups, job, frame_size, processes=1) as ahead:
+    with ReadAhead(groups, job, frame_size, together, processes=1) as ahead:
         assert ahead.take(stop) is None
 
 

@@ -160,3 +160,23 @@ def test_one_medium_needs_no_list(open_session):
     listed = session.ask("What?", [image], logits=True).logits
     for alone in (image, np.asarray(image), (i for i in [image])):
         assert torch.equal(session.ask("What?", alone, logits=True).logits, listed)
+
+
+def test_cancelling_a_batch_keeps_what_was_at_its_end():
+    """A row at its end says why it ended; the others have no reason."""
+    from types import SimpleNamespace
+
+    from illava_cli.engine.decoding import finish_reason
+
+    rows = [SimpleNamespace(stopped=stopped) for stopped in (False, False, True, False)]
+    tokens, done = [[1, 2], [1, 9], [3], [4]], [True, True, True, False]
+    watcher = SimpleNamespace(rows=rows, tokens=tokens, done=done, end_ids={9}, cancelled=True)
+    assert [finish_reason(watcher, i) for i in range(4)] == ["length", "stop", "stop", None]
+
+
+def test_prepared_questions_are_answered_later(open_session):
+    session = open_session("llava_onevision", "preset=off", "generation.max_tokens=3")
+    prepared = session.prepare(Request("What?", [picture(100, 60, 3)], id="x"))
+    (later,) = session.ask_batch([prepared])
+    now = session.ask("What?", [picture(100, 60, 3)])
+    assert (later.text, later.id, later.usage) == (now.text, "x", now.usage)
