@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from illava_cli.batch.on_ray.shares import Node
 from illava_cli.errors import IllavaError, ModelError
 
 LOCAL = "local"
+UNREACHABLE = "cannot reach a Ray cluster at {}: start one with `ray start --head`, or check the address"
+CONNECT_S = 10.0
 STORE_BYTES = 256 << 20  # what travels is names and texts, no pixels
 
 
@@ -41,6 +44,8 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[list[Node]]
         import ray.data
     except ImportError as error:
         raise ModelError("--workers ray needs ray: pip install 'illava[ray]'") from error
+    if not _answers(address):
+        raise IllavaError(UNREACHABLE.format(address))
     own = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == LOCAL else {}
     level = logging.INFO if debug else logging.CRITICAL
     try:
@@ -54,6 +59,18 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[list[Node]]
         yield [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens at `HOST:PORT`: where nobody does, Ray tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return True  # a word, which Ray resolves by itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 @contextmanager
@@ -83,9 +100,12 @@ def _node(resources: dict[str, float]) -> Node:
 
 
 def _refused(address: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    whole = " ".join(str(error).split()) or type(error).__name__
+    reason = whole[:200]
     if address == LOCAL:
         return f"cannot start a Ray cluster on this machine: {reason}"
-    if "ersion mismatch" in reason:
+    if "AuthenticationError" in whole or "InvalidAuthToken" in whole:
+        return f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token here, with its token"
+    if "ersion mismatch" in whole:
         return f"the Ray cluster at {address} runs other versions than this program: {reason}"
-    return f"cannot reach a Ray cluster at {address}: start one with `ray start --head`, or check the address"
+    return UNREACHABLE.format(address)
