@@ -42,7 +42,7 @@ done
 drawing=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("matplotlib") is not None)')
 [[ $drawing == True ]] && methods+=(--plot "$OUT/methods.png")
 # earlier layers than those of auto, at which no method loses anything
-methods+=(--set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20)
+methods+=(--set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20 --set llm.queries=last)
 measure compare methods --questions "$QUESTIONS" --answers runs/accuracy/methods --keep 1/3 --keep 1/6 "${methods[@]}" \
     --save "$OUT/methods.json"
 
@@ -52,7 +52,7 @@ for method in illava attention-prune random bipartite kmeans assign novelty-assi
     steep+=(--method "$method")
 done
 measure compare steep --questions 1300 --answers runs/accuracy/steep --keep 1/6 --keep 1/10 "${steep[@]}" \
-    --set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20
+    --set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20 --set llm.queries=last
 
 for plan in table-4 table-5 table-6 table-7 table-8 table-9 layouts; do ask $plan --plan $plan; done
 ask queries --plan queries --survivors
