@@ -14,7 +14,7 @@ from illava_cli.visualize.places import places
 from illava_cli.visualize.stages import PADDING, stages
 from illava_cli.visualize.way import Way
 from tests.conftest import clip, picture
-from tests.schedules import COMMON, IMAGES_ONLY, SCHEDULES
+from tests.schedules import COMMON, SCHEDULES
 
 MEDIA = {
     "tiles and padding": ([(170, 115)], 0),
@@ -24,12 +24,10 @@ MEDIA = {
 }
 CASES = [
     *((name, "tiles and padding") for name in ("next grid, paper", "llava grid, paper", "qwen, paper")),
-    *((name, "interpolated") for name in SCHEDULES if "llava" in name and "packed" not in name),
-    ("next faithful, original", "several images"),
-    ("next grid, authors", "several images"),
-    ("llava faithful, original", "several images"),
-    ("llava grid, authors", "several images"),
-    *((name, "image and video") for name in SCHEDULES if SCHEDULES[name][0] not in IMAGES_ONLY),
+    *((name, "interpolated") for name in ("llava faithful, original", "llava all media together")),
+    *((name, "several images") for name in ("next faithful, original", "llava grid, authors")),
+    *((name, "image and video") for name in ("llava grid, paper", "llava faithful, packed")),
+    *((name, "image and video") for name in ("llava grid, authors", "qwen, authors", "qwen2.5, windows")),
 ]
 
 
