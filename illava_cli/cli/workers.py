@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -92,10 +92,12 @@ def _on_ray(
     from illava_cli.batch.on_ray.cluster import cluster
     from illava_cli.batch.on_ray.shares import share_out
 
-    with cluster(plan.address, debug=bool(os.environ.get(DEBUG_VARIABLE))) as nodes:
-        from illava_cli.batch.on_ray.pool import Pool, refuse_pipes
-        from illava_cli.batch.on_ray.replica import LOADS, Setup
-
+    with ExitStack() as stack:
+        with messages.loading("Ray"):
+            debug = bool(os.environ.get(DEBUG_VARIABLE))
+            nodes = stack.enter_context(cluster(plan.address, debug=debug))
+            from illava_cli.batch.on_ray.pool import Pool, refuse_pipes
+            from illava_cli.batch.on_ray.replica import LOADS, Setup
         refuse_pipes(pending)
         share = share_out(
             nodes,
