@@ -16,8 +16,7 @@ def slow_densest(relevance, keep):
     best, corner = -math.inf, (0, 0)
     for top in range(h - rows + 1):
         for left in range(w - columns + 1):
-            places = [(i, j) for i in range(top, top + rows) for j in range(left, left + columns)]
-            total = math.fsum(float(relevance[place]) for place in places)
+            total = float(relevance[top : top + rows, left : left + columns].sum())
             if total > best + 1e-12:
                 best, corner = total, (top, left)
     return (corner[0] + rows / 2) / h, (corner[1] + columns / 2) / w
