@@ -14,7 +14,7 @@ import typer
 
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
-from illava_cli.cli.output import check_target, emit, write_file
+from illava_cli.cli.output import check_target, emit_answer, write_file
 from illava_cli.cli.progress import Tally, progress
 from illava_cli.cli.workers import Plan, open_workers
 from illava_cli.errors import IllavaError, OutputError, UsageError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("jsonl", "csv", "openai")
 FAILED = 3  # the exit code where some items have no answer
+LONGEST_S = 10_000_000  # a timeout; timers take little more
 SHOWN = 5  # failures that are told on stderr; the records have all
 RECORDS = "records.jsonl"  # the journal of --out-dir
 
@@ -111,8 +112,8 @@ def batch(
     targets = _targets(output, out_dir, format)
     if on_error not in ("skip", "stop"):
         raise UsageError(f"--on-error {on_error!r}: expected skip or stop")
-    if timeout is not None and timeout <= 0:
-        raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds")
+    if timeout is not None and not 0 < timeout <= LONGEST_S:
+        raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds, and at most {LONGEST_S}")
     plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas)
     if shard_index >= num_shards:
         raise UsageError(f"--shard-index {shard_index}: must be less than --num-shards {num_shards}")
@@ -210,10 +211,12 @@ def _writers(targets: Targets, journal: Journal, items: Sequence[Item]) -> Itera
 
     with ExitStack() as stack:
         if targets.journal is None:
-            yield [StreamWriter(emit)]
+            yield [StreamWriter(emit_answer)]
         elif targets.folder is not None:
-            folder = FolderWriter(targets.folder, write_file)
+            folder = FolderWriter(targets.folder, write_file, items if journal.overwrite else ())
             folder.check(items)
+            if not journal.overwrite:
+                folder.refuse_others(item for item in items if item.id not in journal.entries)
             yield [folder]
         elif targets.lines is not None:
             there = targets.lines.exists() and targets.lines.stat().st_size
@@ -252,11 +255,12 @@ def _ask(
 
     first_failure: dict[str, Any] = {}
     interrupts = Interrupts()
+    shown = journal.path is None and sys.stdout is not None and sys.stdout.isatty()
     try:
         with (
             open_workers(plan, config, pending, interrupts.stop, messages) as workers,
             interrupts,
-            progress(len(pending), messages) as tally,
+            progress(len(pending), messages, bar=not shown) as tally,
         ):
 
             def on_record(record: dict[str, Any]) -> None:

@@ -62,11 +62,15 @@ class Tally:
 
 
 @contextmanager
-def progress(total: int, messages: Messages) -> Iterator[Tally]:
-    """A tally that shows itself as it grows."""
+def progress(total: int, messages: Messages, *, bar: bool = True) -> Iterator[Tally]:
+    """A tally that shows itself as it grows.
+
+    Args:
+        bar: False where the terminal shows the records, with which a bar would share its lines.
+    """
     if messages.quiet or sys.stderr is None:
         yield Tally(total)
-    elif sys.stderr.isatty():
+    elif bar and sys.stderr.isatty():
         with _bar(total) as tally:
             yield tally
     else:

@@ -204,6 +204,8 @@ def test_on_error_stop(batch, folder):
         (["photos", "-p", "?", "--on-error", "cry"], 2, "skip or stop"),
         (["photos", "-p", "?", "--batch-size", "0"], 2, "--batch-size"),
         (["photos", "-p", "?", "--timeout", "0"], 2, "--timeout"),
+        (["photos", "-p", "?", "--timeout", "nan"], 2, "--timeout"),
+        (["photos", "-p", "?", "--timeout", "1e12"], 2, "--timeout"),
         (["photos", "-p", "?", "--shard-index", "1"], 2, "less than --num-shards"),
         (["clash.jsonl", "-p", "?", "--num-frames", "2"], 2, "clash.jsonl, line 1: media"),
         (["photos", "-p", "?", "-m", "tinny"], 2, "tinny"),
