@@ -95,7 +95,8 @@ def unique(items: Iterable[Item]) -> list[Item]:
         other = found.setdefault(item.id, item)
         if other is not item:
             raise UsageError(
-                f"duplicate id {item.id!r}: {other.where} and {item.where}; give each item an id of its own"
+                f"duplicate id {item.id!r}: {other.where} and {item.where}; "
+                "name a file once, and give each line of a manifest an id of its own"
             )
     return list(found.values())
 

@@ -191,8 +191,13 @@ class StreamWriter:
 
 def _shortened(name: str) -> str:
     """A name that file systems take: a long one ends with a hash of the whole."""
-    data = os.fsencode(name)
+    name = name.replace("\0", "_")
+    try:
+        data = os.fsencode(name)
+    except UnicodeEncodeError:  # half a character, which JSON can hold
+        data = name.encode(errors="backslashreplace")
+        name = data.decode()
     if len(data) <= LONGEST:
         return name
     digest = hashlib.sha256(data).hexdigest()[:12]
-    return os.fsencode(name)[: LONGEST - 13].decode(errors="ignore") + "-" + digest
+    return data[: LONGEST - 13].decode(errors="ignore") + "-" + digest

@@ -102,7 +102,7 @@ def _bar(total: int) -> Iterator[Tally]:
     # notes that come meanwhile go above the bar
     columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task(f"0 of {total}", total=total)
 
         class Bar(Tally):
             def add(self, record: dict[str, Any]) -> None:

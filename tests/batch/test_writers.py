@@ -88,6 +88,8 @@ def test_texts_of_another_run_go_and_those_of_somebody_else_are_left_alone(tmp_p
         ("..", "__.txt"),
         ("/", "_.txt"),
         ("new\nline", "new\nline.txt"),
+        ("nul\0", "nul_.txt"),
+        ("half \ud800", "half \\ud800.txt"),
     ],
 )
 def test_an_answer_never_leaves_the_folder(tmp_path, id, name):
