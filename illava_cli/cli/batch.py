@@ -14,10 +14,10 @@ import typer
 
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
-from illava_cli.cli.output import check_target, emit_answer, write_file
+from illava_cli.cli.output import check_target, emit_answer, make_folder, write_file
 from illava_cli.cli.progress import Tally, progress
 from illava_cli.cli.workers import Plan, open_workers
-from illava_cli.errors import IllavaError, OutputError, UsageError
+from illava_cli.errors import IllavaError, UsageError
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
@@ -195,10 +195,7 @@ def _read(
 def _make_folders(targets: Targets) -> None:
     """The folder of --out-dir may be new; that of a file must be there."""
     if targets.folder is not None:
-        try:
-            targets.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {targets.folder}: {error.strerror}") from None
+        make_folder(targets.folder)
     for path in (targets.journal, targets.lines):
         if path is not None:
             check_target(path)
@@ -271,8 +268,11 @@ def _ask(
                     if tally.failed <= SHOWN:
                         messages.show(f"illava: {_told(record)}")
 
-            answer = workers.answer
-            run(answer, pending, journal, writers, interrupts, on_record=on_record, on_error=on_error)
+            def on_signal() -> None:
+                messages.say("illava: stopping after what is in flight; a second signal leaves at once")
+
+            told = {"on_record": on_record, "on_signal": on_signal}
+            run(workers.answer, pending, journal, writers, interrupts, on_error=on_error, **told)
     except Leave:
         messages.show("illava: stopped at once; what was in flight is asked again by the next run")
         os._exit(interrupts.exit_code)  # the worker's thread is still at work

@@ -287,5 +287,6 @@ def test_a_second_signal_leaves_at_once(many):
     time.sleep(0.3)
     os.kill(pid, signal.SIGINT)
     assert program.wait() == 143
+    assert "stopping after what is in flight; a second signal leaves at once\n" in program.said()
     assert "stopped at once" in program.said()
     assert [line["id"] for line in lines(path)] == ["one:1"]
