@@ -11,6 +11,7 @@ from typing import Any
 
 from illava_cli.config import Config, GenerationOptions, MediaOptions, over, validate
 from illava_cli.errors import UsageError
+from illava_cli.media.sources import STDIN
 
 # groups of a configuration that a single item may change
 GROUPS = {"generation": GenerationOptions, "media": MediaOptions}
@@ -71,8 +72,10 @@ class Item:
         return int.from_bytes(digest[:8], "big") % count
 
     def _located(self, name: str) -> str:
-        is_path = not name.lower().startswith(("http://", "https://", "file://", "data:"))
-        return str(PurePath(self.folder, name)) if is_path and self.folder else name
+        if name.lower().startswith(("http://", "https://", "file://", "data:")):
+            return name
+        path = str(PurePath(self.folder, name)) if self.folder else name
+        return f"./{path}" if path == STDIN else path  # a file of that name: stdin is nobody's here
 
 
 def asked_each(item: Item, prompts: Iterable[str]) -> Iterator[Item]:
@@ -92,7 +95,8 @@ def unique(items: Iterable[Item]) -> list[Item]:
         other = found.setdefault(item.id, item)
         if other is not item:
             raise UsageError(
-                f"duplicate id {item.id!r}: {other.where} and {item.where}; give each item an id of its own"
+                f"duplicate id {item.id!r}: {other.where} and {item.where}; "
+                "name a file once, and give each line of a manifest an id of its own"
             )
     return list(found.values())
 

@@ -59,10 +59,8 @@ class Journal:
         self._file: AppendedFile | None = None
         if path is None:
             return
-        if not begins_with(path, START):
+        if not _is_ours(path):
             raise UsageError(f"{path} is there and holds no answers of illava batch: name another file")
-        # a folder, or a pipe, is refused before it is opened
-        next(whole_lines(path), None)
         self._file = AppendedFile(path)
         if overwrite:
             return
@@ -171,6 +169,17 @@ class Journal:
             return record
         self._run = self._config
         return record | {"run": self._config}
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file begins with a record, or part of one; a manifest's line may begin with an id as well."""
+    if not begins_with(path, START):
+        return False
+    first = next(whole_lines(path, cut_off=True), b"")
+    try:
+        return first == b"" or json.loads(first).keys() >= set(NEEDED)
+    except (ValueError, RecursionError):
+        return not first.endswith(b"\n")
 
 
 def _hasher(config: Config) -> Callable[[Item], str]:

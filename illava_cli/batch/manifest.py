@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -97,7 +98,9 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except UnicodeDecodeError as error:
         number = _read(path)[: error.start].count(b"\n") + 1
         raise UsageError(f"{path}, line {number}: not UTF-8 text") from None
-    reader = csv.reader(text.splitlines(keepends=True), "excel-tab" if path.suffix == ".tsv" else "excel")
+    dialect = "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
+    # lines end where CSV ends them, not at a form feed or U+2028 in a prompt
+    reader = csv.reader(io.StringIO(text, newline=""), dialect)
     names: list[str] | None = None
     try:
         for row in reader:

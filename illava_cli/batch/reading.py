@@ -27,6 +27,7 @@ PACKAGES = Path(__file__).parents[2]  # where this very package lies
 MAX_BYTES = 1 << 30  # decoded media that wait for the model
 AHEAD = 64  # groups that are read or being read
 TICK_S = 0.1
+OURS = ("/dev/fd/", "/dev/stdin", "/proc/self/")  # names that mean something else in every process
 
 Group = list[Item]  # items about the same media
 
@@ -37,6 +38,11 @@ def by_media(items: Iterable[Item]) -> list[Group]:
     for item in items:
         groups.setdefault(item.media_key, []).append(item)
     return list(groups.values())
+
+
+def is_ours(source: str) -> bool:
+    """Whether only this process can read a medium: a pipe such as `<(command)`."""
+    return source.startswith(OURS)
 
 
 class ReaderProcess:
@@ -75,6 +81,10 @@ class ReaderProcess:
         finally:
             if timer:
                 timer.cancel()
+                if timer.ident is not None:
+                    timer.join()
+                if late.is_set() and self._process is not None:
+                    self.close()  # killed when it had just answered: the next job needs another one
 
     def _exchange(self, process: subprocess.Popen, job: Job) -> Media:
         self._send(process, job)
@@ -154,7 +164,7 @@ class ReadAhead:
             frame_size: the tower's size of a clip's frames.
             prepare: makes of what was read what `take` returns. All three are called from other threads.
             processes: how many; 0 reads in a thread of this process, without a timeout.
-            timeout: seconds for a group, after which its media count as unreadable.
+            timeout: seconds for a group, after which its media count as unreadable; a pipe has no bound.
             max_bytes: bound on what is read and not yet released. What is being read comes on top: at most
                 two groups for each process.
         """
@@ -231,7 +241,7 @@ class ReadAhead:
 
     def _read(self, group: Group) -> Any:
         job = self._job(group)
-        if not self._processes:
+        if not self._processes or any(map(is_ours, [*job.images, *job.videos])):
             media = read(job, self._frame_size)
         else:
             process = self._idle.get()

@@ -144,37 +144,40 @@ class Worker:
     # --- the pass -----------------------------------------------------------------------------
 
     def _answer(self, batch: list[Waiting]) -> Iterator[dict[str, Any]]:
-        """The records of a batch; where it fails, each question is asked alone."""
+        """The records of a batch; where it fails, smaller ones are asked, at last each question alone."""
         session = self._session(batch[0].item)
         try:
             with _deadline(self.options.timeout) as late:
                 answers = session.ask_batch([waiting.prepared for waiting in batch], cancel=late)
-        except OutOfMemory as error:
-            if len(batch) == 1:
-                yield self.failure(batch[0].item, error)
-                return
-            half = len(batch) // 2
-            if self.options.batch_size is None and half < self.scheduler.batch_size:
-                self.scheduler.batch_size = half
-                logger.warning("out of memory with %d in a batch: going on with %d", len(batch), half)
-            yield from self._answer(batch[:half])
-            yield from self._answer(batch[half:])
         except Exception as error:
             if len(batch) == 1:
                 yield self.failure(batch[0].item, error)
                 return
-            for waiting in batch:
-                yield from self._answer([waiting])
+            parts = self._parts(batch, error)
         else:
+            parts = []
             for waiting, answer in zip(batch, answers, strict=True):
                 if answer.finish_reason is not None:
                     yield self._record(waiting.item, answer)
                 elif len(batch) > 1:
-                    yield from self._answer([waiting])  # its neighbours may have taken the time
+                    parts.append([waiting])  # its neighbours may have taken the time
                 else:
                     seconds = self.options.timeout
                     error = Timeout(f"no answer within {seconds:g} s (--timeout): allow fewer --max-tokens")
                     yield self.failure(waiting.item, error)
+        # out here, where no exception keeps the tensors of the pass that failed
+        for part in parts:
+            yield from self._answer(part)
+
+    def _parts(self, batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
+        """A batch that failed, as those that are tried next."""
+        if not isinstance(error, OutOfMemory):
+            return [[waiting] for waiting in batch]
+        half = len(batch) // 2
+        if self.options.batch_size is None and half < self.scheduler.batch_size:
+            self.scheduler.batch_size = half
+            logger.warning("out of memory with %d in a batch: going on with %d", len(batch), half)
+        return [batch[:half], batch[half:]]
 
     # --- records ------------------------------------------------------------------------------
 

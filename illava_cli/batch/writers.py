@@ -69,7 +69,7 @@ class Writer(Protocol):
     """A place for records."""
 
     def restore(self, records: Iterable[Record]) -> None:
-        """Make the place hold these records and no others."""
+        """Make the place hold these records, as the run begins."""
 
     def add(self, record: Record) -> None:
         """Write a record.
@@ -106,12 +106,25 @@ class LineWriter:
 class FolderWriter:
     """A folder with a text file for each answer, `ID.txt`; failures have none."""
 
-    def __init__(self, folder: Path, write: Callable[[Path, str], None]):
+    def __init__(self, folder: Path, write: Callable[[Path, str], None], forgotten: Iterable[Item] = ()):
         """
         Args:
             write: writes a text to a path, whole or not at all.
+            forgotten: items whose texts go when the run begins.
         """
-        self.folder, self.write = folder, write
+        self.folder, self.write, self.forgotten = folder, write, forgotten
+
+    def refuse_others(self, items: Iterable[Item]) -> None:
+        """Refuse to write over texts that are there: these items have no record yet.
+
+        Raises:
+            UsageError: names one.
+        """
+        for item in items:
+            if self.path(item.id).exists():
+                raise UsageError(
+                    f"{self.path(item.id)} is there, and no record of it: move it, or give --overwrite"
+                )
 
     def check(self, items: Iterable[Item]) -> None:
         """Refuse items whose answers would have the same file.
@@ -134,6 +147,8 @@ class FolderWriter:
         return self.folder.joinpath(*folders, f"{name}.txt")
 
     def restore(self, records: Iterable[Record]) -> None:
+        for item in self.forgotten:
+            self._forget(self.path(item.id))
         for record in records:
             if record["status"] == "ok" and not self.path(record["id"]).exists():
                 self.add(record)
@@ -147,6 +162,12 @@ class FolderWriter:
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         self.write(path, record["text"] + "\n")
+
+    def _forget(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {path}: {error.strerror}") from error
 
     def close(self) -> None:
         pass
@@ -170,8 +191,13 @@ class StreamWriter:
 
 def _shortened(name: str) -> str:
     """A name that file systems take: a long one ends with a hash of the whole."""
-    data = os.fsencode(name)
+    name = name.replace("\0", "_")
+    try:
+        data = os.fsencode(name)
+    except UnicodeEncodeError:  # half a character, which JSON can hold
+        data = name.encode(errors="backslashreplace")
+        name = data.decode()
     if len(data) <= LONGEST:
         return name
     digest = hashlib.sha256(data).hexdigest()[:12]
-    return os.fsencode(name)[: LONGEST - 13].decode(errors="ignore") + "-" + digest
+    return data[: LONGEST - 13].decode(errors="ignore") + "-" + digest

@@ -14,10 +14,10 @@ import typer
 
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
-from illava_cli.cli.output import check_target, emit, write_file
+from illava_cli.cli.output import check_target, emit_answer, make_folder, write_file
 from illava_cli.cli.progress import Tally, progress
 from illava_cli.cli.workers import Plan, open_workers
-from illava_cli.errors import IllavaError, OutputError, UsageError
+from illava_cli.errors import IllavaError, UsageError
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("jsonl", "csv", "openai")
 FAILED = 3  # the exit code where some items have no answer
+LONGEST_S = 10_000_000  # a timeout; timers take little more
 SHOWN = 5  # failures that are told on stderr; the records have all
 RECORDS = "records.jsonl"  # the journal of --out-dir
 
@@ -111,8 +112,8 @@ def batch(
     targets = _targets(output, out_dir, format)
     if on_error not in ("skip", "stop"):
         raise UsageError(f"--on-error {on_error!r}: expected skip or stop")
-    if timeout is not None and timeout <= 0:
-        raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds")
+    if timeout is not None and not 0 < timeout <= LONGEST_S:
+        raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds, and at most {LONGEST_S}")
     plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas)
     if shard_index >= num_shards:
         raise UsageError(f"--shard-index {shard_index}: must be less than --num-shards {num_shards}")
@@ -194,10 +195,7 @@ def _read(
 def _make_folders(targets: Targets) -> None:
     """The folder of --out-dir may be new; that of a file must be there."""
     if targets.folder is not None:
-        try:
-            targets.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {targets.folder}: {error.strerror}") from None
+        make_folder(targets.folder)
     for path in (targets.journal, targets.lines):
         if path is not None:
             check_target(path)
@@ -210,10 +208,12 @@ def _writers(targets: Targets, journal: Journal, items: Sequence[Item]) -> Itera
 
     with ExitStack() as stack:
         if targets.journal is None:
-            yield [StreamWriter(emit)]
+            yield [StreamWriter(emit_answer)]
         elif targets.folder is not None:
-            folder = FolderWriter(targets.folder, write_file)
+            folder = FolderWriter(targets.folder, write_file, items if journal.overwrite else ())
             folder.check(items)
+            if not journal.overwrite:
+                folder.refuse_others(item for item in items if item.id not in journal.entries)
             yield [folder]
         elif targets.lines is not None:
             there = targets.lines.exists() and targets.lines.stat().st_size
@@ -252,11 +252,12 @@ def _ask(
 
     first_failure: dict[str, Any] = {}
     interrupts = Interrupts()
+    shown = journal.path is None and sys.stdout is not None and sys.stdout.isatty()
     try:
         with (
             open_workers(plan, config, pending, interrupts.stop, messages) as workers,
             interrupts,
-            progress(len(pending), messages) as tally,
+            progress(len(pending), messages, bar=not shown) as tally,
         ):
 
             def on_record(record: dict[str, Any]) -> None:
@@ -267,8 +268,11 @@ def _ask(
                     if tally.failed <= SHOWN:
                         messages.show(f"illava: {_told(record)}")
 
-            answer = workers.answer
-            run(answer, pending, journal, writers, interrupts, on_record=on_record, on_error=on_error)
+            def on_signal() -> None:
+                messages.say("illava: stopping after what is in flight; a second signal leaves at once")
+
+            told = {"on_record": on_record, "on_signal": on_signal}
+            run(workers.answer, pending, journal, writers, interrupts, on_error=on_error, **told)
     except Leave:
         messages.show("illava: stopped at once; what was in flight is asked again by the next run")
         os._exit(interrupts.exit_code)  # the worker's thread is still at work

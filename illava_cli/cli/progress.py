@@ -62,11 +62,15 @@ class Tally:
 
 
 @contextmanager
-def progress(total: int, messages: Messages) -> Iterator[Tally]:
-    """A tally that shows itself as it grows."""
+def progress(total: int, messages: Messages, *, bar: bool = True) -> Iterator[Tally]:
+    """A tally that shows itself as it grows.
+
+    Args:
+        bar: False where the terminal shows the records, with which a bar would share its lines.
+    """
     if messages.quiet or sys.stderr is None:
         yield Tally(total)
-    elif sys.stderr.isatty():
+    elif bar and sys.stderr.isatty():
         with _bar(total) as tally:
             yield tally
     else:
@@ -98,7 +102,7 @@ def _bar(total: int) -> Iterator[Tally]:
     # notes that come meanwhile go above the bar
     columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task(f"0 of {total}", total=total)
 
         class Bar(Tally):
             def add(self, record: dict[str, Any]) -> None:

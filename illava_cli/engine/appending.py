@@ -30,20 +30,21 @@ def encoded(line: dict[str, Any]) -> bytes:
     return (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace")
 
 
-def whole_lines(path: Path) -> Iterator[bytes]:
+def whole_lines(path: Path, *, cut_off: bool = False) -> Iterator[bytes]:
     """The lines of a file with their newlines, but for a last one that was cut off.
 
+    Args:
+        cut_off: that one too.
+
     Raises:
-        OutputError: it cannot be read, or is no regular file.
+        OutputError: it cannot be read.
     """
     if not path.exists():
         return
-    if not path.is_file():
-        raise OutputError(f"cannot write {path}: answers go to a regular file, from which a run goes on")
     try:
         with open(path, "rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
+                if cut_off or line.endswith(b"\n"):
                     yield line
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
@@ -53,9 +54,10 @@ def begins_with(path: Path, prefix: bytes) -> bool:
     """Whether a file begins so, as far as it goes; one that is not there does.
 
     Raises:
-        OutputError: it cannot be read.
+        OutputError: it cannot be read, or is no regular file.
     """
-    if not path.is_file():
+    _refuse_irregular(path)
+    if not path.exists():
         return True
     try:
         with open(path, "rb") as file:
@@ -71,11 +73,12 @@ class AppendedFile:
         """Open or create it, and keep other processes out.
 
         Raises:
-            OutputError: it cannot be written, or another process writes to it.
+            OutputError: it cannot be written, is no regular file, or another process writes to it.
         """
         self.path = path
         self._synced = time.monotonic()
         self._is_new = not path.exists()
+        _refuse_irregular(path)
         try:
             self._file: int | None = self._open()
             self.length = os.fstat(self._file).st_size
@@ -172,6 +175,12 @@ class AppendedFile:
     def _sync(self) -> None:
         os.fsync(self._file)
         self._synced = time.monotonic()
+
+
+def _refuse_irregular(path: Path) -> None:
+    """No pipe, nor a device, which `replace` would put a file in the place of."""
+    if path.exists() and not path.is_file():
+        raise OutputError(f"cannot write {path}: answers go to a regular file, from which a run goes on")
 
 
 def _lock(file: int, path: Path) -> None:

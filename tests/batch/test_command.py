@@ -204,6 +204,8 @@ def test_on_error_stop(batch, folder):
         (["photos", "-p", "?", "--on-error", "cry"], 2, "skip or stop"),
         (["photos", "-p", "?", "--batch-size", "0"], 2, "--batch-size"),
         (["photos", "-p", "?", "--timeout", "0"], 2, "--timeout"),
+        (["photos", "-p", "?", "--timeout", "nan"], 2, "--timeout"),
+        (["photos", "-p", "?", "--timeout", "1e12"], 2, "--timeout"),
         (["photos", "-p", "?", "--shard-index", "1"], 2, "less than --num-shards"),
         (["clash.jsonl", "-p", "?", "--num-frames", "2"], 2, "clash.jsonl, line 1: media"),
         (["photos", "-p", "?", "-m", "tinny"], 2, "tinny"),
@@ -285,5 +287,6 @@ def test_a_second_signal_leaves_at_once(many):
     time.sleep(0.3)
     os.kill(pid, signal.SIGINT)
     assert program.wait() == 143
+    assert "stopping after what is in flight; a second signal leaves at once\n" in program.said()
     assert "stopped at once" in program.said()
     assert [line["id"] for line in lines(path)] == ["one:1"]

@@ -15,6 +15,7 @@ from illava_cli.errors import OutputError, UsageError
 from tests.batch.conftest import record
 
 CONFIG = Config()
+MANIFEST = b'{"id": "a", "image": "a.jpg", "prompt": "?"}\n'
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_run_that_failed_leaves_no_empty_file(path, items):
     assert path.exists()
 
 
-@pytest.mark.parametrize("content", [b"my notes\n", b'{"text": 3}\n', b"\x00"])
+@pytest.mark.parametrize("content", [b"my notes\n", b'{"text": 3}\n', b"\x00", MANIFEST, MANIFEST[:-1]])
 def test_a_file_of_somebody_elses_is_left_alone(path, items, content):
     path.write_bytes(content)
     for overwrite in (False, True):

@@ -65,8 +65,15 @@ def test_csv(written):
     assert items[0].settings == {"generation": {"max_tokens": 5}}
     assert items[1].images == ("c.jpg", "d.jpg")
     assert items[1].settings == {"generation": {"stop": ["END"]}}
-    tabs = written("image\tprompt\na.jpg\tWhat, then?\n", "m.tsv")
-    assert [item.prompt for item in read_manifest(tabs, [])] == ["What, then?"]
+    for name in ("m.tsv", "M.TSV"):
+        tabs = written("image\tprompt\na.jpg\tWhat, then?\n", name)
+        assert [item.prompt for item in read_manifest(tabs, [])] == ["What, then?"]
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0c"])
+def test_only_line_breaks_end_a_row(written, character):
+    path = written(f"image,prompt\na.jpg,One{character}two\nb.jpg,?\n", "m.csv")
+    assert [item.prompt for item in read_manifest(path, [])] == [f"One{character}two", "?"]
 
 
 GOOD = {"image": "a.jpg", "prompt": "?"}

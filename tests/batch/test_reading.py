@@ -11,7 +11,7 @@ import pytest
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import Job, read
-from illava_cli.batch.reading import ReadAhead, by_media
+from illava_cli.batch.reading import ReadAhead, ReaderProcess, by_media
 from illava_cli.config import MediaOptions
 from illava_cli.errors import UsageError
 from illava_cli.media import read_video
@@ -114,6 +114,45 @@ def test_a_reader_that_hangs_is_ended(folder, tmp_path):
     assert type(found["pipe"].error).__name__ == "Timeout"
     assert "not read within 2 s" in str(found["pipe"].error)
     assert found["1.png"].error is None
+
+
+def test_a_reader_that_is_ended_when_it_has_just_answered_costs_nothing(folder, monkeypatch):
+    exchange = ReaderProcess._exchange
+
+    def in_the_last_moment(self, process, job):
+        media = exchange(self, process, job)
+        if job.images[0].endswith("0.png"):
+            process.wait()  # until time is up
+        return media
+
+    monkeypatch.setattr(ReaderProcess, "_exchange", in_the_last_moment)
+    with ReadAhead(
+        items(folder, "0.png", "1.png"), job, frame_size, together, processes=1, timeout=2
+    ) as ahead:
+        assert [media.error for _, media in taken(ahead)] == [None, None]
+
+
+def test_a_pipe_of_this_process_is_read_here(folder):
+    read_end, write_end = os.pipe()
+    os.write(write_end, (folder / "0.png").read_bytes())
+    os.close(write_end)
+    groups = by_media([Item("pipe", "?", (f"/dev/fd/{read_end}",))])
+    try:
+        with ReadAhead(groups, job, frame_size, together, processes=1) as ahead:
+            ((_, media),) = taken(ahead)
+    finally:
+        os.close(read_end)
+    assert media.error is None
+    assert media.images[0].width == 60
+
+
+def test_a_dash_in_a_list_is_a_file_of_that_name(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    # a reader's stdin is where its jobs come from: it must not be taken for a picture
+    groups = [by_media([Item("dash", "?", ("-",), folder=given)])[0] for given in ("", ".")]
+    with ReadAhead(groups, job, frame_size, together, processes=1, timeout=10) as ahead:
+        for _, media in taken(ahead):
+            assert "./-: no such file" in str(media.error)
 
 
 def test_memory_is_bounded(folder, monkeypatch):

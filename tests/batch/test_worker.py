@@ -1,6 +1,7 @@
 """A worker on a small model: every item has its record, whatever becomes of its neighbours."""
 
 import threading
+import weakref
 
 import pytest
 import torch
@@ -111,6 +112,27 @@ def test_a_batch_that_does_not_fit_is_made_smaller(session, items, monkeypatch, 
     )
     records = answers(session, same[:2], readers=0, batch_size=2)
     assert [r["error"]["type"] for r in records.values()] == ["OutOfMemory"] * 2
+
+
+def test_a_pass_that_did_not_fit_is_forgotten_before_the_next(session, items, monkeypatch):
+    left = []  # of the pass that failed
+    ask_batch = type(session).ask_batch
+
+    def ask(self, requests, **options):
+        if len(requests) > 1:
+            tensor = torch.zeros(3)
+            left.append(weakref.ref(tensor))
+            try:
+                raise RuntimeError("can't allocate memory")
+            except RuntimeError:
+                raise OutOfMemory("out of memory") from None
+        assert left[0]() is None
+        return ask_batch(self, requests, **options)
+
+    monkeypatch.setattr(type(session), "ask_batch", ask)
+    same = [Item(f"x{n}", f"{n}?", ("0.png",), folder=items[0].folder) for n in range(2)]
+    records = answers(session, same, readers=0, batch_size=2)
+    assert [record["error"] for record in records.values()] == [None, None]
 
 
 def test_what_no_allocator_grants_is_out_of_memory(session, monkeypatch):

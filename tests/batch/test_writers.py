@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 
@@ -50,6 +51,13 @@ def test_a_run_that_goes_on_makes_the_file_anew(tmp_path, records):
     assert lines[2]["error"]["code"] == "MediaError"
 
 
+def test_a_pipe_is_refused_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(OutputError, match="regular file"):
+        LineWriter(tmp_path / "pipe.csv", "csv")
+    assert (tmp_path / "pipe.csv").is_fifo()
+
+
 def test_a_text_for_each_answer(tmp_path, records):
     folder = FolderWriter(tmp_path / "out", write_file)
     folder.restore(records[:1])
@@ -57,6 +65,18 @@ def test_a_text_for_each_answer(tmp_path, records):
         folder.add(one)
     files = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
     assert files == {"a.txt": "red\n", "b.txt": 'a "red"\nsquare, é\n', "d.txt": "blue\n"}
+
+
+def test_texts_of_another_run_go_and_those_of_somebody_else_are_left_alone(tmp_path, items, records):
+    (tmp_path / "a.txt").write_text("of old")
+    folder = FolderWriter(tmp_path, write_file)
+    with pytest.raises(UsageError, match=r"a\.txt is there"):
+        folder.refuse_others(items)
+    folder.refuse_others(items[1:])
+    folder.restore([])
+    assert (tmp_path / "a.txt").read_text() == "of old"
+    FolderWriter(tmp_path, write_file, items).restore([])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -68,6 +88,8 @@ def test_a_text_for_each_answer(tmp_path, records):
         ("..", "__.txt"),
         ("/", "_.txt"),
         ("new\nline", "new\nline.txt"),
+        ("nul\0", "nul_.txt"),
+        ("half \ud800", "half \\ud800.txt"),
     ],
 )
 def test_an_answer_never_leaves_the_folder(tmp_path, id, name):

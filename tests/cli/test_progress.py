@@ -78,3 +78,7 @@ def test_on_a_terminal_a_bar(monkeypatch):
         tally.add(ANSWER)
     assert "1 of 2" in screen.getvalue()
     assert "75% of visual tokens saved" in screen.getvalue()
+    before = screen.getvalue()
+    with progress(1, Messages(), bar=False) as tally:
+        tally.add(ANSWER)
+    assert screen.getvalue() == before

@@ -16,7 +16,7 @@ from illava_cli.batch.item import Item
 from illava_cli.batch.on_ray.ledger import Ledger
 from illava_cli.batch.on_ray.replica import Message, Replica, Setup
 from illava_cli.batch.on_ray.shares import Share
-from illava_cli.batch.reading import by_media
+from illava_cli.batch.reading import by_media, is_ours
 from illava_cli.errors import IllavaError, UsageError
 
 Record = dict[str, Any]
@@ -27,7 +27,6 @@ QUIET_S = 2.0  # within which the last records of what was in flight have arrive
 AHEAD = 2  # blocks at a replica: the one that it answers, and the next
 PER_REPLICA = 4  # blocks, about, that the last ones end at the same time
 LEAST, MOST_CPU, MOST_GPU = 8, 64, 256  # questions in a block: several passes of the model
-OURS = ("/dev/fd/", "/dev/stdin", "/proc/self/")
 
 
 class Pool:
@@ -141,7 +140,7 @@ def refuse_pipes(items: Sequence[Item]) -> None:
     for item in items:
         images, videos = item.sources
         for source in [*images, *videos]:
-            if source.startswith(OURS):
+            if is_ours(source):
                 raise UsageError(
                     f"{source}: --workers ray takes files and URLs that other processes can read"
                 )
