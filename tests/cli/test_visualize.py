@@ -152,8 +152,9 @@ def test_what_does_not_go_together(main, sessions, arguments, said):
     assert not sessions
 
 
-def test_compare_needs_something_that_merges(real):
-    code, out, err = real("run", *QUICK, "--image", SHAPES, "--preset", "off", "--compare")
+@pytest.mark.parametrize("method", [[], ["--set", "llm.method=random"]], ids=["", "a method and no layer"])
+def test_compare_needs_something_that_merges(real, method):
+    code, out, err = real("run", *QUICK, "--image", SHAPES, "--preset", "off", *method, "--compare")
     assert (code, out) == (2, "")
     assert "nothing merges here" in err
 
