@@ -486,7 +486,7 @@ def load_preset(name: str, changed_by: tuple[str, ...] = ()) -> Preset:
         )
     data = read_yaml(path)
     if "base" in data:
-        base = str(data.pop("base"))
+        base = str(_off(data.pop("base")))
         if base in (*changed_by, name):
             raise UsageError(f"preset {name}: base {base!r} leads back to itself: name another preset")
         return _changed(load_preset(base, (*changed_by, name)), data, f"preset {name}")

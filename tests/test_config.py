@@ -46,6 +46,14 @@ def test_best_is_auto_with_another_method():
         assert reduction.model_dump_json(exclude_unset=True) in (expected, expected[:-1] + ',"llm":null}')
 
 
+def test_a_preset_may_begin_with_nothing(tmp_path):
+    """YAML reads a bare `off` as false."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: off\nllm: {layers: [3], keep: 0.5}\n")
+    assert load_preset(str(path)).reduction.llm.layers == [3]
+    assert load_preset(str(path)).reduction.vision is None
+
+
 @pytest.mark.parametrize("text", ["base: {me}\n", "base: nothing\n", "base: auto\nlayers: 3\n"])
 def test_a_base_that_cannot_be(tmp_path, text):
     path = tmp_path / "mine.yaml"

@@ -19,7 +19,7 @@ import typer
 from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
-from illava_cli.cli.output import check_target, emit, write_file
+from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
 from illava_cli.errors import ModelError, UsageError
 
@@ -102,9 +102,7 @@ def bench(
         raise UsageError("--tokens is for the decoder layer of --rivals: give both")
     if plot is not None and not (tower or profile):
         raise UsageError("--plot draws what --tower or --profile measures: give one of them")
-    for path in (save, plot):
-        if path is not None:
-            check_target(path)
+    check_targets((save,), plot)
     messages = Messages(flags.quiet)
     import torch
 
@@ -125,10 +123,6 @@ def bench(
     else:
         from illava_cli.bench.lab import Plan
 
-        if plot is not None:
-            from illava_cli.drawing import check_plot
-
-            check_plot(plot)
         deadline = started + SECONDS if repeats is None else None
         plan = Plan(new_tokens, repeats or ROUNDS, deadline)
         lab = _lab(flags, preset or [], messages)

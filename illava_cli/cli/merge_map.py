@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from illava_cli.cli import render
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.output import check_target, make_folder, write_file
-from illava_cli.cli.question import Question, ask
+from illava_cli.cli.question import STDIN, Question, ask
 from illava_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +35,10 @@ class Target:
 
         Raises:
             OutputError: it cannot be written to.
-            UsageError: PNG files, and no folder for them.
+            UsageError: stdout; or PNG files, and no folder for them.
         """
+        if str(path) == STDIN:
+            raise UsageError("a merge map does not go to stdout: name a folder, or a page that ends in .html")
         if path.suffix.lower() not in PAGES or path.is_dir():
             if path.is_file():
                 raise OutputError(f"{path} is a file: name a folder, or a page that ends in .html")

@@ -316,10 +316,12 @@ class Family(ABC):
 
     def reduces(self, reduction: Reduction) -> bool:
         """Whether any stage does anything."""
-        stages = [self.guide_stage(reduction), self.input_stage(reduction)]
-        for kind in ("image", "video"):
-            stages += [self.vision_stage(reduction, kind), self.llm_stage(reduction, kind)]
-        return any(stage is not None for stage in stages)
+        if self.guide_stage(reduction) is not None or self.input_stage(reduction) is not None:
+            return True
+        stages = [
+            of(reduction, kind) for of in (self.vision_stage, self.llm_stage) for kind in ("image", "video")
+        ]
+        return any(stage is not None and stage.layers for stage in stages)
 
     def merge_points(self, reduction: Reduction, kind: str) -> dict[int, MergePoint]:
         """The decoder's schedule, for a session whose leading medium is `kind`."""

@@ -115,10 +115,7 @@ class Qwen2VL(Family):
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         if options.max_tiles is not None:
             raise UsageError(f"--max-tiles is for models with tiles: {self.name} has none")
-        if max(image.size) > 200 * min(image.size):
-            raise MediaError(
-                f"an image of {image.width}x{image.height} is too narrow for {self.name}: crop it to 200:1"
-            )
+        self._refuse_narrow("an image", image.height, image.width)
         batch = self.image_processor([image], return_tensors="np")
         values = torch.from_numpy(np.asarray(batch["pixel_values"]))
         _, height, width = batch["image_grid_thw"][0].tolist()
@@ -127,10 +124,12 @@ class Qwen2VL(Family):
     def prepare_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
     ) -> Pixels:
+        self._refuse_narrow("an image", *whole)
         limits = self.image_processor.size
         return self.prepare_image(self._at_scale(image, whole, limits), options, alone)
 
     def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
+        self._refuse_narrow("a video", *whole)
         region = self._at_scale(Image.fromarray(frame), whole, self.video_settings["size"])
         return self.resize_frame(np.asarray(region))
 
@@ -140,6 +139,10 @@ class Qwen2VL(Family):
         scale = min(1.0, height / whole[0], width / whole[1])
         size = [max(1, round(extent * scale)) for extent in region.size]
         return region.resize(size, Image.Resampling.BICUBIC)
+
+    def _refuse_narrow(self, medium: str, height: int, width: int) -> None:
+        if max(height, width) > 200 * min(height, width):
+            raise MediaError(f"{medium} of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
 
     def _resized(self, size: tuple[int, int], limits: dict[str, int]) -> tuple[int, int]:
         """The height and width at which the model takes a picture."""
@@ -151,8 +154,7 @@ class Qwen2VL(Family):
         )
 
     def frame_size(self, height: int, width: int) -> tuple[int, int]:
-        if max(height, width) > 200 * min(height, width):
-            raise MediaError(f"a video of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
+        self._refuse_narrow("a video", height, width)
         return self._resized((height, width), self.video_settings["size"])
 
     def prepare_video(self, frames: list[np.ndarray]) -> Pixels:

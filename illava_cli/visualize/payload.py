@@ -103,7 +103,7 @@ def payload(
         "patches": {
             "medium": cells.medium.tolist(),
             "view": cells.view.tolist(),
-            "box": boxes(shown).round(2).tolist(),
+            "box": boxes(shown).tolist(),
             "padding": cells.padding.astype(int).tolist(),
         },
         "stages": [

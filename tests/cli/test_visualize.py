@@ -87,6 +87,7 @@ def test_nothing_merged_is_a_page_too(real, tmp_path):
         (["--image", SHAPES, "-o", "TMP/no/page.html"], 1, "does not exist"),
         (["--image", SHAPES, "-o", "TMP/file"], 1, "TMP/file is a file: name a folder"),
         (["--image", SHAPES, "-o", "TMP/file/map"], 1, "cannot make the folder TMP/file/map"),
+        (["--image", SHAPES, "-o", "-"], 2, "does not go to stdout"),
         (["--image", SHAPES, "-o", "TMP/page.html", "--png"], 2, "give a folder"),
         (["--image", SHAPES, "-o", "TMP/page.html", "--temperature", "1"], 2, "leave temperature at 0"),
         (["--image", SHAPES], 2, "'-o'"),
@@ -141,6 +142,7 @@ def test_compare_as_json_is_the_merged_record_and_the_other_in_it(real, tmp_path
         (["--compare", "--stream"], "leave out --stream"),
         (["--compare", "--temperature", "1"], "leave temperature at 0"),
         (["--save-merge-map", "map"], "give --image or --video"),
+        (["--image", SHAPES, "--save-merge-map", "-"], "does not go to stdout"),
     ],
 )
 def test_what_does_not_go_together(main, sessions, arguments, said):
@@ -150,8 +152,9 @@ def test_what_does_not_go_together(main, sessions, arguments, said):
     assert not sessions
 
 
-def test_compare_needs_something_that_merges(real):
-    code, out, err = real("run", *QUICK, "--image", SHAPES, "--preset", "off", "--compare")
+@pytest.mark.parametrize("method", [[], ["--set", "llm.method=random"]], ids=["", "a method and no layer"])
+def test_compare_needs_something_that_merges(real, method):
+    code, out, err = real("run", *QUICK, "--image", SHAPES, "--preset", "off", *method, "--compare")
     assert (code, out) == (2, "")
     assert "nothing merges here" in err
 

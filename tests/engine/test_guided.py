@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from illava_cli.errors import UsageError
+from illava_cli.errors import MediaError, UsageError
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 
 METHODS = ("clip-crop", "clipseg-crop", "free-video-llm")
@@ -157,6 +157,14 @@ def test_an_empty_prompt_is_refused(guided):
     with pytest.raises(UsageError, match="the prompt is empty"):
         session.ask("<image>", [picture(90, 90)])
     assert session.ask("").text is not None  # nothing is to be found in no media
+
+
+def test_a_picture_too_narrow_for_qwen(guided):
+    session = guided("qwen2_vl", "clip-crop", 0.4)
+    with pytest.raises(MediaError, match="3000x12 is too narrow"):
+        session.ask(PROMPT, [picture(3000, 12)])
+    with pytest.raises(MediaError, match="a video of 3000x12 is too narrow"):
+        session.ask(PROMPT, videos=[clip(2, 3000, 12)])
 
 
 @pytest.mark.parametrize(

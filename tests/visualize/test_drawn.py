@@ -117,6 +117,15 @@ def test_padding_lies_beyond_the_picture(open_session):
     assert (shown.stages[-1].tokens.slot[beyond] == PADDING).all()
 
 
+def test_cells_narrower_than_a_pixel_leave_no_gaps(open_session):
+    """Of a picture of one pixel every cell is a part."""
+    family, settings = SCHEDULES["llava faithful, original"]
+    _, shown = ask(open_session(family, *settings), [picture(1, 1)], [])
+    page = payload(shown, prompt="?", model="m", preset="p", config={}, answers=ANSWERS)
+    left, _, width, _ = np.array(page["patches"]["box"][:6]).T
+    assert left[1:] == pytest.approx(left[:-1] + width[:-1], abs=1e-9)
+
+
 @pytest.mark.parametrize("case", ["tiles and padding", "video", "qwen, video"])
 def test_the_payload_is_whole_and_json(open_session, case):
     schedule, sizes, frames, _ = CASES[case]
