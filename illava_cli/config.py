@@ -304,8 +304,10 @@ class Config(Strict):
         data = self.model_dump(mode="json", include=groups)
         # only what was set overrides a preset; `vision: null` switches off, an absent `vision` does not
         data["overrides"] = self.model_dump(mode="json", exclude=groups, exclude_unset=True)
-        # whom a preset is for changes nothing in what it does
-        data["schedule"] = load_preset(self.preset).model_dump(mode="json", exclude={"families"})
+        # whom a preset is for, and how it is described, changes nothing in what it does
+        words = {"families": True, "description": True, "reduction": {"description"}}
+        words["by_family"] = {"__all__": {"description"}}
+        data["schedule"] = load_preset(self.preset).model_dump(mode="json", exclude=words)
         return data
 
     def hash(self) -> str:

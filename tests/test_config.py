@@ -139,6 +139,17 @@ def test_the_hash_follows_a_presets_content(tmp_path):
     assert len(hashes) == 2
 
 
+def test_the_hash_does_not_follow_a_presets_words(tmp_path):
+    path = tmp_path / "mine.yaml"
+    hashes = set()
+    for words in ("one", "another"):
+        for body in ("llm: {layers: [2], keep: 0.5}", f"by_family: {{qwen2_vl: {{description: {words}}}}}"):
+            path.write_text(f"description: {words}\n{body}\n")
+            load_preset.cache_clear()
+            hashes.add(resolve("a/b", overrides={"preset": str(path)}, environ={}).hash())
+    assert len(hashes) == 2
+
+
 def test_the_hash_tells_configurations_apart():
     hashes = {
         resolve("a/b", settings=list(settings), environ={}).hash()
