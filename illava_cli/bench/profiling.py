@@ -22,6 +22,7 @@ from illava_cli.bench import media as bench_media
 from illava_cli.bench.lab import WARM_TOKENS, Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock, synchronize
+from illava_cli.engine import reading
 from illava_cli.engine import session as engine
 from illava_cli.models import decoder, vision
 from illava_cli.models.family import Family, Pixels
@@ -128,7 +129,7 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
         return wraps(scorer)(lambda *args: watch.timed("llm_scoring", scorer(*args)))
 
     with ExitStack() as stack:
-        for module in (engine, bench_media):
+        for module in (reading, bench_media):
             for name in ("read_image", "read_video"):
                 stack.enter_context(_replaced(module, name, timed("decode")))
         for name in ("prepare_image", "prepare_video"):
