@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from illava_cli.cli.app import main
+from illava_cli.evals.runner import Runner
 from illava_cli.evals.sample import EvalSample
 from tests.conftest import clip, picture
 
@@ -88,3 +89,20 @@ def start(common):
         return subprocess.Popen([*ILLAVA, *common(), *map(str, arguments)], **options)
 
     return run
+
+
+@pytest.fixture
+def stop_in(monkeypatch):
+    """Ctrl-C while a batch is asked, counted over all models from 1."""
+
+    def at(number):
+        asked, batches = Runner._ask_all, iter(range(1, 100))
+
+        def interrupted(self, *arguments):
+            if next(batches) == number:
+                raise KeyboardInterrupt
+            asked(self, *arguments)
+
+        monkeypatch.setattr(Runner, "_ask_all", interrupted)
+
+    return at

@@ -142,6 +142,13 @@ def test_it_goes_on_after_a_stop(how, start, evaluate, task_file, tmp_path):
     assert len(keys) == len(set(keys))
 
 
+def test_ctrl_c_shows_what_no_file_keeps(evaluate, stop_in, task_file):
+    stop_in(2)
+    code, report, err = evaluate("--tasks", task_file, "--variant", MERGING)
+    assert (code, report["all"]["questions"]) == (130, 3)
+    assert "illava: stopped after 3 of 6 questions" in err.splitlines()
+
+
 def test_sweep(evaluate, task_file, tmp_path):
     grid = ["--vision-keep", "0.5", "--vision-layers", "1-3", "--vision-layers", "5-8", "--llm-keep", "2/3"]
     code, report, err = evaluate("--tasks", task_file, "--sweep", *grid, "--set", "llm.queries=visual")

@@ -8,7 +8,6 @@ import pytest
 from illava_cli.cli.app import main
 from illava_cli.config import Reduction
 from illava_cli.evals.compare import settings
-from illava_cli.evals.runner import Runner
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
@@ -102,23 +101,6 @@ def test_a_model_that_does_not_load_loses_nothing(compare, tmp_path):
     assert report == json.loads(saved.read_text())
     assert [row["variant"] for row in report["rows"]] == ["off", "random 1/3"]
     assert "config.json" in err.splitlines()[-1]
-
-
-@pytest.fixture
-def stop_in(monkeypatch):
-    """Ctrl-C while a batch is asked, counted over all models from 1."""
-
-    def at(number):
-        asked, batches = Runner._ask_all, iter(range(1, 100))
-
-        def interrupted(self, *arguments):
-            if next(batches) == number:
-                raise KeyboardInterrupt
-            asked(self, *arguments)
-
-        monkeypatch.setattr(Runner, "_ask_all", interrupted)
-
-    return at
 
 
 @pytest.mark.parametrize(
