@@ -247,8 +247,10 @@ class Session:
             fresh: encode anew what was encoded before (the merges of kept features are gone).
 
         Raises:
+            UsageError: it cannot be asked; said before its media are read.
             MediaError: a medium that cannot be read.
         """
+        prompts.user_message(self.family, request.prompt, *request.counts)
         reader = MediaReader(self.family, self.config.media, self._tower_settings(), self._guidance(request))
         return prepare(request, reader, None if fresh else self.features)
 
