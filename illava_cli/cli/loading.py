@@ -18,6 +18,7 @@ def load(config: Config, messages: Messages) -> Session:
     with messages.loading(str(config.model.id)), _collector_paused():
         from illava_cli.engine.session import Session
 
+        gc.freeze()  # these modules stay: no later collection, such as one amid an answer, walks them
         return Session(config, on_note=messages.note)
 
 
