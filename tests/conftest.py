@@ -1,5 +1,7 @@
 """Shared fixtures: small checkpoints, and pictures and frames that differ everywhere."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,15 @@ WRITERS = {
     "qwen2_5_vl": write_qwen2_5_vl,
 }
 IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(family, "tests").markers)
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_it_was():
+    """A command that ran in this process keeps its warnings for itself: no later test may feel it."""
+    logger = logging.getLogger("illava")
+    propagate, handlers, level = logger.propagate, logger.handlers[:], logger.level
+    yield
+    logger.propagate, logger.handlers, logger.level = propagate, handlers, level
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,19 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from illava_cli.cli import batch, bench, chat, compare, config_cmd, doctor, eval, models, run, visualize
+from illava_cli.cli import (
+    batch,
+    bench,
+    chat,
+    compare,
+    config_cmd,
+    doctor,
+    eval,
+    loading,
+    models,
+    run,
+    visualize,
+)
 from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
@@ -79,6 +91,7 @@ def program() -> None:
                     stream.flush()
         os._exit(code)
 
+    loading.modules_stay = True
     atexit.register(leave)  # before all others, so that it runs after them
     code = main()
 

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from illava_cli.config import Config
     from illava_cli.engine.session import Session
 
+modules_stay = False  # in a process that ends without taking them apart (`app.program`)
+
 
 def load(config: Config, messages: Messages) -> Session:
     """The model of a configuration, with a word to a person who waits."""
     with messages.loading(str(config.model.id)), _collector_paused():
         from illava_cli.engine.session import Session
 
-        gc.freeze()  # these modules stay: no later collection, such as one amid an answer, walks them
+        if modules_stay:
+            gc.freeze()  # no later collection, such as one amid an answer, walks them
         return Session(config, on_note=messages.note)
 
 
