@@ -25,11 +25,9 @@ IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(
 
 @pytest.fixture(autouse=True)
 def _logger_as_it_was():
-    """A command that ran in this process keeps its warnings for itself: no later test may feel it."""
+    """A command that ran in this process, for a test or for a fixture of many, kept its warnings for itself."""
     logger = logging.getLogger("illava")
-    propagate, handlers, level = logger.propagate, logger.handlers[:], logger.level
-    yield
-    logger.propagate, logger.handlers, logger.level = propagate, handlers, level
+    logger.propagate, logger.handlers = True, []
 
 
 @pytest.fixture(scope="session")
