@@ -25,7 +25,7 @@ IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(
 
 @pytest.fixture(autouse=True)
 def _logger_as_it_was():
-    """A command that ran in this process, for a test or for a fixture of many, kept its warnings for itself."""
+    """A command that ran in this process, for a test or a fixture of many, kept its warnings for itself."""
     logger = logging.getLogger("illava")
     logger.propagate, logger.handlers = True, []
 
