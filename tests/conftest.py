@@ -1,6 +1,7 @@
 """Shared fixtures: small checkpoints, and pictures and frames that differ everywhere."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -93,3 +94,11 @@ def clip(frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def _two_threads():
     torch.set_num_threads(2)
+
+
+@pytest.fixture
+def quiet(_two_threads, monkeypatch):
+    """One thread, since tests run side by side and toys are as fast on it, and no settings from outside."""
+    torch.set_num_threads(1)
+    for name in [name for name in os.environ if name.startswith("ILLAVA_")]:
+        monkeypatch.delenv(name)

@@ -33,11 +33,7 @@ LLAVA, QWEN = "llava_onevision", "qwen2_vl"
 
 
 @pytest.fixture(autouse=True)
-def _quiet_machine(_two_threads, monkeypatch):
-    """No ILLAVA_* from outside, and no fight over the cores with other tests."""
-    torch.set_num_threads(1)
-    for name in [name for name in os.environ if name.startswith("ILLAVA_")]:
-        monkeypatch.delenv(name)
+def _quiet(quiet, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 

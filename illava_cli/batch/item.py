@@ -6,12 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import Any
 
 from illava_cli.config import Config, GenerationOptions, MediaOptions, over, validate
 from illava_cli.errors import UsageError
-from illava_cli.media.sources import STDIN
+from illava_cli.media.sources import located
 
 # groups of a configuration that a single item may change
 GROUPS = {"generation": GenerationOptions, "media": MediaOptions}
@@ -53,7 +52,8 @@ class Item:
     @property
     def sources(self) -> tuple[list[str], list[str]]:
         """Images and videos as they can be opened from here."""
-        return [self._located(name) for name in self.images], [self._located(name) for name in self.videos]
+        images, videos = ([located(name, self.folder) for name in own] for own in (self.images, self.videos))
+        return images, videos
 
     def config(self, base: Config) -> Config:
         """The run's configuration with this item's settings.
@@ -70,12 +70,6 @@ class Item:
         named = [self.images, self.videos] if self.images or self.videos else self.id
         digest = hashlib.sha256(json.dumps(named).encode()).digest()
         return int.from_bytes(digest[:8], "big") % count
-
-    def _located(self, name: str) -> str:
-        if name.lower().startswith(("http://", "https://", "file://", "data:")):
-            return name
-        path = str(PurePath(self.folder, name)) if self.folder else name
-        return f"./{path}" if path == STDIN else path  # a file of that name: stdin is nobody's here
 
 
 def asked_each(item: Item, prompts: Iterable[str]) -> Iterator[Item]:
@@ -109,6 +103,8 @@ def settings_of(data: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     """
     settings: dict[str, dict[str, Any]] = {}
     for name, value in data.items():
+        if isinstance(value, bool):  # which would count as 0 or 1
+            raise UsageError(f"{where}: {name} must not be {json.dumps(value)}")
         settings.setdefault(SETTINGS[name], {})[name] = value
     for group, values in settings.items():
         checked = validate(GROUPS[group], values, where)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from illava_cli.batch import openai
 from illava_cli.batch.item import SETTINGS, Item, asked_each, settings_of
-from illava_cli.config import near_miss
+from illava_cli.engine.fields import json_object, media_field, refuse_unknown, text_field
 from illava_cli.errors import MediaError, UsageError
 
 JSONL, CSV = (".jsonl", ".ndjson"), (".csv", ".tsv")
@@ -42,15 +41,12 @@ def read_manifest(path: Path, prompts: Sequence[str]) -> Iterator[Item]:
         if "custom_id" in data:
             yield openai.read_line(data, where, str(path.parent))
             continue
-        for name in data:
-            if name not in FIELDS:
-                hint = near_miss(name, list(FIELDS))
-                raise UsageError(f"{where}: unknown field {name!r}{hint} (there are: {', '.join(FIELDS)})")
+        refuse_unknown(data, FIELDS, where)
         item = Item(
-            id=_text(data, "id", where) or f"{path.stem}:{number}",
-            prompt=_text(data, "prompt", where) or "",
-            images=_media(data, "image", where),
-            videos=_media(data, "video", where),
+            id=text_field(data, "id", where) or f"{path.stem}:{number}",
+            prompt=text_field(data, "prompt", where) or "",
+            images=media_field(data, "image", where),
+            videos=media_field(data, "video", where),
             settings=settings_of({k: v for k, v in data.items() if k in SETTINGS and v is not None}, where),
             folder=str(path.parent),
             where=where,
@@ -78,17 +74,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(_read(path).split(b"\n"), 1):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
-        try:
-            data = json.loads(line)
-        except UnicodeDecodeError:
-            raise UsageError(f"{where}: not UTF-8 text") from None
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", None) or "nested too deeply"
-            raise UsageError(f"{where}: not valid JSON ({reason})") from None
-        if not isinstance(data, dict):
-            raise UsageError(f"{where}: expected an object with image or video, and prompt")
-        yield number, data
+        yield number, json_object(line, f"{path}, line {number}", "image or video, and prompt")
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -127,25 +113,3 @@ def _cell(name: str, cell: str) -> Any:
     if name in ("images", "videos"):
         return [part.strip() for part in cell.split(MANY) if part.strip()]
     return cell
-
-
-def _text(data: dict[str, Any], name: str, where: str) -> str | None:
-    """A text, or a number in its place: ids are often written so."""
-    value = data.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise UsageError(f"{where}: {name} must be a text, not {json.dumps(value)[:40]}")
-
-
-def _media(data: dict[str, Any], kind: str, where: str) -> tuple[str, ...]:
-    one, many = data.get(kind), data.get(f"{kind}s")
-    if one is not None and many is not None:
-        raise UsageError(f"{where}: give {kind} or {kind}s, not both")
-    values = many if many is not None else [] if one is None else one
-    values = values if isinstance(values, list) else [values]
-    for value in values:
-        if not isinstance(value, str) or not value:
-            raise UsageError(f"{where}: {kind} must be a path or URL, or a list of them")
-    return tuple(values)

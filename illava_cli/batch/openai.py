@@ -7,6 +7,7 @@ from typing import Any
 
 from illava_cli.batch.item import Item, settings_of
 from illava_cli.config import near_miss
+from illava_cli.engine.fields import refuse_unknown
 from illava_cli.engine.markers import KINDS, interleaved
 from illava_cli.errors import UsageError
 
@@ -43,9 +44,7 @@ def read_line(data: dict[str, Any], where: str, folder: str) -> Item:
     Raises:
         UsageError: what these models or this program do not do; says where.
     """
-    for name in data:
-        if name not in LINE:
-            raise UsageError(f"{where}: unknown field {name!r}{near_miss(name, list(LINE))}")
+    refuse_unknown(data, LINE, where)
     custom_id, body = data["custom_id"], data.get("body")
     if not isinstance(custom_id, str) or not custom_id:
         raise UsageError(f"{where}: custom_id must be a text")

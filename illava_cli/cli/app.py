@@ -26,7 +26,6 @@ from illava_cli.cli import (
     config_cmd,
     doctor,
     eval,
-    loading,
     models,
     run,
     visualize,
@@ -91,7 +90,6 @@ def program() -> None:
                     stream.flush()
         os._exit(code)
 
-    loading.modules_stay = True
     atexit.register(leave)  # before all others, so that it runs after them
     code = main()
 

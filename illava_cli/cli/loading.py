@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +13,15 @@ if TYPE_CHECKING:
     from illava_cli.config import Config
     from illava_cli.engine.session import Session
 
-modules_stay = False  # in a process that ends without taking them apart (`app.program`)
-
 
 def load(config: Config, messages: Messages) -> Session:
     """The model of a configuration, with a word to a person who waits."""
     with messages.loading(str(config.model.id)), _collector_paused():
         from illava_cli.engine.session import Session
 
-        if modules_stay:
-            gc.freeze()  # no later collection, such as one amid an answer, walks them
+        if not gc.get_freeze_count():  # a later model finds another one's remains, which have to go
+            gc.freeze()  # no collection, such as one amid an answer, walks the modules
+            atexit.register(gc.unfreeze)  # or the interpreter could not take them apart
         return Session(config, on_note=messages.note)
 
 

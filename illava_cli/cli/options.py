@@ -29,6 +29,10 @@ Debug = Annotated[
         "--debug", callback=_show_tracebacks, is_eager=True, help="Show tracebacks (also ILLAVA_DEBUG=1)."
     ),
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option("-p", "--prompt", metavar="TEXT", help="The question; - or none reads piped stdin."),
+]
 Format = Annotated[str, typer.Option("--format", metavar="text|json", help="Form of the result.")]
 Images = Annotated[
     list[str] | None,

@@ -13,7 +13,7 @@ from illava_cli.cli import render
 from illava_cli.cli.loading import load
 from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
-from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
+from illava_cli.cli.options import Format, Images, ModelFlags, Prompt, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
 from illava_cli.cli.question import STDIN, Question, ask, ask_both, can_differ, check_greedy
 from illava_cli.errors import UsageError
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 def run(
     image: Images = None,
     video: Videos = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("-p", "--prompt", metavar="TEXT", help="The question; - or none reads piped stdin."),
-    ] = None,
+    prompt: Prompt = None,
     format: Format = "text",
     stream: Annotated[
         bool | None,

@@ -11,7 +11,7 @@ from illava_cli.cli import render
 from illava_cli.cli.loading import load
 from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
-from illava_cli.cli.options import Images, ModelFlags, Videos, with_model_flags
+from illava_cli.cli.options import Images, ModelFlags, Prompt, Videos, with_model_flags
 from illava_cli.cli.output import emit
 from illava_cli.cli.question import Question, ask, ask_both, can_differ, check_greedy
 from illava_cli.errors import UsageError
@@ -24,10 +24,7 @@ def visualize(
     ],
     image: Images = None,
     video: Videos = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("-p", "--prompt", metavar="TEXT", help="The question; - or none reads piped stdin."),
-    ] = None,
+    prompt: Prompt = None,
     png: Annotated[bool, typer.Option("--png", help="Also write PNG files (into the folder).")] = False,
     compare: Annotated[
         bool, typer.Option("--compare/--no-compare", help="Ask the unmodified model too.")

@@ -5,17 +5,17 @@ A question is made when its turn comes, so that thousands of pictures need not b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from illava_cli.config import near_miss
+from illava_cli.engine.fields import json_object, media_field, refuse_unknown, text_field
 from illava_cli.errors import UsageError
 from illava_cli.evals.matching import chosen
 from illava_cli.evals.sample import EvalSample
-from illava_cli.media.sources import is_url
+from illava_cli.media.sources import located
 
 WORLD = "world"
 FIELDS = ("id", "task", "image", "images", "video", "videos", "prompt", "answer", "choices")
@@ -90,36 +90,24 @@ def read_file(path: Path) -> Iterator[tuple[str, EvalSample]]:
         if line.strip():
             empty = False
             where = f"{path}, line {number}"
-            yield where, _sample(_object(line, where), where, path, number)
+            data = json_object(line, where, "image or video, prompt and answer")
+            refuse_unknown(data, FIELDS, where)
+            yield where, _sample(data, where, path, number)
     if empty:
         raise UsageError(f"{path} holds no questions: one JSON object a line is expected")
 
 
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        data = json.loads(line)
-    except UnicodeDecodeError:
-        raise UsageError(f"{where}: not UTF-8 text") from None
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or "nested too deeply"
-        raise UsageError(f"{where}: not valid JSON ({reason})") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{where}: expected an object with image or video, prompt and answer")
-    for name in data:
-        if name not in FIELDS:
-            hint = near_miss(name, list(FIELDS))
-            raise UsageError(f"{where}: unknown key {name!r}{hint} (there are: {', '.join(FIELDS)})")
-    return data
-
-
 def _sample(data: dict[str, Any], where: str, path: Path, number: int) -> EvalSample:
-    prompt = _text(data, "prompt", where)
+    prompt = text_field(data, "prompt", where)
     if prompt is None or not prompt.strip():
         raise UsageError(f"{where}: the prompt is missing")
-    images, videos = (_media(data, kind, where, path.parent) for kind in ("image", "video"))
+    images, videos = (
+        tuple(located(name, path.parent) for name in media_field(data, kind, where))
+        for kind in ("image", "video")
+    )
     if not images and not videos:
         raise UsageError(f"{where}: names no image and no video")
-    answer, choices = _text(data, "answer", where), _choices(data, where)
+    answer, choices = text_field(data, "answer", where), _choices(data, where)
     if choices is not None:
         if answer is None:
             raise UsageError(f"{where}: choices need the answer among them")
@@ -128,8 +116,8 @@ def _sample(data: dict[str, Any], where: str, path: Path, number: int) -> EvalSa
             raise UsageError(f"{where}: the answer {answer!r} is none of the choices")
         answer = right
     return EvalSample(
-        id=_text(data, "id", where) or f"{path.stem}:{number}",
-        task=_text(data, "task", where) or path.stem,
+        id=text_field(data, "id", where) or f"{path.stem}:{number}",
+        task=text_field(data, "task", where) or path.stem,
         prompt=prompt,
         answer=answer,
         choices=choices,
@@ -138,35 +126,13 @@ def _sample(data: dict[str, Any], where: str, path: Path, number: int) -> EvalSa
     )
 
 
-def _text(data: dict[str, Any], name: str, where: str) -> str | None:
-    """A text, or a number in its place: counts are often written so."""
-    value = data.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise UsageError(f"{where}: {name} must be a text, not {json.dumps(value)[:40]}")
-
-
 def _choices(data: dict[str, Any], where: str) -> tuple[str, ...] | None:
     value = data.get("choices")
     if value is None:
         return None
     if not isinstance(value, list) or len(value) < 2:
         raise UsageError(f"{where}: choices must be a list of two or more texts")
-    choices = tuple(_text({"choices": item}, "choices", where) or "" for item in value)
+    choices = tuple(text_field({"choices": item}, "choices", where) or "" for item in value)
     if len(set(choices)) < len(choices) or not all(map(str.strip, choices)):
         raise UsageError(f"{where}: choices must differ, and none may be empty")
     return choices
-
-
-def _media(data: dict[str, Any], kind: str, where: str, folder: Path) -> tuple[str, ...]:
-    one, many = data.get(kind), data.get(f"{kind}s")
-    if one is not None and many is not None:
-        raise UsageError(f"{where}: give {kind} or {kind}s, not both")
-    values = many if many is not None else [] if one is None else one
-    values = values if isinstance(values, list) else [values]
-    for value in values:
-        if not isinstance(value, str) or not value:
-            raise UsageError(f"{where}: {kind} must be a path or URL, or a list of them")
-    return tuple(value if is_url(value) else str(folder / value) for value in values)

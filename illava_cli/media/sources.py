@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from illava_cli.errors import MediaError, UsageError
@@ -51,6 +51,17 @@ def one_line(text: object) -> str:
 def is_url(text: str) -> bool:
     """True for http and https addresses."""
     return text.lower().startswith(("http://", "https://"))
+
+
+def located(name: str, folder: str | Path) -> str:
+    """A name that stands in a file in `folder`, as it can be opened from here; a URL stays as it is.
+
+    `-` is a file of that name: stdin is no file's to give away.
+    """
+    if name.lower().startswith(("http://", "https://", "file://", "data:")):
+        return name
+    path = str(PurePath(folder, name))
+    return f"./{path}" if path == STDIN else path
 
 
 def data_name(url: str) -> str:

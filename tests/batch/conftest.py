@@ -1,11 +1,14 @@
 """Items, and records as a run writes them."""
 
+from pathlib import Path
+
 import pytest
 
 from illava_cli.batch.item import Item
 from illava_cli.config import Config
 from illava_cli.engine.record import Generation, error_record
 from illava_cli.errors import MediaError
+from tests.conftest import picture
 
 
 @pytest.fixture
@@ -25,3 +28,11 @@ def record(item: Item, config: Config, text: str | None = "red") -> dict:
     else:
         made = Generation(text, "stop", "tiny", config.preset, 0, config_hash, id=item.id).record()
     return made | {"prompt": item.prompt, "request_hash": item.request_hash, "created": 5}
+
+
+def photos(folder: Path, count: int) -> None:
+    """Pictures, and a broken one, in a folder `photos`."""
+    (folder / "photos").mkdir()
+    for number in range(count):
+        picture(60, 50, number).save(folder / "photos" / f"{number}.png")
+    (folder / "photos" / "broken.png").write_text("no picture")

@@ -9,31 +9,21 @@ import sys
 import time
 
 import pytest
-import torch
 
+from tests.batch.conftest import photos
 from tests.batch.program import Program
 from tests.conftest import picture
 
 QUICK = ["-m", "tiny", "--max-tiles", "1", "--max-tokens", "3", "--readers", "0"]
 
 
-@pytest.fixture(autouse=True)
-def _quiet_machine(monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for name in [name for name in os.environ if name.startswith("ILLAVA_")]:
-        monkeypatch.delenv(name)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Three pictures and a broken one in `photos`, which is in the working directory."""
-    (tmp_path / "photos").mkdir()
-    for number in range(3):
-        picture(60, 50, number).save(tmp_path / "photos" / f"{number}.png")
-    (tmp_path / "photos" / "broken.png").write_text("no picture")
+    photos(tmp_path, 3)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -91,6 +91,7 @@ GOOD = {"image": "a.jpg", "prompt": "?"}
         ({"image": 3, "prompt": "?"}, "must be a path"),
         ({"image": "a.jpg", "prompt": ["?"]}, "prompt must be a text"),
         ({**GOOD, "max_tokens": 0}, "max_tokens"),
+        ({**GOOD, "max_tokens": True}, "max_tokens must not be true"),
         ({**GOOD, "temperature": "hot"}, "temperature"),
         ({**GOOD, "num_frames": 2, "fps": 1}, "exclude"),
     ],

@@ -13,13 +13,7 @@ from tests.conftest import picture
 from tests.media_files import write_clip
 from tests.schedules import SCHEDULES
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(scope="module")

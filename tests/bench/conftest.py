@@ -1,7 +1,6 @@
 """Small checkpoints with a merging and an unmerged session each, beside their unmodified twins."""
 
 import pytest
-import torch
 import yaml
 
 from illava_cli.bench.lab import Lab
@@ -34,12 +33,8 @@ SCHEDULES = {
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    """Toys are as fast on one, also where tests run side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _quiet(quiet):
+    pass
 
 
 @pytest.fixture(scope="session")

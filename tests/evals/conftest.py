@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from illava_cli.cli.app import main
 from illava_cli.evals.runner import Runner
@@ -21,14 +20,8 @@ MERGING = (
 
 
 @pytest.fixture(autouse=True)
-def _quick_and_alone(monkeypatch):
-    """One thread, and no settings from outside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for name in ("ILLAVA_MODEL", "ILLAVA_PRESET", "ILLAVA_SEED", "ILLAVA_MAX_TOKENS", "ILLAVA_TEMPERATURE"):
-        monkeypatch.delenv(name, raising=False)
-    yield
-    torch.set_num_threads(before)
+def _quiet(quiet):
+    pass
 
 
 @pytest.fixture

@@ -27,7 +27,13 @@ def test_a_file(write):
     path = write(
         {"image": "a.jpg", "prompt": "What?", "answer": "cat"},
         "",
-        {"id": 7, "task": "clips", "videos": ["b.mp4", "http://x/c.mp4"], "prompt": "How many?", "answer": 2},
+        {
+            "id": 7,
+            "task": "clips",
+            "videos": ["b.mp4", "http://x/c.mp4", "data:video/mp4;base64,AA=="],
+            "prompt": "How many?",
+            "answer": 2,
+        },
         {"images": ["a.jpg", "/b.jpg"], "prompt": "Which?", "answer": "B", "choices": ["left", "right"]},
         {"image": "a.jpg", "prompt": "Describe."},
     )
@@ -36,7 +42,7 @@ def test_a_file(write):
     assert (first.id, first.task, first.answer, first.choices) == ("mine:1", "mine", "cat", None)
     assert (first.images, first.videos) == ((f"{folder}/a.jpg",), ())
     assert (second.id, second.task, second.answer) == ("7", "clips", "2")
-    assert second.videos == (f"{folder}/b.mp4", "http://x/c.mp4")
+    assert second.videos == (f"{folder}/b.mp4", "http://x/c.mp4", "data:video/mp4;base64,AA==")
     assert (third.answer, third.choices) == ("right", ("left", "right"))
     assert third.images == (f"{folder}/a.jpg", "/b.jpg")
     assert fourth.answer is None
@@ -51,7 +57,7 @@ GOOD = {"image": "a.jpg", "prompt": "What?", "answer": "cat"}
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ("[1]", "expected an object"),
-        (GOOD | {"anwser": "x"}, "unknown key 'anwser'; did you mean 'answer'?"),
+        (GOOD | {"anwser": "x"}, "unknown field 'anwser'; did you mean 'answer'?"),
         ({"image": "a.jpg"}, "the prompt is missing"),
         (GOOD | {"prompt": " "}, "the prompt is missing"),
         (GOOD | {"prompt": ["x"]}, "prompt must be a text"),

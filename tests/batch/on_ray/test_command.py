@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from illava_cli.cli.app import main
+from tests.batch.conftest import photos
 from tests.batch.program import Program
-from tests.conftest import picture
 
 QUICK = ["batch", "photos", "-p", "What?", "-m", "tiny", "--max-tiles", "1", "--max-tokens", "3"]
 
@@ -16,10 +16,7 @@ QUICK = ["batch", "photos", "-p", "What?", "-m", "tiny", "--max-tiles", "1", "--
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Five pictures and a broken one in `photos`, which is in the working directory."""
-    (tmp_path / "photos").mkdir()
-    for number in range(5):
-        picture(60, 50, number).save(tmp_path / "photos" / f"{number}.png")
-    (tmp_path / "photos" / "broken.png").write_text("no picture")
+    photos(tmp_path, 5)
     for name in [name for name in os.environ if name.startswith(("ILLAVA_", "RAY_"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
