@@ -1,6 +1,5 @@
 """Shared fixtures: small checkpoints, and pictures and frames that differ everywhere."""
 
-import logging
 import os
 
 import numpy as np
@@ -22,13 +21,6 @@ WRITERS = {
     "qwen2_5_vl": write_qwen2_5_vl,
 }
 IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(family, "tests").markers)
-
-
-@pytest.fixture(autouse=True)
-def _logger_as_it_was():
-    """A command that ran in this process, for a test or a fixture of many, kept its warnings for itself."""
-    logger = logging.getLogger("illava")
-    logger.propagate, logger.handlers = True, []
 
 
 @pytest.fixture(scope="session")

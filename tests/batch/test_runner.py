@@ -105,20 +105,26 @@ def test_a_writer_that_fails_ends_the_run_when_the_worker_has(journal, items):
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
     before = signal.getsignal(signum)
-    asleep = threading.Event()
+    asleep, written = threading.Event(), threading.Event()
     with Interrupts() as interrupts:
+
+        def on_record(one):
+            if one["id"] == "b":
+                written.set()
 
         def answer(pending):
             yield record(pending[0], CONFIG)
             signal.raise_signal(signum)
             assert interrupts.stop.wait(10)
             yield record(pending[1], CONFIG)  # what was in flight
+            assert written.wait(10)
             signal.raise_signal(signum)
             asleep.wait()
 
         told = []
+        options = {"on_record": on_record, "on_signal": lambda: told.append(interrupts.signum)}
         with pytest.raises(Leave):
-            run(answer, items, journal, [], interrupts, on_signal=lambda: told.append(interrupts.signum))
+            run(answer, items, journal, [], interrupts, **options)
         assert told == [signum]
         assert interrupts.exit_code == 128 + signum
     asleep.set()

@@ -91,7 +91,8 @@ def _silence(debug: bool) -> None:
     if debug:
         return
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        # its own only: who watches all loggers, as a test runner does, hangs the root's there as well
+        if isinstance(handler, logging.StreamHandler) and handler not in logging.root.handlers:
             handler.setLevel(logging.CRITICAL + 1)
 
 
