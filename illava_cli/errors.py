@@ -25,6 +25,15 @@ class OutOfMemory(ModelError):
     """Not enough memory for a question, or for so many at once."""
 
 
+class MergeError(ModelError):
+    """A merge that was asked for and did not happen: no answer is better than one that looks right."""
+
+    def __init__(self, message: str):
+        super().__init__(
+            f"{message}; `illava doctor` names the versions that work, --preset off merges nothing"
+        )
+
+
 class ContextError(IllavaError):
     """A prompt that does not fit into the model's context."""
 

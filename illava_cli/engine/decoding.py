@@ -17,6 +17,7 @@ from illava_cli.engine.stream import Watcher
 from illava_cli.errors import ContextError
 from illava_cli.models.cache import NEWLINE, VISUAL, MergeCache, Prefill
 from illava_cli.models.family import Family
+from illava_cli.models.hf import CACHE
 from illava_cli.models.host import to_device
 from illava_cli.trace import Trace
 
@@ -103,9 +104,9 @@ def generate(
         model.generate(
             inputs_embeds=embeds,
             attention_mask=mask,
-            past_key_values=cache,
             generation_config=generation,
             stopping_criteria=[watcher],
+            **{CACHE: cache},
         )
 
 

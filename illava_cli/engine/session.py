@@ -439,8 +439,8 @@ class Session:
         texts = [
             RowText(self.family.tokenizer, options.stop, on_text if len(turns) == 1 else None) for _ in turns
         ]
-        watcher = Watcher(texts, limits, self.family.end_ids, cancel)
         cache.expect(prefill)
+        watcher = Watcher(texts, limits, self.family.end_ids, cancel, cache.verify)
         with decoding.first_logits(self.model, logits) as first_logits:
             decoding.generate(self.model, embeds, prefill.padding, cache, watcher, options, max(limits))
         decoding.synchronize(device)

@@ -69,15 +69,27 @@ class Watcher(StoppingCriteria):
     """Called by `generate` after each token of a batch; rows stop one by one."""
 
     def __init__(
-        self, rows: list[RowText], limits: list[int], end_ids: set[int], cancel: threading.Event | None
+        self,
+        rows: list[RowText],
+        limits: list[int],
+        end_ids: set[int],
+        cancel: threading.Event | None,
+        verify: Callable[[int], None] = lambda generated: None,
     ):
+        """
+        Args:
+            verify: called after each pass with the tokens that were fed back before it.
+        """
         self.rows, self.limits, self.end_ids, self.cancel = rows, limits, end_ids, cancel
+        self.verify, self.passes = verify, 0
         self.tokens: list[list[int]] = [[] for _ in rows]
         self.done = [False] * len(rows)
         self.first_token_at: float | None = None
         self.cancelled = False
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs) -> Tensor:
+        self.verify(self.passes)
+        self.passes += 1
         newest = input_ids[:, -1].tolist()
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from illava_cli.errors import MergeError
+from illava_cli.models.hf import versions
 from illava_cli.trace import NEWLINE, TEXT, VISUAL, DecoderTrace
 
 
@@ -23,6 +25,10 @@ class MergePoint:
     keep: float
     method: str = "illava"
     queries: str = "last"
+
+    def kept(self, n: int) -> int:
+        """How many of a group's `n` tokens stay; of few tokens one does."""
+        return max(min(n, 1), n - round(n * (1 - self.keep)))
 
 
 @dataclass
@@ -50,6 +56,19 @@ class Prefill:
     span: tuple[int, int] = (0, 0)
     merge_points: dict[int, MergePoint] = field(default_factory=dict)
     trace: DecoderTrace | None = None
+
+    def lengths(self, layers: int) -> list[int]:
+        """New tokens in each of so many layers, padding included: what the schedule says, without a pass."""
+        counts, lengths = self.counts, []
+        rows = [self.kinds.shape[1] - padding for padding in self.padding]
+        for layer in range(layers):
+            point = self.merge_points.get(layer)
+            if point is not None:
+                left = [[point.kept(n) for n in row] for row in counts]
+                rows = [n - sum(old) + sum(new) for n, old, new in zip(rows, counts, left, strict=True)]
+                counts = left
+            lengths.append(max(rows))
+        return lengths
 
 
 @dataclass
@@ -84,10 +103,36 @@ class MergeCache(DynamicCache):
         self.kinds: Tensor | None = None  # (B, L) of the last prefill's tokens behind its last merge
         self.leading_kind: str | None = None  # of the conversation's first media: fixes the schedule
         self._prefill: Prefill | None = None
+        self._planned: list[int] = []  # tokens that each layer holds after the prefill that was announced
 
     def expect(self, prefill: Prefill) -> None:
         """Announce what the next forward pass prefills."""
         self._prefill = prefill
+        new = prefill.lengths(len(self.layers))
+        self._planned = [held + n for held, n in zip(self._lengths(), new, strict=True)]
+
+    def verify(self, generated: int) -> None:
+        """Compare what the layers hold with what the schedule says; the host knows both.
+
+        A pass that went past our loop leaves a right-looking answer and a cache that was never merged.
+
+        Args:
+            generated: tokens that were fed back since the prefill.
+
+        Raises:
+            MergeError: a layer holds more or fewer tokens than it should.
+        """
+        if self._prefill is not None:
+            raise MergeError(f"merging in the LLM did not happen: the model ran without it ({versions()})")
+        for layer, (held, planned) in enumerate(zip(self._lengths(), self._planned, strict=True)):
+            if held != planned + generated:
+                raise MergeError(
+                    f"merging in the LLM did not happen as scheduled: layer {layer} holds {held} tokens, "
+                    f"not {planned + generated} ({versions()})"
+                )
+
+    def _lengths(self) -> list[int]:
+        return [layer.get_seq_length() for layer in self.layers]
 
     def take_prefill(self) -> Prefill | None:
         """What the coming pass prefills; None for a decoding step."""
@@ -96,7 +141,7 @@ class MergeCache(DynamicCache):
 
     def snapshot(self) -> tuple:
         """What `restore` needs to forget everything that comes after."""
-        lengths = [layer.get_seq_length() for layer in self.layers]
+        lengths = self._lengths()
         depths = {first: depth.copy() for first, depth in self.depths.items()}
         return lengths, depths, self.next_position, self.kinds, self.leading_kind
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_causal_mask
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from illava_cli.models.attention import Scorer, install_tap
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import MergeCache, MergePoint, Prefill
+from illava_cli.models.hf import CACHE, BaseModelOutputWithPast, cache_of, create_causal_mask
 from illava_cli.models.host import to_device
 from illava_cli.reduction import (
     METHODS,
@@ -39,14 +38,14 @@ def prepare_decoder(text_model: nn.Module, rope_axes: int) -> None:
         install_tap(layer.self_attn)
     stock = stock_forward(text_model)
 
-    def forward(self, input_ids=None, *, past_key_values=None, inputs_embeds=None, **kwargs):
-        if not isinstance(past_key_values, MergeCache):
-            arguments = {"past_key_values": past_key_values, "inputs_embeds": inputs_embeds}
-            return stock(input_ids=input_ids, **arguments, **kwargs)
+    def forward(self, input_ids=None, *, inputs_embeds=None, **kwargs):
+        cache = cache_of(kwargs)
+        if not isinstance(cache, MergeCache):
+            return stock(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        hidden_states = decode(self, inputs_embeds, past_key_values, rope_axes)
-        return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
+        hidden_states = decode(self, inputs_embeds, cache, rope_axes)
+        return BaseModelOutputWithPast(last_hidden_state=hidden_states, **{CACHE: cache})
 
     bind(text_model, forward)
 
@@ -105,8 +104,8 @@ def decode(text_model: nn.Module, hidden_states: Tensor, cache: MergeCache, rope
                 hidden_states,
                 attention_mask=mask,
                 position_embeddings=rope,
-                past_key_values=cache,
                 use_cache=True,
+                **{CACHE: cache},
             )
         scores = tap.scores
     if state.is_prompt:
@@ -238,7 +237,7 @@ class _Sequence:
 
     def merge(self, layer: int, point: MergePoint, scores: Tensor, hidden_states: Tensor, rope):
         """Merge before `layer`: each group by its own ranking."""
-        removed = [[n - _kept(n, point.keep) for n in row] for row in self.counts]
+        removed = [[n - point.kept(n) for n in row] for row in self.counts]
         device = hidden_states.device
         assignment = self._assign(point, scores.to(device), removed, device)
         lengths = [
@@ -301,7 +300,3 @@ class _Sequence:
         index[row, where] = joined
         weight[row, where] = decision.weight
         return Assignment(index[:, :-1], weight[:, :-1])
-
-
-def _kept(n: int, keep: float) -> int:
-    return max(min(n, 1), n - round(n * (1 - keep)))  # of few tokens one stays

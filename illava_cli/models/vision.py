@@ -18,8 +18,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from illava_cli.errors import MergeError
 from illava_cli.models.attention import install_tap, with_bias
 from illava_cli.models.binding import bind, stock_forward
+from illava_cli.models.hf import versions
 from illava_cli.models.windows import Windows
 from illava_cli.reduction import METHODS, Candidates, Merge, decide, received_attention
 from illava_cli.reduction.merge import accumulation_dtype
@@ -205,4 +207,11 @@ def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerS
     for layer, block in enumerate(blocks):
         state.layer = layer
         hidden_states = block(hidden_states, merge_point=(state, layer), **arguments(state))
+    planned = state.full - sum(state.budget.values())
+    held = hidden_states.shape[:-1].numel() // state.segments - state.class_tokens
+    if state.tokens != planned or held != planned * state.group:
+        raise MergeError(
+            f"merging in the vision tower did not happen as scheduled: {held // state.group} tokens of each "
+            f"tile or frame are left, not {planned} ({versions()})"
+        )
     return hidden_states

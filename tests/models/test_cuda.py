@@ -6,6 +6,7 @@ import torch
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
 from illava_cli.engine.session import Request
+from illava_cli.models.hf import CACHE
 from illava_cli.visualize.attention import heat, shares
 from illava_cli.visualize.places import places
 from illava_cli.visualize.stages import stages
@@ -66,7 +67,7 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
         embeds, plan = assemble(family, rows, points, packed=family.rope_axes == 1)
         cache = session._new_cache()
         cache.expect(plan)
-        return family.text_model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
+        return family.text_model(inputs_embeds=embeds, **{CACHE: cache}).last_hidden_state
 
     with torch.inference_mode():
         prefill()  # kernels are chosen and memory is taken once

@@ -1,0 +1,110 @@
+"""A merge that was asked for and did not happen is an error: no answer over a cache that is not merged."""
+
+import types
+
+import pytest
+import torch
+
+from illava_cli.errors import MergeError
+from illava_cli.models.binding import bind
+from illava_cli.models.cache import MergePoint, Prefill
+from illava_cli.models.hf import CACHE, cache_of
+from tests.conftest import picture
+from tests.schedules import SCHEDULES
+
+FAMILIES = ("llava grid, paper", "next grid, paper", "qwen, paper", "qwen2.5, paper")
+ONE_LINE = r"did not happen.*\(transformers \d.*, torch \d.*\); .*"
+
+
+@pytest.fixture(params=FAMILIES)
+def session(request, open_session):
+    family, settings = SCHEDULES[request.param]
+    return open_session(family, *settings, fresh=True)
+
+
+def ask(session):
+    session.ask("What?", [picture(90, 60)])
+
+
+def test_what_happens_as_scheduled_passes(session):
+    ask(session)
+
+
+def test_a_decoder_that_runs_past_our_loop_is_an_error(session):
+    """What a renamed argument did: the stock forward answers, over a cache that was never merged."""
+    text_model = session.family.text_model
+    bind(text_model, type(text_model).forward)
+    with pytest.raises(MergeError, match=ONE_LINE):
+        ask(session)
+
+
+def test_a_tower_layer_that_does_not_merge_is_an_error(session):
+    block = list(session.family.tower_blocks())[1]
+    bind(block, lambda self, hidden_states, merge_point=None, **kwargs: hidden_states)
+    with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
+        ask(session)
+
+
+def test_a_decoder_merge_that_is_lost_is_an_error(session, monkeypatch):
+    monkeypatch.setattr("illava_cli.models.decoder._Sequence.merge", lambda self, i, p, s, h, rope: (h, rope))
+    with pytest.raises(MergeError, match=r"layer 2 holds \d+ tokens, not \d+"):
+        ask(session)
+
+
+def test_a_layer_that_keeps_nothing_is_an_error(session):
+    """Each pass is looked at, not only the prefill."""
+    layer = session.family.text_model.layers[3]
+    stock = layer.forward
+
+    def forward(self, hidden_states, **kwargs):
+        if hidden_states.shape[1] > 1:
+            return stock(hidden_states, **kwargs)
+        return hidden_states  # a decoding step that caches nothing
+
+    layer.forward = types.MethodType(forward, layer)
+    with pytest.raises(MergeError, match=r"layer 3 holds"):
+        ask(session)
+
+
+def test_a_failed_turn_leaves_the_chat_as_it_was(session, monkeypatch):
+    chat = session.chat()
+    chat.ask("What?", [picture(90, 60)])
+    before = chat.cached_tokens, len(chat.messages)
+    with monkeypatch.context() as patch:
+        patch.setattr("illava_cli.models.decoder._Sequence.merge", lambda self, i, p, s, h, rope: (h, rope))
+        with pytest.raises(MergeError):
+            chat.ask("And?", [picture(60, 90)])
+    assert (chat.cached_tokens, len(chat.messages)) == before
+    chat.ask("And?", [picture(60, 90)])
+
+
+def test_planned_lengths():
+    """By hand: rows of 12 and 10 tokens, of which 8 and 5 are visual, in two groups and one."""
+    kinds = torch.zeros(2, 12, dtype=torch.int8)
+    prefill = Prefill(
+        kinds.long(),
+        [12, 10],
+        [0, 2],
+        kinds,
+        kinds,
+        [[5, 3], [5]],
+        merge_points={1: MergePoint(0.5), 3: MergePoint(0.1)},
+    )
+    # layer 1 leaves 5 - round(2.5) = 3 and 3 - round(1.5) = 1 beside 4 of text, and 3 beside 5;
+    # layer 3 would leave 3 - round(2.7) = 0 and 1 - round(0.9) = 0, of which one stays each time
+    assert prefill.lengths(4) == [12, 8, 8, 6]
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_is_found_under_both_names(name):
+    cache = object()
+    assert cache_of({"use_cache": True, name: cache}) is cache
+    assert cache_of({"cache": None, "past_key_values": None}) is None
+
+
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+def test_layers_take_the_cache_under_the_name_of_the_seam(family, open_session):
+    import inspect
+
+    for layer in open_session(family, "preset=off").family.text_model.layers:
+        assert CACHE in inspect.signature(type(layer).forward).parameters
