@@ -5,7 +5,12 @@ BIN := $(VENV)/bin
 SAMPLES := illava_cli/assets
 ASK := $(BIN)/illava run -m tiny --no-stream
 
-.PHONY: demo test test-slow test-network lint format clean
+# What a new release of a library breaks first; run at both ends of the range that pyproject.toml allows.
+ENDS := tests/engine/test_identity.py tests/engine/test_batching.py tests/engine/test_chat.py tests/engine/test_counts.py \
+	tests/models/test_verify.py tests/test_reference.py tests/cli/test_options.py tests/cli/test_doctor.py \
+	tests/media/test_video.py tests/media/test_image.py tests/test_config.py
+
+.PHONY: demo test test-oldest test-newest test-slow test-network lint format clean
 
 demo: $(VENV)/ready
 	@echo "What shape is the red one? ($(SAMPLES)/shapes.jpg)"
@@ -17,6 +22,11 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 -m "not network and not slow"
+
+# Both ends of the supported range, laid over .venv, from which torch and the tools come.
+test-oldest test-newest: test-%: .venv-%/ready
+	.venv-$*/bin/illava run -m tiny --image $(SAMPLES)/shapes.jpg --prompt "What shape is the red one?"
+	.venv-$*/bin/python -m pytest -n 2 -m "not network and not slow" $(ENDS)
 
 # What takes minutes: a batch under twenty kills.
 test-slow: $(VENV)/ready
@@ -40,5 +50,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+.venv-%/ready: $(VENV)/ready scripts/range_ends.py
+	$(PYTHON) -m venv $(@D)
+	echo "$(CURDIR)/$(VENV)/lib/$$(ls $(VENV)/lib)/site-packages" > "$$(echo $(@D)/lib/*/site-packages)/below.pth"
+	$(BIN)/python scripts/range_ends.py $* > $(@D)/requirements.txt
+	$(@D)/bin/python -m pip install --quiet --upgrade --requirement $(@D)/requirements.txt
+	$(@D)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest build *.egg-info .pytest_cache .ruff_cache

@@ -12,14 +12,20 @@ import importlib.metadata
 import io
 import json
 import platform
+import tomllib
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from illava_cli.cli.options import Debug, Format, check_format
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import size, table
+from illava_cli.config import PACKAGE
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 # distribution -> (module, what it is for, what to install for it)
 REQUIRED = {
@@ -44,19 +50,31 @@ OPTIONAL = {
     "ray": ("ray", "batch --workers ray", "'illava[ray]'"),
     "lmms-eval": ("lmms_eval.api.model", "public benchmarks", "'illava[lmms]'"),
 }
+UNTESTED = "untested"
 DECODERS = {"decord": "decord", "av": "pyav"}  # either will do
 
 
 @dataclass(frozen=True)
 class Package:
-    """One package: its version, whether it works, and the command that mends it where not."""
+    """One package: its version, whether it works, and the command that mends it where not.
+
+    Args:
+        tested: the releases that the tests were run with at both ends; empty where all will do.
+        status: `ok`, `untested` (newer than these, may work), or what is wrong.
+    """
 
     name: str
     purpose: str
     required: bool
     version: str | None
+    tested: str
     status: str
     fix: str
+
+    @property
+    def works(self) -> bool:
+        """Whether it can be used, for all that is known."""
+        return self.status in ("ok", UNTESTED)
 
 
 def doctor(format: Format = "text", debug: Debug = False) -> None:
@@ -77,7 +95,7 @@ def examine() -> dict[str, Any]:
 
     packages = [check(name, required=True) for name in REQUIRED]
     packages += [check(name, required=False) for name in OPTIONAL]
-    works = {package.name for package in packages if package.status == "ok"}
+    works = {package.name for package in packages if package.works}
     decoders = [decoder for name, decoder in DECODERS.items() if name in works]
     cuda = cuda_devices() if "torch" in works else []
     attention = ["sdpa", "eager"] if "torch" in works else []
@@ -97,17 +115,26 @@ def examine() -> dict[str, Any]:
 
 
 def check(name: str, required: bool) -> Package:
-    """One package: is it installed, new enough, and does it import?"""
+    """One package: is it installed, of a release that was tested, and does it import?"""
     module, purpose, target = (REQUIRED if required else OPTIONAL)[name]
+    specifier = tested_releases(name)
+    tested = str(specifier or "")
+
+    def found(version: str | None, status: str, fix: str = "") -> Package:
+        return Package(name, purpose, required, version, tested, status, fix)
+
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Package(name, purpose, required, None, "missing", f"pip install {target}")
-    if wanted := unmet_requirement(name, version):
-        return Package(name, purpose, required, version, f"needs {wanted}", f"pip install '{name}{wanted}'")
+        return found(None, "missing", f"pip install {target}")
+    fits = specifier is None or specifier.contains(version, prereleases=True)
+    install = f"pip install '{name}{tested}'"
+    if not fits and not newer(specifier, version):
+        return found(version, f"needs {tested}", install)
     status = import_status(module)
-    fix = "" if status == "ok" else f"pip install --force-reinstall {name}"
-    return Package(name, purpose, required, version, status, fix)
+    if status != "ok":
+        return found(version, status, f"pip install --force-reinstall {name}")
+    return found(version, "ok") if fits else found(version, UNTESTED, install)
 
 
 def import_status(module: str) -> str:
@@ -121,18 +148,34 @@ def import_status(module: str) -> str:
     return "ok"
 
 
-def unmet_requirement(name: str, version: str) -> str:
-    """What our own metadata asks of `name` and `version` does not meet, such as `>=2.5`; else nothing."""
+def tested_releases(name: str) -> SpecifierSet | None:
+    """What our own metadata asks of a package, such as `>=5.17,<5.25`; None where it asks nothing."""
     try:
         from packaging.requirements import Requirement
 
-        ours = [Requirement(text) for text in importlib.metadata.requires("illava") or []]
-    except Exception:  # no metadata in a plain checkout, no packaging where transformers is missing
-        return ""
-    for requirement in ours:
-        if requirement.name.lower() == name.lower() and not requirement.specifier.contains(version, True):
-            return str(requirement.specifier)
-    return ""
+        ours = [Requirement(text) for text in requirements()]
+    except Exception:  # no packaging where transformers is missing
+        return None
+    asked = [r.specifier for r in ours if r.name.lower() == name.lower() and r.specifier]
+    return asked[0] if asked else None
+
+
+def requirements() -> list[str]:
+    """The requirements of this package and its extras; in a plain checkout those of its pyproject.toml."""
+    try:
+        return importlib.metadata.requires("illava") or []
+    except importlib.metadata.PackageNotFoundError:
+        text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+        project = tomllib.loads(text)["project"]
+        return [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+
+
+def newer(specifier: SpecifierSet, version: str) -> bool:
+    """Whether a release that does not fit is newer than all that do: it may work, an older one will not."""
+    from packaging.specifiers import SpecifierSet
+
+    lower = SpecifierSet(",".join(str(s) for s in specifier if s.operator != "<"))
+    return lower.contains(version, prereleases=True)
 
 
 def cuda_devices() -> list[dict[str, Any]]:
@@ -155,11 +198,12 @@ def as_text(report: dict[str, Any]) -> str:
     rows = []
     for package in report["packages"]:
         need = "required" if package["required"] else "optional"
-        rows.append((package["name"], package["version"] or "-", need, package["purpose"], package["status"]))
+        version, tested = package["version"] or "-", package["tested"] or "any"
+        rows.append((package["name"], version, tested, need, package["purpose"], package["status"]))
     lines = [
         f"illava {report['illava']}, Python {report['python']}, {report['platform']}",
         "",
-        table(("PACKAGE", "VERSION", "NEED", "FOR", "STATUS"), rows),
+        table(("PACKAGE", "VERSION", "TESTED", "NEED", "FOR", "STATUS"), rows),
         "",
     ]
     for device in report["cuda"]:
@@ -172,7 +216,7 @@ def as_text(report: dict[str, Any]) -> str:
     lines.append(f"scores          {'Triton kernel' if report['triton_scores'] else 'PyTorch'}")
     fixes = [package for package in report["packages"] if package["fix"]]
     if fixes:
-        lines += ["", "To get what is missing:"]
+        lines += ["", "To get what is missing, or what was tested:"]
         lines += [f"  {package['fix']:<42} for {package['purpose']}" for package in fixes]
     lines += ["", "ready" if report["ok"] else "not ready: something required is missing"]
     return "\n".join(lines) + "\n"

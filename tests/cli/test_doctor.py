@@ -81,8 +81,35 @@ def test_one_video_decoder_is_enough(main, damage):
     assert main("doctor")[0] == 1
 
 
-def test_a_version_that_is_too_old(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
-    package = doctor.check("torch", required=True)
-    assert package.status == "needs >=2.5"
-    assert package.fix == "pip install 'torch>=2.5'"
+@pytest.mark.parametrize(
+    ("version", "status", "works"),
+    [
+        ("5.16.1", "needs <5.25,>=5.17", False),
+        ("5.17.0", "ok", True),
+        ("5.24.3", "ok", True),
+        ("5.25.0", "untested", True),
+        ("6.0.0.dev1", "untested", True),
+    ],
+)
+def test_what_lies_outside_the_tested_releases_is_marked(monkeypatch, version, status, works):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["transformers>=5.17,<5.25"])
+    package = doctor.check("transformers", required=True)
+    assert (package.status, package.works) == (status, works)
+    assert package.tested == "<5.25,>=5.17"
+    assert package.fix == ("" if status == "ok" else "pip install 'transformers<5.25,>=5.17'")
+
+
+def test_a_plain_checkout_knows_what_was_tested(monkeypatch):
+    def no_metadata(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", no_metadata)
+    assert "5.17" in str(doctor.tested_releases("transformers"))
+    assert str(doctor.tested_releases("ray")).startswith("<")
+
+
+def test_the_report_names_what_was_tested(main):
+    _, out, _ = main("doctor")
+    assert "TESTED" in out
+    assert str(doctor.tested_releases("transformers")) in out
