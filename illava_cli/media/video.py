@@ -13,8 +13,10 @@ import numpy as np
 from PIL import Image
 
 from illava_cli.errors import MediaError, UsageError
+from illava_cli.media.animation import open_animation
 from illava_cli.media.decord_reader import DecordReader
 from illava_cli.media.image import read_image
+from illava_cli.media.limits import MAX_MEGAPIXELS
 from illava_cli.media.pyav_reader import PyAVReader
 from illava_cli.media.reader import FrameReader, UnreadableFrames
 from illava_cli.media.sampling import check_sampling, frame_indices
@@ -80,6 +82,7 @@ def read_video(
     end: float | None = None,
     backend: str = "auto",
     transform: Transform | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> VideoMedium:
     """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`) from a clip.
 
@@ -87,7 +90,8 @@ def read_video(
     or a list of pictures, which have no times; what was read before is returned as it is. `backend` is
     auto, decord or pyav; where decord would give wrong frames PyAV takes over. `transform` is applied to
     each (H, W, 3) uint8 frame as soon as it is decoded, so that full-size frames need not all fit into
-    memory.
+    memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips too. Frames of more than `max_megapixels`
+    million pixels are refused.
 
     A clip that is cut off or damaged is used as far as it decodes, with a warning. Raises `MediaError`
     for a clip that is missing, no video, without frames or without a frame in the window, `UsageError`
@@ -105,8 +109,11 @@ def read_video(
 
     use_decord = _chosen(backend) == "decord"
     located = locate(source)
+    animation = open_animation(located, max_megapixels)
+    if animation is not None:
+        return _read(animation, located, sampling, transform)
     _require_video(located)
-    pyav = PyAVReader(located) if backend == "pyav" or _installed("pyav") else None
+    pyav = PyAVReader(located, max_megapixels) if backend == "pyav" or _installed("pyav") else None
     if pyav is not None:
         if not pyav.timestamps:
             raise _no_frames(located)
