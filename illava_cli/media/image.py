@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from illava_cli.config import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError
 from illava_cli.media import depth, jpeg, quirks
-from illava_cli.media.limits import MAX_MEGAPIXELS, check_pixels, fit, without_pil_limit
+from illava_cli.media.limits import check_pixels, fit, note_reduced, without_pil_limit
 from illava_cli.media.pixels import to_rgb
 from illava_cli.media.sniff import HEIF, sniff
 from illava_cli.media.sources import Located, locate, one_line
@@ -140,12 +141,17 @@ def _decoded(located: Located, max_megapixels: float) -> Image.Image:
         if image.format == "JPEG2000" and quirks.is_deep_jpeg2000(located):
             check_pixels(name, *size, max_megapixels)
             return to_rgb(_guarded(name, quirks.deep_jpeg2000, located))
-        fit(image, name, max_megapixels)
+        scale = fit(image, name, max_megapixels)
         _warn_of_others(image, name)
         try:
-            return finished(image, name, located)
+            picture = finished(image, name, located)
+            if scale > 1:
+                note_reduced(name, size, scale, max_megapixels)
+            return picture
         except MediaError:
-            if image.format not in ("JPEG", "MPO") or image.size != size:
+            if scale > 1 and image.format == "JPEG2000":
+                check_pixels(name, *size, max_megapixels)  # it does not hold that size
+            if image.format not in ("JPEG", "MPO") or scale > 1:
                 raise
             whole = _guarded(name, jpeg.with_end, located.read())
             if whole is None:
@@ -178,7 +184,7 @@ def _warn_of_others(image: Image.Image, name: str) -> None:
     # A JPEG with a preview or a second view (MPO) and a PSD with its layers are one picture.
     words = _OTHERS.get(image.format)
     try:
-        if words and image.tell() == 0 and getattr(image, "is_animated", False):
+        if words and getattr(image, "is_animated", False) and (image.tell() == 0 or image.format == "HEIF"):
             logger.warning(f"%s: has %s {words}", name, image.n_frames)
     except Exception as error:
         raise damaged(name, error) from None
@@ -189,7 +195,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:
         # The pixels are fine and only the EXIF block is broken, so there is no orientation to honour.
-        return image
+        return image.copy()
 
 
 def damaged(name: str, error: Exception) -> MediaError:

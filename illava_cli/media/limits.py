@@ -11,8 +11,6 @@ from PIL import Image
 
 from illava_cli.errors import MediaError
 
-# No model here looks at more than 13 million. At 100, what a photo takes while it is read stays below 1 GB.
-MAX_MEGAPIXELS = 100.0
 _SCALES = (2, 4, 8)  # that a JPEG and a JPEG 2000 can be decoded at
 
 logger = logging.getLogger("illava")
@@ -27,21 +25,26 @@ def check_pixels(name: str, width: int, height: int, max_megapixels: float) -> N
         )
 
 
-def fit(image: Image.Image, name: str, max_megapixels: float) -> None:
-    """Holds an image that is not loaded yet to the limit: one that can be decoded smaller will be, and a note
-    says so; for any other `check_pixels` holds."""
+def fit(image: Image.Image, name: str, max_megapixels: float) -> int:
+    """Has an image over the limit, not loaded yet, decoded at 1/2, 1/4 or 1/8 of its size, where it can be.
+
+    Returns the divisor, 1 within the limit. Raises `MediaError` for one that cannot be decoded smaller.
+    """
     width, height = image.size
-    if width * height <= max_megapixels * 1e6:
-        return
-    scale = next((s for s in _SCALES if -(-width // s) * -(-height // s) <= max_megapixels * 1e6), None)
-    if scale is None or not _reduce(image, scale):
+    limit = max_megapixels * 1e6
+    scale = next((s for s in (1, *_SCALES) if -(-width // s) * -(-height // s) <= limit), None)
+    if scale is None or not (scale == 1 or _reduce(image, scale)):
         check_pixels(name, width, height, max_megapixels)
+    return scale
+
+
+def note_reduced(name: str, size: tuple[int, int], scale: int, max_megapixels: float) -> None:
+    """Says that a picture of `size` was read at 1/`scale` of it."""
     logger.warning(
         "%s: has %dx%d pixels, over the limit of %g million; read at 1/%d of its size "
         "(--max-megapixels raises the limit)",
         name,
-        width,
-        height,
+        *size,
         max_megapixels,
         scale,
     )

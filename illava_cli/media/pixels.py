@@ -50,7 +50,9 @@ def to_rgb(
         image.info["transparency"] = key
         image = image.convert("RGBA")
     # not by the names of the bands: Lab has one called A
-    return _on_white(image) if image.mode in ("RGBA", "LA", "PA") else image.convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA"):
+        return _on_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from illava_cli.config import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError
 from illava_cli.media.frame_table import FrameTable, scan
-from illava_cli.media.limits import MAX_MEGAPIXELS, check_pixels
+from illava_cli.media.limits import check_pixels
 from illava_cli.media.reader import UnreadableFrames, no_video_stream
 from illava_cli.media.sources import Located, one_line
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from illava_cli.config import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.media.animation import open_animation
 from illava_cli.media.decord_reader import DecordReader
 from illava_cli.media.image import read_image
-from illava_cli.media.limits import MAX_MEGAPIXELS
 from illava_cli.media.pyav_reader import PyAVReader
 from illava_cli.media.reader import FrameReader, UnreadableFrames
 from illava_cli.media.sampling import check_sampling, frame_indices
