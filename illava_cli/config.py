@@ -49,6 +49,7 @@ ENVIRONMENT = {
     "ILLAVA_VIDEO_BACKEND": "media.video_backend",
     "ILLAVA_NUM_FRAMES": "media.num_frames",
     "ILLAVA_MAX_TILES": "media.max_tiles",
+    "ILLAVA_MAX_MEGAPIXELS": "media.max_megapixels",
     "ILLAVA_MAX_TOKENS": "generation.max_tokens",
     "ILLAVA_TEMPERATURE": "generation.temperature",
     "ILLAVA_SEED": "generation.seed",

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from illava_cli.errors import MediaError
-from illava_cli.media.image import ANIMATED, finished, opened
+from illava_cli.media.image import ANIMATED, finished, opened, quiet
 from illava_cli.media.limits import check_pixels
 from illava_cli.media.sniff import HEIF, sniff
 from illava_cli.media.sources import Located
@@ -29,7 +29,7 @@ def open_animation(located: Located, max_megapixels: float) -> AnimationReader |
     kind, description = sniff(located.head())
     if kind not in ("image", "animation") or description in HEIF or not _is_readable(description):
         return None
-    with opened(located) as image:
+    with opened(located) as image, quiet():
         moves = image.format in ANIMATED and getattr(image, "is_animated", False)
         is_clip = image.format == "GIF" or moves
     return AnimationReader(located, max_megapixels) if is_clip else None
@@ -45,7 +45,8 @@ class AnimationReader:
         with opened(located) as image:
             try:
                 for _ in self._frames(image):
-                    image.load()
+                    with quiet():
+                        image.load()
                     times.append(now / 1000)
                     duration = float(image.info.get("duration") or 0)
                     now += duration if duration > _HASTE_MS else _HASTY_FRAME_MS
@@ -79,7 +80,8 @@ class AnimationReader:
         first = 1 if getattr(image, "default_image", False) else 0
         for number in itertools.count():
             try:
-                image.seek(first + number)
+                with quiet():
+                    image.seek(first + number)
             except EOFError:
                 return
             check_pixels(self._located.name, *image.size, self._max_megapixels)

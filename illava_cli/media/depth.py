@@ -98,9 +98,10 @@ def _png(image: Image.Image) -> Depth:
 def _png_chunks(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
     """Kind and data of the chunks before the pixels, leaving the file where it stands."""
     file = getattr(image, "fp", None)
-    if file is None:
-        return
-    position = file.tell()
+    try:
+        position = file.tell()
+    except (AttributeError, OSError, ValueError):
+        return  # loaded and closed: what was declared is lost
     try:
         file.seek(8)
         while len(head := file.read(8)) == 8:

@@ -95,16 +95,15 @@ def opened(located: Located) -> Iterator[Image.Image]:
     Image.init()
     _support_heif(located)
     formats = [name for name in _FORMATS if name in Image.OPEN]
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-        # Oversized pictures get our own message, broken metadata is no reason to talk to the user.
-        warnings.simplefilter("ignore")
+    with contextlib.ExitStack() as stack:
         file = located.path or io.BytesIO(located.data)
         try:
-            try:
-                image = Image.open(file, formats=formats)
-            except Image.DecompressionBombError:
-                stack.enter_context(without_pil_limit())
-                image = Image.open(file, formats=formats)
+            with quiet():
+                try:
+                    image = Image.open(file, formats=formats)
+                except Image.DecompressionBombError:
+                    stack.enter_context(without_pil_limit())
+                    image = Image.open(file, formats=formats)
         except Image.UnidentifiedImageError:
             raise _not_an_image(located) from None
         except Exception as error:
@@ -113,15 +112,24 @@ def opened(located: Located) -> Iterator[Image.Image]:
             yield image
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Oversized pictures get our own message, and broken metadata is no reason to talk to the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def finished(image: Image.Image, name: str, located: Located | None = None) -> Image.Image:
     """`image`, a picture or a frame, loaded to the last pixel, upright and in RGB.
 
     `located` is where it was opened from, if it can be opened again for the low bytes of deep colours.
     """
     try:
-        declared = depth.declared(image)
-        low_bytes = _low_bytes(located) if declared.wide and located else None
-        return to_rgb(_loaded(image), declared, low_bytes, name)
+        with quiet():
+            declared = depth.declared(image)
+            low_bytes = _low_bytes(located) if declared.wide and located else None
+            return to_rgb(_loaded(image), declared, low_bytes, name)
     except MediaError:
         raise
     except Exception as error:
@@ -174,7 +182,8 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 def _guarded(name: str, decode: Callable, data: object) -> Any:
     try:
-        return decode(data)
+        with quiet():
+            return decode(data)
     except Exception as error:
         raise damaged(name, error) from None
 
@@ -184,8 +193,11 @@ def _warn_of_others(image: Image.Image, name: str) -> None:
     # A JPEG with a preview or a second view (MPO) and a PSD with its layers are one picture.
     words = _OTHERS.get(image.format)
     try:
-        if words and getattr(image, "is_animated", False) and (image.tell() == 0 or image.format == "HEIF"):
-            logger.warning(f"%s: has %s {words}", name, image.n_frames)
+        with quiet():
+            others = words and getattr(image, "is_animated", False)
+            count = image.n_frames if others else 1
+        if count > 1 and (image.tell() == 0 or image.format == "HEIF"):
+            logger.warning(f"%s: has %s {words}", name, count)
     except Exception as error:
         raise damaged(name, error) from None
 

@@ -15,11 +15,13 @@ _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 
 
 def with_end(data: bytes) -> bytes | None:
-    """`data` with the end marker that it lacks; None when more than that is missing.
+    """`data` with the end marker that it lacks; None when it does not lack it, or more than that.
 
     The decoder fills what is missing with grey and does not tell. But what it decodes from the bytes that
     follow shows: if the picture stays the same whatever those are, nothing was missing.
     """
+    if data.endswith(END):
+        return None
     body = data[:-1] if data.endswith(b"\xff") else data
     if not _all_scans(body):
         return None

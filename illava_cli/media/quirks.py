@@ -10,12 +10,17 @@ from PIL import Image, ImageOps
 
 from illava_cli.media.sources import Located
 
+_BITS, _CHANNELS, _PLANAR = 258, 277, 284  # TIFF tags
 _BIG_ENDIAN = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
 
 
 def prepare(image: Image.Image) -> None:
     """Names the samples of an unloaded picture as they really lie in the file."""
-    if image.format == "TIFF":
+    if image.format == "TIFF" and image.tile:
+        if image.tag_v2.get(_PLANAR) == 2 and image.tag_v2.get(_CHANNELS, 1) == 1:
+            # One channel is one plane, but PIL cuts the name of its samples to the first letter.
+            image.tag_v2[_PLANAR] = 1
+            image._setup()
         image.tile = [_tiff_tile(tile, image) for tile in image.tile]
 
 
@@ -64,7 +69,7 @@ def _tiff_tile(tile: tuple, image: Image.Image) -> tuple:
         # libtiff gives the machine's byte order, whatever the file's is
         if sys.byteorder == "little":
             rawmode = _BIG_ENDIAN.get(rawmode, rawmode)
-    elif image.tag_v2.get(284) == 2 and set(image.tag_v2.get(258, ())) == {16} and len(rawmode) == 1:
+    elif image.tag_v2.get(_PLANAR) == 2 and set(image.tag_v2.get(_BITS, ())) == {16} and len(rawmode) == 1:
         # planes of 16 bits are taken for planes of 8
         rawmode += ";16L" if image.tag_v2.prefix == b"II" else ";16B"
     new = (codec, box, offset, (rawmode, *args[1:]))
@@ -73,8 +78,10 @@ def _tiff_tile(tile: tuple, image: Image.Image) -> tuple:
 
 def _psd_is_transparent(image: Image.Image) -> bool:
     """A negative number of layers says that the first channel after the colours is transparency."""
-    position = getattr(image, "_layers_position", None)
-    if not position:
+    if not hasattr(image, "_layers_position"):
+        return True  # an older PIL does not tell
+    position = image._layers_position
+    if position is None:
         return False
     file = image._fp
     back = file.tell()

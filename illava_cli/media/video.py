@@ -105,7 +105,7 @@ def read_video(
     sampling = _Sampling(num_frames, fps, start, end)
     transform = transform or (lambda frame: frame)
     if isinstance(source, np.ndarray | list | tuple):
-        return _from_pictures(source, sampling, transform)
+        return _from_pictures(source, sampling, transform, max_megapixels)
 
     use_decord = _chosen(backend) == "decord"
     located = locate(source)
@@ -176,7 +176,10 @@ def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transfor
 
 
 def _from_pictures(
-    pictures: np.ndarray | Sequence[Image.Image | np.ndarray], sampling: _Sampling, transform: Transform
+    pictures: np.ndarray | Sequence[Image.Image | np.ndarray],
+    sampling: _Sampling,
+    transform: Transform,
+    max_megapixels: float,
 ) -> VideoMedium:
     if sampling.fps is not None or sampling.start is not None or sampling.end is not None:
         raise UsageError("frames given as pictures have no times; use num_frames, or give the clip as a file")
@@ -186,7 +189,7 @@ def _from_pictures(
     frames: list[Any] = []
     height = width = 0
     for index in indices:
-        pixels = np.asarray(read_image(pictures[index]).image)
+        pixels = np.asarray(read_image(pictures[index], max_megapixels=max_megapixels).image)
         height, width = pixels.shape[:2]
         frames.append(transform(pixels))
     return VideoMedium("<frames>", frames, tuple(indices), (), width, height)

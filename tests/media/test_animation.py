@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,11 @@ def test_image_and_video_name_each_other_only_where_that_works(tmp_path: Path, c
     with pytest.raises(MediaError, match="give it with --image"):
         read_video(write_jpeg(tmp_path / "a.jpg"))
     assert read_image(tmp_path / "a.jpg").width == 64
+
+
+def test_reading_an_animation_leaves_the_callers_warnings_alone():
+    def warn(frame: np.ndarray) -> None:
+        warnings.warn("mine", stacklevel=1)
+
+    with pytest.warns(UserWarning, match="mine"):
+        read_video(animated("GIF"), num_frames=1, transform=warn)

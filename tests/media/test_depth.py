@@ -220,6 +220,21 @@ def test_planes_of_16_bits(order: str, compressed: bool):
     assert grey(tiff(planes, (5, 1), **options)) == GREY
 
 
+@pytest.mark.parametrize(("kind", "white"), [("u1", 255), ("u2", 65535), ("f4", 1)])
+def test_one_channel_said_to_be_in_planes(kind: str, white: int):
+    values = ramp(white) if kind == "f4" else whole(white)
+    for photometric in (0, 1):
+        data = grey_tiff(values, kind, planar=2, photometric=photometric)
+        assert grey(data) == [value if photometric else 255 - value for value in GREY]
+
+
+def test_opened_picture_whose_file_is_closed():
+    with io.BytesIO(png(whole(65535), 16, 0)) as file:
+        image = Image.open(file)
+        image.load()
+    assert grey(image) == GREY
+
+
 def test_portable_maps_are_measured_by_what_they_declare(notes: pytest.LogCaptureFixture):
     for white in (255, 1023, 4095, 65535):
         values = (whole(white) // 8).astype("u1" if white == 255 else ">u2")

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from illava_cli.batch.reader import Job, read
 from illava_cli.config import MAX_MEGAPIXELS, MediaOptions
 from illava_cli.engine.clips import sampling
+from illava_cli.engine.reading import MediaReader
 from illava_cli.errors import MediaError
 from illava_cli.media import read_image, read_video
 from tests.media_files import quadrants
@@ -101,6 +103,18 @@ def test_frames_of_a_video_over_the_limit_are_refused(clips: dict[str, Path], ba
     assert read_video(clips["h264-cfr"], backend=backend, num_frames=1, max_megapixels=0.0123).width == 128
 
 
-def test_the_setting_reaches_the_readers():
+def test_the_setting_reaches_every_reader(tmp_path: Path):
+    path = str(tmp_path / "a.png")
+    quadrants((100, 60)).save(path)
+    options = MediaOptions(max_megapixels=0.005)
+    words = "over the limit of 0.005 million"
+    with pytest.raises(MediaError, match=words):
+        MediaReader(None, options, "", None).image(path, alone=True)
+    assert words in str(read(Job([path], [], options), lambda height, width: (height, width)).error)
+    with pytest.raises(MediaError, match=words):
+        read_video([quadrants((100, 60))], max_megapixels=0.005)
+
+
+def test_the_setting_is_that_of_the_readers():
     assert MediaOptions().max_megapixels == MAX_MEGAPIXELS == 100
     assert sampling(MediaOptions(max_megapixels=7))["max_megapixels"] == 7
