@@ -49,6 +49,7 @@ ENVIRONMENT = {
     "ILLAVA_VIDEO_BACKEND": "media.video_backend",
     "ILLAVA_NUM_FRAMES": "media.num_frames",
     "ILLAVA_MAX_TILES": "media.max_tiles",
+    "ILLAVA_MAX_MEGAPIXELS": "media.max_megapixels",
     "ILLAVA_MAX_TOKENS": "generation.max_tokens",
     "ILLAVA_TEMPERATURE": "generation.temperature",
     "ILLAVA_SEED": "generation.seed",
@@ -240,6 +241,10 @@ class ModelOptions(Strict):
     )
 
 
+# No model here looks at more than 13 million pixels; a picture of 100 takes 1 to 2 s and 1 GB to read.
+MAX_MEGAPIXELS = 100.0
+
+
 class MediaOptions(Strict):
     """How images and videos are read."""
 
@@ -249,6 +254,10 @@ class MediaOptions(Strict):
     end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds")
     max_tiles: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="most tiles of an image; 1 = one padded square"
+    )
+    max_megapixels: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=MAX_MEGAPIXELS,
+        description="largest image or frame, in million pixels; a larger JPEG is read smaller",
     )
     video_backend: Literal["auto", "decord", "pyav"] = "auto"
 

@@ -15,7 +15,7 @@ from illava_cli.media.sources import STDIN, expand_sources, is_url
 
 # file names that are taken for media in a folder
 IMAGES = (".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm")
-IMAGES += (".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tif", ".tiff", ".webp")
+IMAGES += (".heic", ".heif", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tif", ".tiff", ".webp")
 VIDEOS = (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts")
 VIDEOS += (".ogv", ".ts", ".webm", ".wmv")
 KINDS = dict.fromkeys(IMAGES, "image") | dict.fromkeys(VIDEOS, "video")

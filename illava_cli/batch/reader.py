@@ -80,7 +80,8 @@ def read(job: Job, frame_size: Callable[[int, int], Size]) -> Media:
         return resized(frame, sizes[height, width])
 
     try:
-        media.images = [read_image(source) for source in job.images]
+        limit = job.options.max_megapixels
+        media.images = [read_image(source, max_megapixels=limit) for source in job.images]
         media.videos = [read_clip(source, job.options, transform) for source in job.videos]
     except Exception as error:
         media = Media(error=error)

@@ -59,7 +59,9 @@ class Medium:
         """Decode and preprocess as a session does, for the unmodified model."""
         options = self.options
         alone = len(images) == 1
-        pixels = [family.prepare_image(read_image(source).image, options, alone) for source in images]
+        limit = options.max_megapixels
+        pictures = [read_image(source, max_megapixels=limit).image for source in images]
+        pixels = [family.prepare_image(picture, options, alone) for picture in pictures]
         for source in videos:
             video = read_video(
                 source,
@@ -68,6 +70,7 @@ class Medium:
                 start=options.start,
                 end=options.end,
                 backend=options.video_backend,
+                max_megapixels=limit,
                 transform=family.resize_frame,
             )
             pixels.append(replace(family.prepare_video(video.frames), interval=video.interval))

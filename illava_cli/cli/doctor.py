@@ -46,6 +46,7 @@ OPTIONAL = {
     "flash-attn": ("flash_attn", "--attn flash_attention_2", "'illava[flash-attn]'"),
     "triton": ("triton", "scores on CUDA", "triton"),
     "sentencepiece": ("sentencepiece", "tokenizer.model files", "'illava[sentencepiece]'"),
+    "pillow-heif": ("pillow_heif", "HEIC pictures", "'illava[heic]'"),
     "prompt_toolkit": ("prompt_toolkit", "line editing in chat", "'illava[chat]'"),
     "ray": ("ray", "batch --workers ray", "'illava[ray]'"),
     "lmms-eval": ("lmms_eval.api.model", "public benchmarks", "'illava[lmms]'"),

@@ -21,6 +21,7 @@ def sampling(options: MediaOptions) -> dict[str, Any]:
         "start": options.start,
         "end": options.end,
         "backend": options.video_backend,
+        "max_megapixels": options.max_megapixels,
     }
 
 

@@ -52,7 +52,7 @@ class MediaReader:
 
     def image(self, source: Any, alone: bool) -> Seen:
         """An image; `alone`: it is the only one of its turn."""
-        medium = read_image(source)
+        medium = read_image(source, max_megapixels=self.options.max_megapixels)
         shown, whole = medium.image, (medium.height, medium.width)
         record = MediaRecord(medium.source, "image", medium.width, medium.height)
         if self.guidance is not None:

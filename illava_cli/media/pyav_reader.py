@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from illava_cli.config import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError
 from illava_cli.media.frame_table import FrameTable, scan
+from illava_cli.media.limits import check_pixels
 from illava_cli.media.reader import UnreadableFrames, no_video_stream
 from illava_cli.media.sources import Located, one_line
 
@@ -26,9 +28,10 @@ _STILL_FORMATS = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "t
 class PyAVReader:
     """A clip opened with PyAV (see `FrameReader`)."""
 
-    def __init__(self, located: Located) -> None:
-        """Lists the frames; raises `MediaError` when there is no video in `located`."""
+    def __init__(self, located: Located, max_megapixels: float = MAX_MEGAPIXELS) -> None:
+        """Lists the frames; raises `MediaError` when there is no video in `located`, or a too large one."""
         self._located = located
+        self._max_megapixels = max_megapixels
         self._careful = False
         self._seekable = True
         container, stream = self._open()
@@ -89,6 +92,7 @@ class PyAVReader:
         if container.format.name in _STILL_FORMATS:
             container.close()
             raise MediaError(f"{name}: is not a video; give a picture with --image")
+        check_pixels(name, stream.codec_context.width, stream.codec_context.height, self._max_megapixels)
         stream.thread_type = "SLICE" if self._careful else "AUTO"
         return container, stream
 

@@ -27,8 +27,10 @@ _MAGIC = (
     (b"\x1f\x8b", "other", "a gzip archive"),
     (b"version https://git-lfs", "other", "a Git LFS pointer (run `git lfs pull`)"),
 )
-_STILL_BRANDS = {b"avif": "an AVIF image", b"heic": "a HEIC image", b"heix": "a HEIC image"}
-_STILL_BRANDS |= {b"mif1": "a HEIF image", b"heim": "a HEIC image"}
+_BRANDS = {b"avif": ("image", "an AVIF image"), b"avis": ("animation", "an AVIF image")}
+_BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis"), ("image", "a HEIC image"))
+_BRANDS |= {b"mif1": ("image", "a HEIF image")}
+HEIF = ("a HEIC image", "a HEIF image")
 _RIFF = {b"WEBP": ("image", "a WebP image"), b"AVI ": ("video", "an AVI video")}
 _RIFF |= {b"WAVE": ("audio", "a WAV audio file")}
 
@@ -36,13 +38,15 @@ _RIFF |= {b"WAVE": ("audio", "a WAV audio file")}
 def sniff(head: bytes) -> tuple[str, str]:
     """Kind and description of the file that opens with `head` (its first `HEAD_BYTES` bytes).
 
-    The kind is image, animation (GIF: both an image and a clip), mp4, matroska, video, audio, other,
+    The kind is image, animation (GIF, AVIF: both an image and a clip), mp4, matroska, video, audio, other,
     or unknown with an empty description.
     """
     if head[4:8] == b"ftyp":
         brand = head[8:12]
-        if brand in _STILL_BRANDS:
-            return "image", _STILL_BRANDS[brand]
+        if brand == b"mif1" and b"avif" in head[16 : int.from_bytes(head[:4], "big")]:
+            brand = b"avif"  # the general brand first, what it is among those after it
+        if brand in _BRANDS:
+            return _BRANDS[brand]
         return ("audio", "an M4A audio file") if brand == b"M4A " else ("mp4", "an MP4/MOV video")
     if head[:4] == b"RIFF" and head[8:12] in _RIFF:
         return _RIFF[head[8:12]]

@@ -42,6 +42,10 @@ class Located:
         with open(self.path, "rb") as file:
             return file.read(HEAD_BYTES)
 
+    def read(self) -> bytes:
+        """All of it."""
+        return self.data if self.data is not None else self.path.read_bytes()
+
 
 def one_line(text: object) -> str:
     """`text` without line breaks: messages are one line, whatever a library or a file name says."""

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from illava_cli.config import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError, UsageError
+from illava_cli.media.animation import open_animation
 from illava_cli.media.decord_reader import DecordReader
 from illava_cli.media.image import read_image
 from illava_cli.media.pyav_reader import PyAVReader
@@ -80,6 +82,7 @@ def read_video(
     end: float | None = None,
     backend: str = "auto",
     transform: Transform | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> VideoMedium:
     """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`) from a clip.
 
@@ -87,7 +90,8 @@ def read_video(
     or a list of pictures, which have no times; what was read before is returned as it is. `backend` is
     auto, decord or pyav; where decord would give wrong frames PyAV takes over. `transform` is applied to
     each (H, W, 3) uint8 frame as soon as it is decoded, so that full-size frames need not all fit into
-    memory.
+    memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips too. Frames of more than `max_megapixels`
+    million pixels are refused.
 
     A clip that is cut off or damaged is used as far as it decodes, with a warning. Raises `MediaError`
     for a clip that is missing, no video, without frames or without a frame in the window, `UsageError`
@@ -101,12 +105,15 @@ def read_video(
     sampling = _Sampling(num_frames, fps, start, end)
     transform = transform or (lambda frame: frame)
     if isinstance(source, np.ndarray | list | tuple):
-        return _from_pictures(source, sampling, transform)
+        return _from_pictures(source, sampling, transform, max_megapixels)
 
     use_decord = _chosen(backend) == "decord"
     located = locate(source)
+    animation = open_animation(located, max_megapixels)
+    if animation is not None:
+        return _read(animation, located, sampling, transform)
     _require_video(located)
-    pyav = PyAVReader(located) if backend == "pyav" or _installed("pyav") else None
+    pyav = PyAVReader(located, max_megapixels) if backend == "pyav" or _installed("pyav") else None
     if pyav is not None:
         if not pyav.timestamps:
             raise _no_frames(located)
@@ -169,7 +176,10 @@ def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transfor
 
 
 def _from_pictures(
-    pictures: np.ndarray | Sequence[Image.Image | np.ndarray], sampling: _Sampling, transform: Transform
+    pictures: np.ndarray | Sequence[Image.Image | np.ndarray],
+    sampling: _Sampling,
+    transform: Transform,
+    max_megapixels: float,
 ) -> VideoMedium:
     if sampling.fps is not None or sampling.start is not None or sampling.end is not None:
         raise UsageError("frames given as pictures have no times; use num_frames, or give the clip as a file")
@@ -179,7 +189,7 @@ def _from_pictures(
     frames: list[Any] = []
     height = width = 0
     for index in indices:
-        pixels = np.asarray(read_image(pictures[index]).image)
+        pixels = np.asarray(read_image(pictures[index], max_megapixels=max_megapixels).image)
         height, width = pixels.shape[:2]
         frames.append(transform(pixels))
     return VideoMedium("<frames>", frames, tuple(indices), (), width, height)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from illava_cli.config import MAX_MEGAPIXELS
 from illava_cli.media import read_image, read_video
 from illava_cli.trace import Box, View
 
@@ -80,7 +81,7 @@ def read_media(
     edge = _edge(sum(map(len, shown)))
     media = []
     for source, own in zip(images, views, strict=False):
-        image = read_image(source)
+        image = read_image(source, max_megapixels=sampling.get("max_megapixels", MAX_MEGAPIXELS))
         pictures = (_picture(i, view, _label(view), image.image, edge) for i, view in enumerate(own))
         media.append(Medium("image", image.source, tuple(pictures), len(own)))
     for source, own, indices in zip(videos, views[len(media) :], shown[len(media) :], strict=True):

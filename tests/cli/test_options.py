@@ -71,6 +71,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "--start": "1",
         "--end": "3.5",
         "--max-tiles": "1",
+        "--max-megapixels": "50",
         "--video-backend": "pyav",
         "--max-tokens": "5",
         "--temperature": "0.5",
@@ -98,6 +99,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "start": 1.0,
         "end": 3.5,
         "max_tiles": 1,
+        "max_megapixels": 50.0,
         "video_backend": "pyav",
     }
     assert config.generation.model_dump() == {
