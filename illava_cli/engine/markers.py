@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-MARKER = re.compile(r"(\\*)<(image|video)>")
+MARKER = re.compile(r"(?<!\\)(\\*)<(image|video)>")
 KINDS = ("image", "video")
 
 

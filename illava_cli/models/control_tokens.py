@@ -32,9 +32,9 @@ class ControlTokens:
         self.ids = {token.content: id for id, token in added if token.content.strip()}
         self._names = list(self.ids)
         # the longest first, as the tokenizer has it
-        spelled = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
-        self._spelled = re.compile(spelled or r"(?!)")
-        self._hidden = re.compile(f"{OPEN}{self.nonce}-([0-9]+){CLOSE}")
+        spelled = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True))) or r"(?!)"
+        self._spelled = re.compile(spelled)
+        self._either = re.compile(f"{OPEN}{self.nonce}-([0-9]+){CLOSE}|{spelled}")
 
     def hidden(self, text: str) -> str:
         """`text` with each spelling of a token hidden from the tokenizer and the template."""
@@ -46,11 +46,14 @@ class ControlTokens:
         Args:
             begins: the tokenizer adds what it sets before and behind a text (BOS).
         """
-        if not self._hidden.search(text):
+        if f"{OPEN}{self.nonce}-" not in text:
             return self.tokenizer(text, add_special_tokens=begins)["input_ids"]
-        text = self._spelled.sub(lambda m: self._renamed(m.group(), "+"), text)
-        text = self._hidden.sub(lambda m: self._names[int(m.group(1))], text)
+        text = self._either.sub(self._shown, text)
         return self._guarded.encode(text, add_special_tokens=begins).ids
+
+    def _shown(self, match: re.Match) -> str:
+        """A hidden word as it was, a token of the template's as `_guarded` spells it."""
+        return self._names[int(match.group(1))] if match.group(1) else self._renamed(match.group(), "+")
 
     def _renamed(self, name: str, sign: str) -> str:
         return f"{OPEN}{self.nonce}{sign}{self._names.index(name)}{CLOSE}"

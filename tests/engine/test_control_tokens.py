@@ -115,6 +115,14 @@ def test_what_a_template_does_to_text_stays(tokenizer):
     assert not controls_of(tokenizer, ids)
 
 
+def test_a_token_of_digits_does_not_break_what_hides_it(tokenizer):
+    text = "0123456789 1 12 </b>"
+    before = tokenizer(text)["input_ids"]
+    tokenizer.add_tokens(["1", "12"])
+    tokens = ControlTokens(tokenizer)
+    assert tokens.encode(tokens.hidden(text), True) == before
+
+
 def controls_of(tokenizer, ids):
     return set(ids) & set(tokenizer.added_tokens_decoder)
 

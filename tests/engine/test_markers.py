@@ -14,6 +14,7 @@ from illava_cli.engine.markers import interleaved, placed, replaced, unplaced
         (r"\\\<video>", [], r"\<video>"),
         (r"\ <image> \n", ["image"], r"\ [image] \n"),
         ("", [], ""),
+        ("\\" * 400_000, [], "\\" * 400_000),  # for ever, if each of them were looked at from each
     ],
 )
 def test_an_odd_number_of_backslashes_escapes(prompt, kinds, text):
