@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import importlib.metadata
 import io
-import json
 import platform
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import typer
 from illava_cli.cli.options import Debug, Format, check_format
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import size, table
+from illava_cli.text import json_text
 
 # distribution -> (module, what it is for, what to install for it)
 REQUIRED = {
@@ -66,7 +66,7 @@ def doctor(format: Format = "text", debug: Debug = False) -> None:
     """
     as_json = check_format(format) == "json"
     report = examine()
-    emit(json.dumps(report, ensure_ascii=False) + "\n" if as_json else as_text(report))
+    emit(json_text(report) + "\n" if as_json else as_text(report))
     if not report["ok"]:
         raise typer.Exit(1)
 
