@@ -28,11 +28,14 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from illava_cli.errors import UsageError
 from illava_cli.families import family_name
+from illava_cli.text import decoded
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,6 +63,18 @@ class Strict(BaseModel):
     """Unknown keys are errors; instances are values and do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        """Refuse true and false where a number is wanted: they would count as 1 and 0."""
+        wanted = cls.model_fields[field.field_name].annotation
+        values = value if isinstance(value, list | tuple) else [value]
+        # `preset: off` is a name, which YAML reads as false
+        if wanted not in (bool, str) and any(isinstance(v, bool) for v in values):
+            said = next(str(v).lower() for v in values if isinstance(v, bool))
+            raise ValueError(f"must not be {said} (in YAML, yes, no, on and off mean true and false)")
+        return value
 
 
 def _fraction(value: Any) -> Any:
@@ -446,11 +461,9 @@ def read_yaml(path: Path) -> dict:
         UsageError: missing, unreadable or not a mapping; says the line.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(decoded(path.read_bytes(), str(path)))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not a text file: a YAML configuration is expected") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -487,7 +500,8 @@ def load_preset(name: str, changed_by: tuple[str, ...] = ()) -> Preset:
     """A shipped preset by name, or a YAML file by path.
 
     Args:
-        changed_by: files whose `base` it is, from which they change it.
+        changed_by: files whose `base` it is, from which they change it; a path there is relative to the file
+            in which it stands.
     """
     files = shipped("presets")
     path = files.get(name) or Path(name)
@@ -497,14 +511,22 @@ def load_preset(name: str, changed_by: tuple[str, ...] = ()) -> Preset:
         )
     data = read_yaml(path)
     if "base" in data:
-        base = str(_off(data.pop("base")))
-        if base in (*changed_by, name):
-            raise UsageError(f"preset {name}: base {base!r} leads back to itself: name another preset")
-        return _changed(load_preset(base, (*changed_by, name)), data, f"preset {name}")
+        base = said = str(_off(data.pop("base")))
+        if base not in files and Path(base).suffix in (".yaml", ".yml"):
+            base = str(path.parent / Path(base).expanduser())
+        trail = (*changed_by, _same_file(name, files))
+        if _same_file(base, files) in trail:
+            raise UsageError(f"preset {name}: base {said!r} leads back to itself: name another preset")
+        return _changed(load_preset(base, trail), data, f"preset {name}")
     if "by_family" not in data:
         own = {name: data.pop(name) for name in ("families",) if name in data}
         data = {"description": data.get("description", ""), **own, "reduction": data}
     return validate(Preset, data, f"preset {name}")
+
+
+def _same_file(name: str, files: dict[str, Path]) -> str:
+    """One name for a preset, however its path is written."""
+    return name if name in files else os.path.realpath(name)
 
 
 def _changed(base: Preset, changes: dict, source: str) -> Preset:

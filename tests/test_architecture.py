@@ -21,7 +21,7 @@ ALLOWED = {
     "reduction": {"reduction"},
     "media": {"media"},
 }
-SHARED = {"config", "errors", "families", "drawing", "trace"}
+SHARED = {"config", "errors", "families", "drawing", "trace", "text"}
 
 
 def imported(path: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from illava_cli.config import Config, load_preset, presets, resolve, shipped
+from illava_cli.config import Config, load_preset, presets, read_yaml, resolve, shipped
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES, family_name
 from illava_cli.models import family_class
@@ -242,3 +242,57 @@ def test_a_preset_file_is_for_any_family_unless_it_says_so(tmp_path):
     assert schedule("").vision.drop == schedule("families: [qwen2_5_vl]\n").vision.drop == 0.3
     with pytest.raises(UsageError, match=r"is for Qwen2-VL: use qwen2\.5-vl or auto"):
         schedule("families: [qwen2_vl]\n")
+
+
+def test_a_base_is_relative_to_its_own_file(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    (tmp_path / "mine" / "one.yaml").write_text("base: deep/two.yaml\nlayout: grid\n")
+    (tmp_path / "mine" / "deep" / "two.yaml").write_text("base: ../three.yml\npositions: packed\n")
+    (tmp_path / "mine" / "three.yml").write_text("llm: {layers: [3], keep: 0.5}\n")
+    for place, name in ((tmp_path, "mine/one.yaml"), (tmp_path / "mine" / "deep", "../one.yaml")):
+        monkeypatch.chdir(place)
+        load_preset.cache_clear()
+        reduction = load_preset(name).reduction
+        assert (reduction.llm.layers, reduction.positions, reduction.layout) == ([3], "packed", "grid")
+    load_preset.cache_clear()
+
+
+def test_a_base_that_leads_back_by_another_way_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "one.yaml").write_text("base: deep/two.yaml\n")
+    (tmp_path / "deep" / "two.yaml").write_text("base: ../one.yaml\n")
+    with pytest.raises(UsageError, match=r"base '\.\./one\.yaml' leads back to itself"):
+        load_preset("one.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("generation.max_tokens", "true"),
+        ("generation.temperature", "no"),
+        ("generation.stop", "[yes]"),
+        ("media.fps", "on"),
+        ("vision.r", "true"),
+        ("vision.layers", "[true]"),
+        ("llm.keep", "true"),
+        ("llm.keep", "[0.5, true]"),
+        ("model.feature_cache_mb", "off"),
+        ("model.attn", "off"),
+    ],
+)
+def test_true_and_false_are_no_numbers(key, said):
+    with pytest.raises(UsageError, match=rf"{key}\S*: must not be (true|false) \(in YAML"):
+        resolve("tiny", settings=[f"{key}={said}"], environ={})
+    assert resolve("tiny", settings=["model.compile=yes", "preset=off"], environ={}).preset == "off"
+
+
+@pytest.mark.parametrize("form", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_yaml_as_other_programs_write_it(tmp_path, form, end):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(end.join(["model: {id: tiny}", "generation:", "  system: Größe", ""]).encode(form))
+    assert read_yaml(path)["generation"] == {"system": "Größe"}
+    path.write_bytes(b"a: 1\nb: caf\xe9\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml, line 2: not UTF-8 text"):
+        read_yaml(path)

@@ -12,6 +12,7 @@ from illava_cli.batch.manifest import is_manifest, read_manifest
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.media.sniff import HEAD_BYTES, sniff
 from illava_cli.media.sources import STDIN, expand_sources, is_url
+from illava_cli.text import listed
 
 # file names that are taken for media in a folder
 IMAGES = (".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm")
@@ -70,8 +71,7 @@ def _from_file(source: str, prompts: Sequence[str]) -> Iterator[Item]:
 def _from_stdin(stdin: BinaryIO | None, prompts: Sequence[str], separator: bytes) -> Iterator[Item]:
     if stdin is None or stdin.isatty():
         raise UsageError("- reads paths from stdin, and nothing is piped in: find . | illava batch - ...")
-    # as the command line's arguments come: bytes that are no UTF-8 are kept
-    paths = [os.fsdecode(path) for path in stdin.read().split(separator) if path.strip()]
+    paths = listed(stdin.read(), separator)
     if not paths:
         raise MediaError("stdin names no files")
     for path in paths:

@@ -11,6 +11,7 @@ from typing import Any
 from illava_cli.config import Config, GenerationOptions, MediaOptions, over, validate
 from illava_cli.errors import UsageError
 from illava_cli.media.sources import located
+from illava_cli.text import spelled
 
 # groups of a configuration that a single item may change
 GROUPS = {"generation": GenerationOptions, "media": MediaOptions}
@@ -22,7 +23,8 @@ class Item:
     """A question about media, by name: they are read when its turn comes.
 
     Args:
-        id: unique in a run; its answer is found again by it.
+        id: unique in a run; its answer is found again by it. Half a character, as in a file's name that is
+            no UTF-8, is spelled out (`\\\\udcff`): records must hold it.
         prompt: `<image>` and `<video>` in it place the media, else these come first.
         images, videos: paths, http(s) or data URLs.
         settings: `generation` and `media` options that differ from the run's, group by group.
@@ -37,6 +39,9 @@ class Item:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     folder: str = ""
     where: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "id", spelled(self.id))
 
     @property
     def request_hash(self) -> str:
@@ -103,8 +108,6 @@ def settings_of(data: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     """
     settings: dict[str, dict[str, Any]] = {}
     for name, value in data.items():
-        if isinstance(value, bool):  # which would count as 0 or 1
-            raise UsageError(f"{where}: {name} must not be {json.dumps(value)}")
         settings.setdefault(SETTINGS[name], {})[name] = value
     for group, values in settings.items():
         checked = validate(GROUPS[group], values, where)

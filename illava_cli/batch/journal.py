@@ -16,6 +16,7 @@ from illava_cli.batch.item import Item
 from illava_cli.config import Config
 from illava_cli.engine.appending import AppendedFile, begins_with, difference, encoded, whole_lines
 from illava_cli.errors import UsageError
+from illava_cli.text import spelled
 
 START = b'{"id": '
 NEEDED = ("id", "status", "request_hash", "config_hash")
@@ -86,7 +87,7 @@ class Journal:
                     raise ValueError
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise UsageError(f"{path}, line {number}: damaged; delete this line to go on") from None
-            self.entries[record["id"]] = entry
+            self.entries[spelled(record["id"])] = entry
             self._run = self._run or record.get("run")
             whole += len(line)
         if whole < self._file.length:
@@ -155,7 +156,8 @@ class Journal:
     def records(self) -> Iterator[dict[str, Any]]:
         """All records on disk, in their order."""
         if self.path is not None:
-            yield from map(json.loads, whole_lines(self.path))
+            for record in map(json.loads, whole_lines(self.path)):
+                yield record | {"id": spelled(record["id"])}
 
     def close(self, *, undo: bool = False) -> None:
         """Close the file and let others in; `undo`: a new file without a record goes."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from illava_cli.batch import openai
 from illava_cli.batch.item import SETTINGS, Item, asked_each, settings_of
+from illava_cli.batch.table import rows
 from illava_cli.engine.fields import json_object, media_field, refuse_unknown, text_field
 from illava_cli.errors import MediaError, UsageError
+from illava_cli.text import decoded, lines, unix
 
 JSONL, CSV = (".jsonl", ".ndjson"), (".csv", ".tsv")
 FIELDS = ("id", "prompt", "image", "images", "video", "videos", *SETTINGS)
+WORDS = ("prompt", "system", "stop")  # in whose cells blanks count
 MANY = ";"  # between the paths of a CSV cell `images` or `videos`
 
 
@@ -33,9 +34,9 @@ def read_manifest(path: Path, prompts: Sequence[str]) -> Iterator[Item]:
         UsageError: a line that is no question; names the file and the line.
         MediaError: the file cannot be read, or is empty.
     """
-    lines = _json_lines(path) if path.suffix.lower() in JSONL else _csv_lines(path)
+    found = _json_lines(path) if path.suffix.lower() in JSONL else _csv_lines(path)
     empty = True
-    for number, data in lines:
+    for number, data in found:
         empty = False
         where = f"{path}, line {number}"
         if "custom_id" in data:
@@ -63,53 +64,26 @@ def read_manifest(path: Path, prompts: Sequence[str]) -> Iterator[Item]:
         raise MediaError(f"{path}: holds no lines; a manifest has one question a line")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> str:
     try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        return decoded(path.read_bytes(), str(path))
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(_read(path).split(b"\n"), 1):
-        if not line.strip():
-            continue
-        yield number, json_object(line, f"{path}, line {number}", "image or video, and prompt")
+    for number, line in enumerate(lines(_read(path)), 1):
+        if line.strip():
+            yield number, json_object(line, f"{path}, line {number}", "image or video, and prompt")
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows by the names of the first line; empty cells are absent."""
-    try:
-        text = _read(path).decode()
-    except UnicodeDecodeError as error:
-        number = _read(path)[: error.start].count(b"\n") + 1
-        raise UsageError(f"{path}, line {number}: not UTF-8 text") from None
-    dialect = "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
-    # lines end where CSV ends them, not at a form feed or U+2028 in a prompt
-    reader = csv.reader(io.StringIO(text, newline=""), dialect)
-    names: list[str] | None = None
-    try:
-        for row in reader:
-            # a quoted cell may hold line breaks: where the row ends is what can be told
-            number = reader.line_num
-            if not any(cell.strip() for cell in row):
-                continue
-            if names is None:
-                names = [name.strip() for name in row]
-                if len(set(names)) < len(names):
-                    raise UsageError(f"{path}, line {number}: two columns have the same name")
-                continue
-            if len(row) > len(names):
-                raise UsageError(
-                    f"{path}, line {number}: {len(row)} cells for {len(names)} columns: "
-                    "quote cells that hold commas"
-                )
-            yield number, {name: _cell(name, cell) for name, cell in zip(names, row, strict=False) if cell}
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+    for number, cells in rows(_read(path), str(path), FIELDS, tabs=path.suffix.lower() == ".tsv"):
+        yield number, {name: _cell(name, cell) for name, cell in cells.items()}
 
 
 def _cell(name: str, cell: str) -> Any:
     if name in ("images", "videos"):
         return [part.strip() for part in cell.split(MANY) if part.strip()]
-    return cell
+    return unix(cell) if name in WORDS else cell.strip()

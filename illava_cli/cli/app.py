@@ -33,6 +33,7 @@ from illava_cli.cli import (
 from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
+from illava_cli.text import harmless
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = 130
@@ -151,7 +152,7 @@ def _report(message: str, code: int) -> int:
     """One line on stderr, after the traceback where --debug asks for it."""
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exc()
-    print(f"illava: {message}", file=sys.stderr)
+    print(harmless(f"illava: {message}"), file=sys.stderr)
     return code
 
 

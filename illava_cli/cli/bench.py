@@ -5,7 +5,6 @@ The table goes to stderr; `--format json` writes the report to stdout, `--save` 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_for
 from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
 from illava_cli.errors import ModelError, UsageError
+from illava_cli.text import json_text
 
 if TYPE_CHECKING:
     from illava_cli.bench.lab import Lab
@@ -270,7 +270,7 @@ def _finish(
     from illava_cli.bench.text import headline, tables
 
     report["machine"] = describe()
-    text = json.dumps(report, ensure_ascii=False) + "\n"
+    text = json_text(report) + "\n"
     if save is not None:
         write_file(save, text)
     if plot is not None:

@@ -13,6 +13,7 @@ from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Images, ModelFlags, Videos, with_model_flags
 from illava_cli.cli.output import emit_answer
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.text import harmless
 
 if TYPE_CHECKING:
     from illava_cli.cli.lines import ReadLine
@@ -84,6 +85,10 @@ def follow(conversation: Repl, read: ReadLine) -> int:
             line = read()
         except EOFError:
             break
+        except IllavaError as error:
+            report(error)
+            code = error.exit_code
+            continue
         try:
             with interruptible() as cancel:
                 conversation.handle(line, cancel)
@@ -98,4 +103,4 @@ def follow(conversation: Repl, read: ReadLine) -> int:
 
 def report(error: IllavaError) -> None:
     """One line on stderr; the conversation goes on."""
-    print(f"illava: error: {error}", file=sys.stderr, flush=True)
+    print(harmless(f"illava: error: {error}"), file=sys.stderr, flush=True)

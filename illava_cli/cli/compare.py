@@ -7,7 +7,6 @@ to files.
 from __future__ import annotations
 
 import gc
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,6 +34,7 @@ from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_
 from illava_cli.cli.output import check_targets, emit, make_folder, write_file
 from illava_cli.cli.render import table
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.text import json_text
 
 if TYPE_CHECKING:
     from illava_cli.cli.asking import Resolve
@@ -175,7 +175,7 @@ def _write(
     report["machine"] = describe()
     about = report["models"][0]["model"] | {"id": ", ".join(m["model"]["id"] for m in report["models"])}
     words = headline({"model": about, "machine": report["machine"]})
-    text = json.dumps(report, ensure_ascii=False) + "\n"
+    text = json_text(report) + "\n"
     if save is not None:
         write_file(save, text)
     if markdown is not None:

@@ -14,6 +14,7 @@ from illava_cli.cli.options import Debug, ModelFlags, help_unless_subcommand, wi
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
 from illava_cli.errors import IllavaError, ModelError
+from illava_cli.text import harmless
 
 if TYPE_CHECKING:
     from illava_cli.config import Config, Reduction
@@ -66,7 +67,7 @@ def validate(
         except IllavaError as error:
             wrong = True
             message = str(error)
-            print(message if file in message else f"{file}: {message}", file=sys.stderr)
+            print(harmless(message if file in message else f"{file}: {message}"), file=sys.stderr)
     if wrong:
         raise typer.Exit(2)
 

@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import importlib.metadata
 import io
-import json
 import platform
 import tomllib
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from illava_cli.cli.options import Debug, Format, check_format
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import size, table
 from illava_cli.config import PACKAGE
+from illava_cli.text import json_text
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -85,7 +85,7 @@ def doctor(format: Format = "text", debug: Debug = False) -> None:
     """
     as_json = check_format(format) == "json"
     report = examine()
-    emit(json.dumps(report, ensure_ascii=False) + "\n" if as_json else as_text(report))
+    emit(json_text(report) + "\n" if as_json else as_text(report))
     if not report["ok"]:
         raise typer.Exit(1)
 

@@ -5,7 +5,6 @@ The table goes to stderr; `--format json` writes the report to stdout, `--save` 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +32,7 @@ from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_
 from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
 from illava_cli.errors import UsageError
+from illava_cli.text import json_text
 
 if TYPE_CHECKING:
     from illava_cli.config import Config
@@ -248,7 +248,7 @@ def _write(report: dict[str, Any], targets: Targets, messages: Messages, *, as_j
     from illava_cli.evals import report as words
 
     report["machine"] = describe()
-    text = json.dumps(report, ensure_ascii=False) + "\n"
+    text = json_text(report) + "\n"
     if targets.save is not None:
         write_file(targets.save, text)
     if targets.markdown is not None:

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from illava_cli.cli.complete import completions
+from illava_cli.errors import UsageError
+from illava_cli.text import piped_lines
 
 PROMPT = "> "
 ReadLine = Callable[[], str]
@@ -49,13 +51,14 @@ def history_file(name: str) -> Path | None:
 
 
 def _piped() -> ReadLine:
-    if sys.stdin is not None:
-        sys.stdin.reconfigure(errors="replace")
+    found = enumerate(piped_lines(sys.stdin.buffer) if sys.stdin is not None else (), 1)
 
     def read() -> str:
-        line = sys.stdin.readline() if sys.stdin is not None else ""
-        if not line:
+        number, line = next(found, (0, None))
+        if line is None:
             raise EOFError
+        if "\0" in line:
+            raise UsageError(f"stdin, line {number}: holds a NUL byte, as no text does")
         return line
 
     return read
@@ -103,6 +106,7 @@ def _readline(complete: Callable[[str], tuple[int, list[str]]]) -> ReadLine:
         readline = None
     if readline is not None:
         _set_up(readline, complete)
+    sys.stdin.reconfigure(errors="surrogateescape")  # as piped lines come
 
     def read() -> str:
         if sys.stdout is not None and sys.stdout.isatty():

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from illava_cli.text import harmless
+
 
 class _Notes(logging.Handler):
     """Warnings of the package (an animated image, a clip that is cut off) as notes."""
@@ -34,7 +36,7 @@ class Messages:
     def show(self, line: str) -> None:
         """One line that was asked for: quiet or not."""
         self._stop_spinner()
-        print(line, file=sys.stderr, flush=True)
+        print(harmless(line), file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
         """One line that nobody asked for."""

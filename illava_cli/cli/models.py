@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from illava_cli.cli.options import Debug, Format, check_format, help_unless_subcommand
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
+from illava_cli.text import json_text
 
 app = typer.Typer(help="The models that -m takes.", rich_markup_mode=None)
 
@@ -30,7 +30,7 @@ def list_models(format: Format = "text", debug: Debug = False) -> None:
     as_json = check_format(format) == "json"
     entries = [*_checkpoints(), *_built_in()]
     if as_json:
-        emit(json.dumps(entries, ensure_ascii=False) + "\n")
+        emit(json_text(entries) + "\n")
         return
     rows = [(e["name"], e["id"] or "-", e["preset"], _where(e)) for e in entries]
     emit(table(("NAME", "CHECKPOINT", "PRESET", "WEIGHTS"), rows) + "\n")
@@ -58,7 +58,7 @@ def show_model(
         "architecture": read_yaml(path) if path else None,
     }
     if as_json:
-        emit(json.dumps(shown, ensure_ascii=False) + "\n")
+        emit(json_text(shown) + "\n")
     else:
         emit(yaml.safe_dump({k: v for k, v in shown.items() if v is not None}, sort_keys=False))
 

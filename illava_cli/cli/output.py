@@ -7,7 +7,6 @@ which ends the program quietly.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import stat
 import sys
@@ -15,8 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from illava_cli.errors import OutputError, UsageError
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+from illava_cli.text import harmless
 
 
 def emit(text: str) -> None:
@@ -37,7 +35,7 @@ def emit(text: str) -> None:
 def emit_answer(text: str) -> None:
     """`emit` for what a model wrote: on a terminal its control characters must not act."""
     if sys.stdout is not None and sys.stdout.isatty():
-        text = CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+        text = harmless(text)
     emit(text)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from illava_cli.cli.interrupt import interruptible
 from illava_cli.cli.output import emit
 from illava_cli.errors import UsageError
+from illava_cli.text import decoded, unix
 
 if TYPE_CHECKING:
     from illava_cli.config import Config
@@ -49,13 +50,19 @@ def read_prompt(prompt: str | None, sources: list[str]) -> str:
     if uses > 1:
         raise UsageError("- (stdin) can stand for one input only: name files for the others")
     if prompt == STDIN or (prompt is None and uses == 0 and _is_piped()):
-        try:
-            prompt = sys.stdin.read() if sys.stdin is not None else ""
-        except UnicodeDecodeError:
-            raise UsageError("the prompt on stdin is not text: give media with --image or --video") from None
+        prompt = _piped_prompt()
     if prompt is None or not prompt.strip():
         raise UsageError("a prompt is required: give --prompt TEXT, or pipe it in")
     return prompt.rstrip("\r\n")
+
+
+def _piped_prompt() -> str:
+    if sys.stdin is None:
+        return ""
+    try:
+        return unix(decoded(sys.stdin.buffer.read(), "the prompt on stdin"))
+    except UsageError as error:
+        raise UsageError(f"{error}: give media with --image or --video") from None
 
 
 def _is_piped() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +16,7 @@ from illava_cli.cli.options import Format, Images, ModelFlags, Prompt, Videos, c
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
 from illava_cli.cli.question import STDIN, Question, ask, ask_both, can_differ, check_greedy
 from illava_cli.errors import UsageError
+from illava_cli.text import json_text
 
 if TYPE_CHECKING:
     from illava_cli.config import Config
@@ -110,7 +110,7 @@ def _both(session: Session, question: Question, id: str) -> Pair:
 def result(answer: Generation | Pair, as_json: bool) -> str:
     """What goes to stdout or to the file, its last newline included."""
     if as_json:
-        return json.dumps(answer.record(), ensure_ascii=False) + "\n"
+        return json_text(answer.record()) + "\n"
     if not hasattr(answer, "text"):
         return render.side_by_side(answer) + "\n"
     return answer.text if answer.text.endswith("\n") else answer.text + "\n"
@@ -122,4 +122,4 @@ def error_line(error: BaseException, id: str, config: Config | None, flags: Mode
 
     model, preset = (config.model.id, config.preset) if config else (flags.model, flags.preset)
     record = error_record(error, id=id, model=model or "", preset=preset or "")
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json_text(record) + "\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from illava_cli.cli.output import write_file
 from illava_cli.errors import UsageError
+from illava_cli.text import json_text
 
 if TYPE_CHECKING:
     from illava_cli.engine.record import Generation
@@ -38,7 +38,7 @@ def _json(session: Session, chat: Chat, answers: list[Generation]) -> str:
         "messages": chat.messages,
         "records": [answer.record() for answer in answers],
     }
-    return json.dumps(conversation, ensure_ascii=False, indent=2) + "\n"
+    return json_text(conversation, indent=2) + "\n"
 
 
 def _markdown(session: Session, chat: Chat, answers: list[Generation]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from illava_cli.errors import OutputError
+from illava_cli.text import json_text
 
 try:
     import fcntl
@@ -26,8 +27,8 @@ SHOWN = 3  # differences that an error names
 
 
 def encoded(line: dict[str, Any]) -> bytes:
-    """One line of a file; names that are no valid UTF-8 stay valid JSON."""
-    return (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace")
+    """One line of a file."""
+    return (json_text(line) + "\n").encode()
 
 
 def whole_lines(path: Path, *, cut_off: bool = False) -> Iterator[bytes]:

@@ -13,12 +13,10 @@ from illava_cli.config import near_miss
 from illava_cli.errors import UsageError
 
 
-def json_object(line: bytes, where: str, holding: str) -> dict[str, Any]:
+def json_object(line: str, where: str, holding: str) -> dict[str, Any]:
     """A line of JSON; `holding` says what its object should have."""
     try:
         data = json.loads(line)
-    except UnicodeDecodeError:
-        raise UsageError(f"{where}: not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", None) or "nested too deeply"
         raise UsageError(f"{where}: not valid JSON ({reason})") from None

@@ -1,12 +1,50 @@
-"""`<image>` and `<video>` in a prompt: where its media stand. Imports no torch."""
+"""`<image>` and `<video>` in a prompt: where its media stand. Imports no torch.
+
+`\\<image>` is the word itself, and `\\\\<image>` a backslash before a medium: backslashes count only before
+what they escape. So every text can be asked.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
-MARKER = re.compile(r"<(image|video)>")
+MARKER = re.compile(r"(?<!\\)(\\*)<(image|video)>")
 KINDS = ("image", "video")
+
+
+def placed(prompt: str) -> list[str]:
+    """The kinds of the media that a prompt places, in their order."""
+    return [match.group(2) for match in MARKER.finditer(prompt) if not _escaped(match)]
+
+
+def replaced(
+    prompt: str, medium: Callable[[str], str], text: Callable[[str], str] = lambda text: text
+) -> str:
+    """A prompt without its marks: `medium(kind)` for a place of a medium, and escaped markers as words.
+
+    Args:
+        text: what becomes of the runs of text between media.
+    """
+    parts: list[str] = []
+    words, end = "", 0
+    for match in MARKER.finditer(prompt):
+        slashes, kind = match.groups()
+        words += prompt[end : match.start()] + slashes[: len(slashes) // 2]
+        end = match.end()
+        if _escaped(match):
+            words += f"<{kind}>"
+        else:
+            parts += [text(words), medium(kind)]
+            words = ""
+    return "".join([*parts, text(words + prompt[end:])])
+
+
+def unplaced(prompt: str) -> str:
+    """A prompt without the places of its media."""
+    return MARKER.sub(lambda m: m.group() if _escaped(m) else m.group(1), prompt)
 
 
 def interleaved(items: Sequence[tuple[str, str | None]]) -> str:
@@ -14,7 +52,8 @@ def interleaved(items: Sequence[tuple[str, str | None]]) -> str:
 
     Media before all text keep the place that the checkpoint's chat template gives them. A text with
     `<image>` in it, as prompts written for LLaVA have, places them itself as it does in LLaVA's own runs:
-    where the media suffice. Where they do not, it is text, and must not be taken for a medium.
+    where the media suffice. Where they do not, it is text, and must not be taken for a medium. `\\<image>`
+    is text always.
 
     Args:
         items: (`text`, the text) or (a medium's kind, anything).
@@ -23,12 +62,28 @@ def interleaved(items: Sequence[tuple[str, str | None]]) -> str:
     media = [kind for kind in kinds if kind in KINDS]
     first = kinds == sorted(media) + ["text"] * (len(kinds) - len(media))
     if not first:
-        return "".join(_plain(value) if kind == "text" else f"<{kind}>" for kind, value in items)
+        prompt = ""
+        # texts next to one another are one: a marker may lie across their border
+        for kind, run in groupby(items, key=itemgetter(0)):
+            if kind == "text":
+                prompt += _plain("".join(value for _, value in run))
+            else:
+                slashes = prompt[len(prompt.rstrip("\\")) :]  # twice as many escape nothing
+                prompt += slashes + "".join(f"<{kind}>" for _ in run)
+        return prompt
     text = "".join(value for kind, value in items if kind == "text")
-    marked = [match.group(1) for match in MARKER.finditer(text)]
+    marked = placed(text)
     return _plain(text, [kind for kind in KINDS if marked.count(kind) > media.count(kind)])
 
 
+def _escaped(match: re.Match) -> bool:
+    return len(match.group(1)) % 2 == 1
+
+
 def _plain(text: str, kinds: Sequence[str] = KINDS) -> str:
-    """`text` with the markers of `kinds` in square brackets, in which they mark nothing."""
-    return MARKER.sub(lambda m: f"[{m.group(1)}]" if m.group(1) in kinds else m.group(0), text)
+    """`text` with the markers of `kinds` escaped."""
+
+    def plain(match: re.Match) -> str:
+        return match.group() if _escaped(match) or match.group(2) not in kinds else "\\" + match.group()
+
+    return MARKER.sub(plain, text)

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from jinja2 import TemplateError
 
-from illava_cli.engine.markers import MARKER
+from illava_cli.engine.markers import placed, replaced
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import IMAGES_ONLY, Family
 
@@ -29,24 +29,26 @@ Piece = list[int] | Slot
 def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
     """A user's turn as the chat template wants it.
 
-    `<image>` and `<video>` in the prompt place media; those without a marker come first.
+    `<image>` and `<video>` in the prompt place media; those without a marker come first. Words that spell
+    a token stay words.
 
     Raises:
         UsageError: more markers than media, or videos for a family that takes images only.
     """
     check_text(prompt, "the prompt")
     content = []
+    places = placed(prompt)
     for kind, count in (("image", images), ("video", videos)):
-        marked = sum(match.group(1) == kind for match in MARKER.finditer(prompt))
+        marked = places.count(kind)
         if (marked or count) and kind not in family.markers:
-            raise UsageError(IMAGES_ONLY)
+            raise UsageError(IMAGES_ONLY if count else f"{IMAGES_ONLY}; \\<{kind}> in a prompt is the word")
         if marked > count:
             raise UsageError(
                 f"the prompt has {marked} <{kind}> and there {_are(count, kind)}: "
-                f"give one --{kind} for each <{kind}>"
+                f"give one --{kind} for each <{kind}>; \\<{kind}> is the word"
             )
         content += [{"type": kind}] * (count - marked)
-    text = MARKER.sub(lambda match: family.markers[match.group(1)], prompt)
+    text = replaced(prompt, family.markers.__getitem__, family.control_tokens.hidden)
     return {"role": "user", "content": [*content, {"type": "text", "text": text}]}
 
 
@@ -62,10 +64,11 @@ def _are(count: int, kind: str) -> str:
     return f"is {count} {kind}" if count == 1 else f"are {count} {kind}s"
 
 
-def system_message(text: str) -> dict:
-    """A system prompt as the chat template wants it."""
+def system_message(family: Family, text: str) -> dict:
+    """A system prompt as the chat template wants it: all of it is words, `<image>` as well as `\\<image>`."""
     check_text(text, "the system prompt")
-    return {"role": "system", "content": [{"type": "text", "text": text}]}
+    words = family.control_tokens.hidden(replaced(text, "<{}>".format))
+    return {"role": "system", "content": [{"type": "text", "text": words}]}
 
 
 def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
@@ -83,7 +86,7 @@ def leading_tokens(family: Family, pieces: list[Piece], system: str | None) -> i
 
 def _first_ids(family: Family, user: dict, system: str | None) -> list[int]:
     """Token ids of a conversation that begins with `user`, placeholders among them."""
-    messages = [*([system_message(system)] if system is not None else []), user]
+    messages = [*([system_message(family, system)] if system is not None else []), user]
     text = _render(family, messages)
     bos = family.tokenizer.bos_token
     written = bool(bos) and text.startswith(bos)  # by the template: the tokenizer would write a second one
@@ -121,19 +124,16 @@ def _render(family: Family, messages: list[dict]) -> str:
 
 def _encode(family: Family, text: str, begins: bool) -> list[int]:
     """Token ids of a rendered text, placeholders among them; one that `begins` may get a BOS."""
-
-    def ids(part: str, special: bool = False) -> list[int]:
-        return family.tokenizer(part, add_special_tokens=special)["input_ids"]
-
+    ids = family.control_tokens.encode
     if not family.encodes_apart:
         return ids(text, begins)
     marks = "|".join(map(re.escape, family.markers.values()))
     first, *rest = re.split(f"({marks})", text)
     # sentencepiece sets its prefix space before a space too; `tokenizers` takes the one for the other
-    space = " " if ids(" a") == ids("a") else ""
+    space = " " if ids(" a", False) == ids("a", False) else ""
     tokens = ids(first, begins)
     for part in rest:
-        tokens += ids(space + part if part.startswith(" ") else part)
+        tokens += ids(space + part if part.startswith(" ") else part, False)
     return tokens
 
 
@@ -155,8 +155,8 @@ def _pieces(family: Family, ids: list[int], images: int, videos: int) -> list[Pi
     if run:
         pieces.append(run)
     if (seen["image"], seen["video"]) != (images, videos):
-        raise UsageError(
-            f"the prompt places {seen['image']} images and {seen['video']} videos, given were {images} and "
-            f"{videos}: write <image> or <video> where they belong, and leave other placeholder tokens out"
+        raise ModelError(
+            f"the checkpoint's chat template places {seen['image']} images and {seen['video']} videos of "
+            f"{images} and {videos}: download it again"
         )
     return pieces

@@ -31,6 +31,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
 from illava_cli.engine.chat import Chat
 from illava_cli.engine.features import FeatureCache
+from illava_cli.engine.markers import replaced
 from illava_cli.engine.preparing import prepare
 from illava_cli.engine.prompt import Slot
 from illava_cli.engine.reading import Guidance, MediaReader
@@ -258,7 +259,7 @@ class Session:
         """Who chooses what of the media is shown, by this question's own words."""
         if self.guide is None or not self.merging:
             return None
-        words = " ".join(prompts.MARKER.sub(" ", request.prompt).split())
+        words = " ".join(replaced(request.prompt, lambda kind: " ").split())
         return Guidance(self.guide, self.family.guide_stage(self.reduction), words)
 
     def ask_batch(

@@ -17,7 +17,7 @@ import numpy as np
 
 from illava_cli.engine.appending import AppendedFile, begins_with, difference, encoded, whole_lines
 from illava_cli.engine.features import content_key
-from illava_cli.engine.markers import MARKER
+from illava_cli.engine.markers import unplaced
 from illava_cli.errors import OutputError, UsageError
 from illava_cli.evals.sample import EvalSample
 from illava_cli.evals.variants import Variant
@@ -41,7 +41,7 @@ def asked(sample: EvalSample) -> str:
 
 def without_media(sample: EvalSample) -> EvalSample:
     """The same question asked blind: its media and their places in the prompt are gone."""
-    return replace(sample, prompt=MARKER.sub("", sample.prompt).strip(), images=(), videos=())
+    return replace(sample, prompt=unplaced(sample.prompt).strip(), images=(), videos=())
 
 
 class Results:

@@ -16,6 +16,7 @@ from illava_cli.errors import UsageError
 from illava_cli.evals.matching import chosen
 from illava_cli.evals.sample import EvalSample
 from illava_cli.media.sources import located
+from illava_cli.text import decoded, lines, spelled
 
 WORLD = "world"
 FIELDS = ("id", "task", "image", "images", "video", "videos", "prompt", "answer", "choices")
@@ -78,7 +79,7 @@ def read_file(path: Path) -> Iterator[tuple[str, EvalSample]]:
         UsageError: a missing file, or a line that is no question.
     """
     try:
-        data = path.read_bytes()
+        text = decoded(path.read_bytes(), str(path))
     except OSError as error:
         hint = near_miss(str(path), [WORLD])
         reason = error.strerror or error
@@ -86,7 +87,7 @@ def read_file(path: Path) -> Iterator[tuple[str, EvalSample]]:
             f"cannot read the task file {path}: {reason}{hint} (--tasks takes a JSONL file or {WORLD})"
         ) from None
     empty = True
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+    for number, line in enumerate(lines(text), 1):
         if line.strip():
             empty = False
             where = f"{path}, line {number}"
@@ -116,7 +117,7 @@ def _sample(data: dict[str, Any], where: str, path: Path, number: int) -> EvalSa
             raise UsageError(f"{where}: the answer {answer!r} is none of the choices")
         answer = right
     return EvalSample(
-        id=text_field(data, "id", where) or f"{path.stem}:{number}",
+        id=spelled(text_field(data, "id", where) or f"{path.stem}:{number}"),
         task=text_field(data, "task", where) or path.stem,
         prompt=prompt,
         answer=answer,

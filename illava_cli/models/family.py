@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,7 @@ from illava_cli.config import (
 from illava_cli.errors import UsageError
 from illava_cli.families import family_name
 from illava_cli.models.cache import MergePoint
+from illava_cli.models.control_tokens import ControlTokens
 from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
@@ -255,6 +257,11 @@ class Family(ABC):
         return torch.arange(length)[None]
 
     # --- shared -------------------------------------------------------------------------------
+
+    @cached_property
+    def control_tokens(self) -> ControlTokens:
+        """What keeps words that spell a token words."""
+        return ControlTokens(self.tokenizer)
 
     @property
     def name(self) -> str:

@@ -85,7 +85,9 @@ class Guide:
     def look(self, pictures: Sequence[np.ndarray], prompt: str) -> tuple[Tensor, Tensor]:
         """How much of the prompt is in each picture (F,), and in each cell of it (F, h, w)."""
         longest = self.model.config.text_config.max_position_embeddings
-        words = self.tokenizer(prompt, truncation=True, max_length=longest, return_tensors="pt")
+        # an `<|endoftext|>` in the prompt is words: CLIP reads the text off at that token
+        settings = {"split_special_tokens": True, "truncation": True, "max_length": longest}
+        words = self.tokenizer(prompt, **settings, return_tensors="pt")
         words = words.to(self.model.device)
         look = {"clip": self._clip, "clipseg": self._clipseg}[self.kind]
         found = [

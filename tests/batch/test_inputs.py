@@ -67,8 +67,10 @@ def test_globs_and_stdin(photos):
     odd = io.BytesIO(b"photos/new\nline.jpg\0photos/\xff.jpg\0")
     assert ids(read_inputs(["-"], ["?"], stdin=odd, separator=b"\0")) == [
         "photos/new\nline.jpg",
-        "photos/\udcff.jpg",
+        r"photos/\udcff.jpg",
     ]
+    windows = io.BytesIO("\ufeffphotos/b.JPG\r\nphotos/gone.mp4\r\n".encode("utf-16-le"))
+    assert ids(read_inputs(["-"], ["?"], stdin=windows)) == ["photos/b.JPG", "photos/gone.mp4"]
 
 
 def test_a_file_of_no_known_name_is_looked_into(photos):

@@ -56,6 +56,29 @@ def test_what_is_answered_is_not_asked_again(path, items):
     assert lines[0]["run"] == CONFIG.identity()
 
 
+def test_half_a_character_is_spelled_out_and_found_again(path, items):
+    """`jq` stops at half a character, and all later records would be lost to it."""
+    odd = [replace(items[0], id="a\udcff.jpg", prompt="\ud800 b", images=("a\udcff.jpg",)), *items[1:]]
+    written(path, odd, ["red \ud83d", None])
+    for line in path.read_text(encoding="utf-8").splitlines():
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    assert ids(path) == [r"a\udcff.jpg", "b"]
+    assert json.loads(path.read_text().splitlines()[0])["prompt"] == r"\ud800 b"
+    journal, pending = opened(path, odd)
+    journal.close()
+    assert pending == ["c", "d"]
+
+
+def test_half_a_character_of_an_older_journal_is_found_again(path, items):
+    odd = [replace(items[0], id="a\udcff.jpg"), *items[1:]]
+    written(path, odd, ["red", "red", None])
+    path.write_bytes(path.read_bytes().replace(rb"\\udcff", rb"\udcff"))
+    journal, pending = opened(path, odd, retry_failed=True)
+    journal.close()
+    assert pending == ["c", "d"]
+    assert ids(path) == [r"a\udcff.jpg", "b"]
+
+
 def test_failures_are_asked_again_when_told_so(path, items):
     written(path, items, [None, "red", None])
     journal, pending = opened(path, items, retry_failed=True)

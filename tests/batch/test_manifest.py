@@ -61,7 +61,7 @@ def test_csv(written):
     items = list(read_manifest(written(text, "m.csv"), []))
     assert [item.id for item in items] == ["x", "y"]
     assert items[0].images == ("a,b.jpg",)
-    assert items[0].prompt == "Two\r\nlines?"
+    assert items[0].prompt == "Two\nlines?"
     assert items[0].settings == {"generation": {"max_tokens": 5}}
     assert items[1].images == ("c.jpg", "d.jpg")
     assert items[1].settings == {"generation": {"stop": ["END"]}}
@@ -91,7 +91,9 @@ GOOD = {"image": "a.jpg", "prompt": "?"}
         ({"image": 3, "prompt": "?"}, "must be a path"),
         ({"image": "a.jpg", "prompt": ["?"]}, "prompt must be a text"),
         ({**GOOD, "max_tokens": 0}, "max_tokens"),
-        ({**GOOD, "max_tokens": True}, "max_tokens must not be true"),
+        ({**GOOD, "max_tokens": True}, "max_tokens: must not be true"),
+        ({**GOOD, "num_frames": False}, "num_frames: must not be false"),
+        ({**GOOD, "stop": ["a", True]}, "stop: must not be true"),
         ({**GOOD, "temperature": "hot"}, "temperature"),
         ({**GOOD, "num_frames": 2, "fps": 1}, "exclude"),
     ],
@@ -115,6 +117,22 @@ def test_a_bad_line_is_named(written, line, message):
 def test_a_bad_row_is_named(written, text, message):
     with pytest.raises(UsageError, match=message):
         list(read_manifest(written(text, "m.csv"), []))
+
+
+@pytest.mark.parametrize("form", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_json_lines_as_programs_write_them(written, form, end):
+    lines = [json.dumps(GOOD), "", json.dumps({"image": "b.jpg", "prompt": "\u2028é"}, ensure_ascii=False)]
+    items = list(read_manifest(written(end.join([*lines, ""]).encode(form)), []))
+    assert [(item.id, item.prompt) for item in items] == [("m:1", "?"), ("m:3", "\u2028é")]
+    with pytest.raises(UsageError, match=r"m\.jsonl, line 4: not valid JSON"):
+        list(read_manifest(written(end.join([*lines, "{", ""]).encode(form)), []))
+
+
+def test_a_line_that_is_no_text_is_named(written):
+    good = json.dumps(GOOD).encode()
+    with pytest.raises(UsageError, match=r"m\.jsonl, line 2: not UTF-8 text"):
+        list(read_manifest(written(good + b'\n{"image": "caf\xe9.jpg", "prompt": "?"}\n'), []))
 
 
 def test_an_empty_or_missing_manifest(written, tmp_path):

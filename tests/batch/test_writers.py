@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,25 @@ def test_csv(tmp_path, records):
         "MediaError",
         "broken",
     )
+
+
+@pytest.mark.parametrize("format", ["csv", "openai"])
+def test_half_a_character_is_spelled_out(tmp_path, items, format):
+    one = record(replace(items[0], id="a\udcff", prompt="\ud800"), CONFIG, "\ud83d")
+    path = tmp_path / "out"
+    writer = LineWriter(path, format)
+    writer.add(one)
+    writer.close()
+    text = path.read_text(encoding="utf-8")
+    if format == "csv":
+        assert text.startswith(r"a\udcff,ok,\ud800,\ud83d,")
+    else:
+        line = json.loads(text)
+        assert line["custom_id"] == r"a\udcff"
+        assert line["response"]["body"]["choices"][0]["message"]["content"] == r"\ud83d"
+    lines = []
+    StreamWriter(lines.append).add(one)
+    assert json.loads(lines[0])["prompt"] == r"\ud800"
 
 
 def test_a_run_that_goes_on_makes_the_file_anew(tmp_path, records):

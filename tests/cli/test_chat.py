@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -214,6 +215,40 @@ def test_the_system_flag_is_the_chats_system_prompt(main, tmp_path):
     target = tmp_path / "x.json"
     main(*CHAT, "-s", "Be brief.", stdin=f"hello\n/save {target}\n")
     assert json.loads(target.read_text())["system"] == "Be brief."
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_piped_lines_as_other_programs_write_them(main, sessions, picture, form, end):
+    lines = [f"/image {picture}", "what is it?", "größer?"]
+    code, _, err = main(*CHAT, "-q", stdin=end.join(lines).encode(form))
+    assert (code, err) == (0, "")
+    assert sessions[0].calls == [("what is it?", [picture], []), ("größer?", [], [])]
+
+
+def test_a_piped_line_that_is_no_text_is_reported_and_the_rest_goes_on(main, sessions):
+    code, out, err = main(*CHAT, "-q", stdin=b"one\na\0b\ntwo\n")
+    assert (code, out) == (2, "You said one\nYou said two\n")
+    assert err == "illava: error: stdin, line 2: holds a NUL byte, as no text does\n"
+
+
+def test_a_file_whose_name_is_no_utf_8_can_be_attached(main, sessions, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(name, "wb") as file:
+        file.write(b"png")
+    assert main(*CHAT, "-q", stdin=b"/image " + name + b"\nwhat?\n")[0] == 0
+    assert sessions[0].calls == [("what?", [os.fsdecode(name)], [])]
+    code, _, _ = main(*CHAT, stdin=b"/image " + name + f"\nwhat?\n/save {tmp_path}/x.json\n".encode())
+    assert code == 0
+    saved = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(saved)["messages"][0]["images"] == [f"{tmp_path}/caf\\udce9.png"]
+
+
+def test_what_a_name_holds_does_not_act_on_a_terminal(repl, tmp_path, capsys):
+    name = tmp_path / "a\x1b[2J.png"
+    name.write_bytes(b"png")
+    repl.attach("image", [str(name)])
+    assert capsys.readouterr().err == f"attached to the next question: {tmp_path}/a\ufffd[2J.png\n"
 
 
 # --- the loop at a terminal, without the terminal ------------------------------------------------

@@ -58,16 +58,33 @@ def test_a_failure_in_json_is_a_record_too(main, arguments, code, kind):
     assert err.splitlines()[-1] == f"illava: error: {record['error']['message']}"
 
 
+def test_half_a_character_in_a_record_is_spelled_out(main):
+    code, out, _ = main(*RUN, "-p", "x", "--format", "json", "--id", "a\udcff")
+    assert (code, json.loads(out)["id"]) == (0, r"a\udcff")
+    _, out, _ = main(*RUN, "-p", "x", "--image", "gone\udcff.png", "--format", "json")
+    assert r"gone\udcff.png" in json.loads(out)["error"]["message"]
+
+
 @pytest.mark.parametrize("prompt", [[], ["-p", "-"]], ids=["none", "dash"])
 def test_prompt_from_stdin(main, sessions, prompt):
     assert main(*RUN, "-q", *prompt, stdin="two\nlines\n")[0] == 0
     assert sessions[0].calls == [("two\nlines", [], [])]
 
 
-def test_prompt_from_stdin_that_is_no_text(main):
-    code, _, err = main(*RUN, stdin=b"\xff\xd8\xff\xe0")
+@pytest.mark.parametrize("form", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_prompt_from_stdin_as_other_programs_write_it(main, sessions, form, end):
+    assert main(*RUN, "-q", stdin=f"zwei{end}größer?{end}".encode(form))[0] == 0
+    assert sessions[0].calls == [("zwei\ngrößer?", [], [])]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n\0", b"\0\0\0 ftyp", b"BM\xf8\0"])
+def test_prompt_from_stdin_that_is_no_text(main, data):
+    code, _, err = main(*RUN, stdin=data)
     assert code == 2
+    assert err.startswith("illava: error: the prompt on stdin, line 1: ")
     assert "--image" in err
+    assert err.count("\n") == 1
 
 
 def test_media_from_stdin_leaves_it_unread(main, sessions):

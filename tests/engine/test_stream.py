@@ -97,12 +97,11 @@ def test_markers_place_media(family, open_session):
     [
         ("<image> and <image>", 1, "the prompt has 2 <image> and there is 1 image"),
         ("<video>?", 0, "the prompt has 1 <video> and there are 0 videos"),
-        ("<|image_pad|> sneaked in", 1, "places 2 images"),
     ],
 )
 def test_more_places_than_media(prompt, images, part, open_session):
     session = open_session("qwen2_vl", "preset=off")
-    with pytest.raises(UsageError, match=r"places|there") as error:
+    with pytest.raises(UsageError, match="there") as error:
         session.ask(prompt, [picture(60, 60)] * images)
     assert part in str(error.value)
     assert "\n" not in str(error.value)

@@ -129,3 +129,27 @@ def test_the_world_is_dealt_out_over_its_tasks():
 def test_sources_add_up(write):
     found = samples(write(GOOD), "world:colour", "world:colour,shape", count=4)
     assert [s.task for s in found] == ["mine", "colour", "shape", "colour", "shape"]
+
+
+@pytest.mark.parametrize("form", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_as_other_programs_write_it(tmp_path, form, end):
+    path = tmp_path / "mine.jsonl"
+    lines = [json.dumps(GOOD), "", json.dumps(GOOD | {"prompt": "\u2028é?"}, ensure_ascii=False)]
+    path.write_bytes(end.join(lines).encode(form))
+    assert [(s.id, s.prompt) for s in samples(path)] == [("mine:1", "What?"), ("mine:3", "\u2028é?")]
+    path.write_bytes(end.join([*lines, "{"]).encode(form))
+    with pytest.raises(UsageError, match=r"mine\.jsonl, line 4: not valid JSON"):
+        samples(path)
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(json.dumps(GOOD).encode() + b'\n{"image": "caf\xe9.jpg"}\n')
+    with pytest.raises(UsageError, match=r"mine\.jsonl, line 2: not UTF-8 text"):
+        samples(path)
+
+
+def test_half_a_character_in_an_id_is_spelled_out(write):
+    (sample,) = samples(write(GOOD | {"id": "a\ud800"}))
+    assert sample.id == r"a\ud800"

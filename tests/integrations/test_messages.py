@@ -52,10 +52,14 @@ def test_markers_of_the_task_place_its_media():
 @pytest.mark.parametrize(
     ("content", "prompt"),
     [
-        ([text("What does <image> mean in HTML?")], "What does [image] mean in HTML?"),
-        ([image(A), text("Is <image> like <image>?")], "Is [image] like [image]?"),
-        ([image(A), text("Is <image> a <video>?")], "Is <image> a [video]?"),
-        ([text("The tag <image>: "), image(A)], "The tag [image]: <image>"),
+        ([text("What does <image> mean in HTML?")], r"What does \<image> mean in HTML?"),
+        ([image(A), text("Is <image> like <image>?")], r"Is \<image> like \<image>?"),
+        ([image(A), text("Is <image> a <video>?")], r"Is <image> a \<video>?"),
+        ([image(A), text(r"Is it \<image>?")], r"Is it \<image>?"),
+        ([text(r"The tag \<image>: "), image(A)], r"The tag \<image>: <image>"),
+        ([text("C:\\"), image(A), text("?")], r"C:\\<image>?"),
+        ([text("The tag <im"), text("age>: "), image(A)], r"The tag \<image>: <image>"),
+        ([text("The tag <image>: "), image(A)], r"The tag \<image>: <image>"),
     ],
 )
 def test_markers_without_a_medium_are_text(content, prompt):

@@ -15,7 +15,7 @@ from illava_cli.models import guide as guides
 from illava_cli.models.guide import load_guide
 from illava_cli.reduction import region
 from tests.conftest import clip
-from tests.guides import EDGE, MEANS, PATCH, write_clip
+from tests.guides import EDGE, MEANS, PATCH, write_clip, write_clipseg
 from tests.reduction.test_guided import slow_densest, slow_middle
 
 CPU = torch.device("cpu")
@@ -135,3 +135,13 @@ def test_refused_in_one_line(guide_folders, tmp_path, monkeypatch):
     (broken / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"is not whole: .* missing keys"):
         load("clip-crop", broken)
+
+
+@pytest.mark.parametrize(("write", "method"), [(write_clip, "clip-crop"), (write_clipseg, "clipseg-crop")])
+def test_the_end_token_s_name_in_a_prompt_is_words(write, method, tmp_path):
+    """What follows it is read too: a CLIP takes a text's features from its end token."""
+    stage = GuideStage(method=method, model=str(write(tmp_path / "checkpoint")))
+    guide = load_guide(stage, CPU, torch.float32, print)
+    pictures = list(clip(1, 64, 64))
+    one, other = (guide.look(pictures, f"a <|endoftext|> {word}")[1] for word in ("cat", "plate"))
+    assert not torch.equal(one, other)

@@ -506,6 +506,38 @@ def test_runs_between_images_are_encoded_by_themselves(legacy, only_sentencepiec
     assert later_turn(family, question, reference.eos_id(), 2, 0)[1:] == expected[1:]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_token_s_name_in_a_prompt_is_text(kind, pair):
+    """In runs between images as well, which are encoded by themselves."""
+    family = open_checkpoint(pair(kind)[0], *OFF).family
+    added = family.tokenizer.added_tokens_decoder
+
+    def ids_of(text, system):
+        user = user_message(family, f"<image> {text} <image>{text}", 2, 0)
+        pieces = first_turn(family, user, system, 2, 0), later_turn(family, user, None, 2, 0)
+        return [[piece for piece in turn if isinstance(piece, list)] for turn in pieces]
+
+    plain = ids_of("a", "b")
+    for name in (token.content for token in added.values()):
+        name = name.replace("<image>", r"\<image>").replace("<video>", r"\<video>")
+        for runs, template in zip(ids_of(f"x{name} y", f"{name}z"), plain, strict=True):
+            controls = [[token for token in run if token in added] for run in runs]
+            assert controls == [[token for token in run if token in added] for run in template]
+            assert f"x{name} y".replace("\\", "") in family.tokenizer.decode(runs[1])
+
+
+def test_a_name_is_text_in_a_sentencepiece_tokenizer(only_sentencepiece):
+    """Its tokens are sentencepiece's own of the same words."""
+    reference = train_sentencepiece(only_sentencepiece)
+    set_tokenizer(only_sentencepiece, tokenizer_class="LlamaTokenizer")
+    family = open_checkpoint(only_sentencepiece, *OFF).family
+    question = user_message(family, r"<image> ends </s> here, \<image><s>", 1, 0)
+    parts = [VICUNA + "USER: ", " ends </s> here, <image><s> ASSISTANT:"]
+    head, tail = map(reference.encode, parts)
+    expected = [[reference.bos_id(), *head], Slot("image", 0), tail]
+    assert first_turn(family, question, None, 1, 0) == expected
+
+
 def test_a_qwen_tokenizer_of_vocabulary_and_merges_is_read(pair, tmp_path):
     whole, _ = pair("onevision")
     for path in whole.iterdir():
