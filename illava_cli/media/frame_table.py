@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 
 # A container's duration is rounded and may count a last frame's display time in its own way.
 _CUT_OFF_S = 0.5
+_ROUNDED_S = 2e-6
 
 
 @dataclass(frozen=True)
 class FrameTable:
     """The frames of one video stream in display order.
 
-    `pts` are in the stream's ticks, `timestamps` in seconds from the first frame. `keyframes` are the
-    pts at which decoding can start. `cut_off` says that the file ends before its declared end. `plain`
-    says that packets and shown frames are one and the same and that every group of pictures can be
-    decoded alone: only then do decord's frame numbers and seeks hit the right frames.
+    `pts` are in the stream's ticks, `timestamps` in seconds from the start of the clip (`first_second`).
+    `keyframes` are the pts at which decoding can start. `cut_off` says that the file ends before its
+    declared end. `plain` says that packets and shown frames are one and the same and that every group of
+    pictures can be decoded alone: only then do decord's frame numbers and seeks hit the right frames.
     """
 
     pts: tuple[int, ...]
@@ -58,15 +59,16 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     pts = sorted(packet[0] for packet in shown)
     if len(set(pts)) != len(pts):
         return None
-    ticks = float(stream.time_base)
     # decord reserves memory for as many frames as are declared, and aborts the process where it cannot
     counted = stream.frames in (0, len(packets))
+    ticks, offset = float(stream.time_base), 0.0
     if pts:
-        found = (max(packet[0] + packet[2] for packet in shown) - pts[0]) * ticks
-        cut_off |= _declared_seconds(container, stream) - found > _CUT_OFF_S
+        offset = first_second(container, pts[0] * ticks)
+        end = max(packet[0] + packet[2] for packet in shown)
+        cut_off |= _ends_early(container, stream, pts[0] * ticks, end * ticks)
     return FrameTable(
         pts=tuple(pts),
-        timestamps=tuple((value - pts[0]) * ticks for value in pts),
+        timestamps=tuple(offset + (value - pts[0]) * ticks for value in pts),
         keyframes=tuple(sorted(pts for pts, _, _ in keyframes)),
         cut_off=bool(cut_off),
         plain=counted
@@ -77,6 +79,18 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     )
 
 
+def first_second(container: av.container.InputContainer, first: float) -> float:
+    """When the frame at `first`, in the container's seconds, is shown, counted as players do.
+
+    They count from where the container's first stream starts: with its sound where pictures come later.
+    """
+    if container.start_time is None:
+        return 0.0
+    since = first - container.start_time / 1_000_000
+    # the container's is rounded to microseconds
+    return since if since > _ROUNDED_S else 0.0
+
+
 def _closed(pts: Sequence[int], keyframes: Sequence[tuple[int, int | None, int]]) -> bool:
     """True when each keyframe comes at the same place in decoding and display order, and decord's seek,
     which mixes up pts and dts, cannot land on the keyframe after the one it looks for."""
@@ -85,15 +99,21 @@ def _closed(pts: Sequence[int], keyframes: Sequence[tuple[int, int | None, int]]
     return in_place and all(after[1] is None or after[1] > before[0] for before, after in pairs)
 
 
-def _declared_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """How long the container says the video is; 0 when it says nothing about the video by itself."""
+def _ends_early(
+    container: av.container.InputContainer, stream: av.VideoStream, first: float, end: float
+) -> bool:
+    """True when the frames, from `first` to `end` in seconds, end before the container says they do."""
+    length = end - first
     if stream.duration:
-        return float(stream.duration * stream.time_base)
-    # Matroska writes the length of each track as a tag.
+        return float(stream.duration * stream.time_base) - length > _CUT_OFF_S
+    # Matroska writes the length of each track as a tag. It counts from time 0 in some writers' files and from
+    # the first frame in others', as does the length of the whole.
     tag = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "").strip())
     if tag:
         hours, minutes, seconds = tag.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if container.duration and len(container.streams) == 1:
-        return container.duration / 1_000_000
-    return 0.0
+        declared = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    elif container.duration and len(container.streams) == 1:
+        declared = container.duration / 1_000_000
+    else:
+        return False
+    return declared - max(length, end) > _CUT_OFF_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ class VideoMedium:
     """The frames read from a clip.
 
     `frames` holds what the transform returned for each, or (height, width, 3) uint8 RGB; `indices` count
-    in the clip's display order, `timestamps` are seconds from its first frame (none for pictures,
-    which have no times), `width` and `height` are the frame size in pixels after rotation and before the
-    transform.
+    in the clip's display order, `timestamps` are seconds from the clip's start, as players and `ffmpeg -ss`
+    count (none for pictures, which have no times), `width` and `height` are the frame size in square pixels
+    after rotation and before the transform.
     """
 
     source: str
@@ -89,7 +89,8 @@ def read_video(
     each (H, W, 3) uint8 frame as soon as it is decoded, so that full-size frames need not all fit into
     memory.
 
-    A clip that is cut off or damaged is used as far as it decodes, with a warning. Raises `MediaError`
+    A clip that is cut off or damaged is used as far as it decodes, with a warning: the good frames nearest in
+    time take the place of damaged ones, or fewer come where there are none. Raises `MediaError`
     for a clip that is missing, no video, without frames or without a frame in the window, `UsageError`
     for contradictory options or a backend that is not installed.
     """
@@ -116,8 +117,7 @@ def read_video(
             )
     if use_decord:
         try:
-            reader = DecordReader(located, pyav.table if pyav and pyav.exact_pts else None)
-            return _read(reader, located, sampling, transform)
+            return _read(_decord(located, pyav), located, sampling, transform)
         except UnreadableFrames as error:
             if pyav is None:
                 raise MediaError(
@@ -131,20 +131,21 @@ def read_video(
         return _salvage(pyav, located, sampling, transform)
 
 
+def _decord(located: Located, pyav: PyAVReader | None) -> DecordReader:
+    if pyav is not None and (reason := pyav.beyond_decord()):
+        raise UnreadableFrames(reason)
+    return DecordReader(located, pyav.table if pyav and pyav.exact_pts else None)
+
+
 def _read(
     reader: FrameReader,
     located: Located,
     sampling: _Sampling,
     transform: Transform,
-    usable: Sequence[int] | None = None,
+    damaged: Collection[int] = (),
 ) -> VideoMedium:
-    """Samples among the frames numbered `usable` (default: all) and reads them."""
-    usable = range(len(reader.timestamps)) if usable is None else usable
-    try:
-        picked = sampling.pick([reader.timestamps[index] for index in usable])
-    except MediaError as error:
-        raise MediaError(f"{located.name}: {error}") from None
-    indices = [usable[place] for place in picked]
+    """Samples among the frames that are not `damaged` and reads them."""
+    indices = _picked(reader, located, sampling, damaged)
     frames: list[Any] = []
     height = width = 0
     for pixels in reader.read(indices):
@@ -154,16 +155,41 @@ def _read(
     return VideoMedium(located.name, frames, tuple(indices), timestamps, width, height)
 
 
-def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
-    """Samples again among the frames that do decode."""
-    usable = reader.decodable()
-    if not usable:
-        raise _no_frames(located)
-    logger.warning(
-        "%s: only %d of its %d frames decode; using those", located.name, len(usable), len(reader.timestamps)
-    )
+def _picked(
+    reader: FrameReader, located: Located, sampling: _Sampling, damaged: Collection[int] = ()
+) -> list[int]:
+    usable = [index for index in range(len(reader.timestamps)) if index not in damaged]
     try:
-        return _read(reader, located, sampling, transform, usable)
+        picked = sampling.pick([reader.timestamps[index] for index in usable])
+    except MediaError as error:
+        raise MediaError(f"{located.name}: {error}") from None
+    return [usable[place] for place in picked]
+
+
+def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
+    """Reads the frames that were asked for, and instead of damaged ones the good ones nearest in time."""
+    asked = picked = _picked(reader, located, sampling)
+    damaged: set[int] = set()
+    while found := reader.damaged(picked):
+        damaged |= found
+        if len(damaged) == len(reader.timestamps):
+            raise _no_frames(located)
+        try:
+            picked = _picked(reader, located, sampling, damaged)
+        except MediaError:
+            raise MediaError(
+                f"{located.name}: all frames asked for are damaged; get a complete copy or move the window"
+            ) from None
+    lost = len(damaged.intersection(asked))
+    if lost:
+        logger.warning(
+            "%s: %d of the %d frames asked for are damaged; using good ones near them, where there are any",
+            located.name,
+            lost,
+            len(asked),
+        )
+    try:
+        return _read(reader, located, sampling, transform, damaged)
     except UnreadableFrames as error:
         raise MediaError(f"{located.name}: is damaged ({error}); get a complete copy") from None
 
