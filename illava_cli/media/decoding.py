@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     import av
 
 
+def is_shown(packet: av.Packet, codec: str) -> bool:
+    """True when `packet` of `codec` becomes a frame that is shown: no edit list hides it, and it is not one of
+    the frames that VP8 makes for others to lean on alone."""
+    return not (packet.is_discard or (codec in ("vp8", "libvpx") and not memoryview(packet)[0] >> 4 & 1))
+
+
 class Pass:
     """Decodes `packets` (in decoding order, from a keyframe on) and keeps account of damage.
 
@@ -18,9 +24,10 @@ class Pass:
 
     def __init__(self, decoder: av.VideoCodecContext, packets: Iterator[av.Packet], by_number: bool):
         self._decoder, self._packets, self._by_number = decoder, packets, by_number
-        self._order: list[tuple[int | None, bool]] = []  # (frame, is_keyframe) in decoding order
+        self._order: list[tuple[int, bool]] = []  # (frame, is_keyframe) in decoding order
+        self._given: set[int | None] = set()  # what has come out, or is not to
         self.broken: set[int | None] = set()
-        """The frames whose packets the decoder refused, and those that it put out flagged as corrupt."""
+        """The frames whose packets are incomplete or refused by the decoder, and those that it flagged."""
 
     def frames(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
         """(pts or number, frame) in display order; packets that do not decode give no frame."""
@@ -28,6 +35,7 @@ class Pass:
 
         number = 0
         keyframe_seen = False
+        codec = self._decoder.codec.name
         while True:
             try:
                 packet = next(self._packets, None)
@@ -37,16 +45,19 @@ class Pass:
                 packet = None
             if packet is not None:
                 keyframe_seen |= packet.is_keyframe
-                if not self._by_number:
+                if not self._by_number and packet.pts is not None:
                     self._order.append((packet.pts, packet.is_keyframe))
+                    if not is_shown(packet, codec):
+                        self._given.add(packet.pts)
             try:
                 # After the last packet (or a read error), the frames still inside the decoder come out.
                 frames = self._decoder.decode(packet)
+                refused = False
             except FFmpegError:
-                frames = []
-                # What is refused before the first keyframe is the rest of a group that begins elsewhere.
-                if keyframe_seen and packet is not None:
-                    self.broken.add(number if self._by_number else packet.pts)
+                frames, refused = [], True
+            # What is refused before the first keyframe is the rest of a group that begins elsewhere.
+            if packet is not None and keyframe_seen and (refused or packet.is_corrupt):
+                self.broken.add(number if self._by_number else packet.pts)
             for frame in frames:
                 key = number if self._by_number else frame.pts
                 if self._by_number:
@@ -54,24 +65,26 @@ class Pass:
                     number += 1
                 if frame.is_corrupt:
                     self.broken.add(key)
+                self._given.add(key)
                 yield key, frame
             if packet is None:
                 return
 
-    def damaged(self) -> set[int | None]:
-        """The broken frames and those that are made from them.
+    def damaged(self) -> set[int]:
+        """The broken frames, those that did not come out, and those that are made from such ones.
 
         Decoders do not flag the latter. Which frames another one leans on is not known here, so from a
         broken frame to the next keyframe none is trusted.
         """
-        found: set[int | None] = set()
+        found: set[int] = set()
         tainted, lead = False, -math.inf
+        reached = max((key for key in self._given if key is not None), default=-math.inf)
         for key, is_keyframe in self._order:
             if is_keyframe:
                 # Frames shown before a keyframe but decoded after it lean on the group before it, too.
                 lead = key if tainted else lead
                 tainted = False
-            tainted |= key in self.broken
-            if tainted or (key is not None and key < lead):
+            tainted |= key in self.broken or (key < reached and key not in self._given)
+            if tainted or key < lead:
                 found.add(key)
         return found

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from illava_cli.media.decoding import is_shown
+
 if TYPE_CHECKING:
     import av
 
@@ -37,22 +39,28 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     """The table of `stream`, or None when its packets do not say when they are shown."""
     from av.error import FFmpegError
 
-    # (pts, dts, duration, is_keyframe) in decoding order. What an edit list hides is not listed, as
-    # decoders swallow it.
+    # (pts, dts, duration, is_keyframe) in decoding order. What is not shown is not listed, as decoders
+    # swallow it.
     packets: list[tuple[int, int | None, int, bool]] = []
-    hidden = cut_off = False
+    hidden = cut_off = partial = False
+    codec = stream.codec_context.codec.name
     try:
         for packet in container.demux(stream):
             if not packet.size:
                 continue
             if packet.pts is None:
                 return None
-            cut_off |= packet.is_corrupt
-            hidden |= packet.is_discard
-            if not packet.is_discard:
+            partial = packet.is_corrupt
+            if not is_shown(packet, codec):
+                hidden = True
+            else:
                 packets.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
     except FFmpegError:
         cut_off = True
+    if partial:
+        # What comes incomplete and is not the last is no cut, but damage, and told by decoding.
+        cut_off = True
+        packets = packets[:-1]
 
     keyframes = [(pts, dts, position) for position, (pts, dts, _, is_key) in enumerate(packets) if is_key]
     shown = [packet for packet in packets if hidden or not keyframes or packet[0] >= keyframes[0][0]]
@@ -64,8 +72,9 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     ticks, offset = float(stream.time_base), 0.0
     if pts:
         offset = first_second(container, pts[0] * ticks)
-        end = max(packet[0] + packet[2] for packet in shown)
-        cut_off |= _ends_early(container, stream, pts[0] * ticks, end * ticks)
+        # A recording may begin amid a group of pictures, whose rest counts for its length.
+        first, end = min(packet[0] for packet in packets), max(packet[0] + packet[2] for packet in packets)
+        cut_off |= _ends_early(container, stream, first * ticks, end * ticks)
     return FrameTable(
         pts=tuple(pts),
         timestamps=tuple(offset + (value - pts[0]) * ticks for value in pts),

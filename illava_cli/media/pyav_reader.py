@@ -101,6 +101,8 @@ class PyAVReader:
             return "its first frames do not decode"
         if has_alpha(frame):
             return "decord does not know transparency"
+        if frame.interlaced_frame or frame.format.components[0].bits > 8:
+            return "decord mixes the colours of interlaced and of deep frames in its own way"
         return "decord does not know mirroring" if is_mirrored(frame) else ""
 
     def _damaged_within(self, begin: int, end: int, group: int) -> set[int]:
