@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def is_shown(packet: av.Packet, codec: str) -> bool:
-    """True when `packet` of `codec` becomes a frame that is shown: no edit list hides it, and it is not one of
-    the frames that VP8 makes for others to lean on alone."""
+    """True when `packet` of `codec` becomes a frame that is shown: no edit list hides it, and it is none of
+    those that VP8 makes only for others to lean on."""
     return not (packet.is_discard or (codec in ("vp8", "libvpx") and not memoryview(packet)[0] >> 4 & 1))
 
 
@@ -26,6 +26,7 @@ class Pass:
         self._decoder, self._packets, self._by_number = decoder, packets, by_number
         self._order: list[tuple[int, bool]] = []  # (frame, is_keyframe) in decoding order
         self._given: set[int | None] = set()  # what has come out, or is not to
+        self._late: set[int] = set()  # what came out after frames that are shown later
         self.broken: set[int | None] = set()
         """The frames whose packets are incomplete or refused by the decoder, and those that it flagged."""
 
@@ -33,7 +34,7 @@ class Pass:
         """(pts or number, frame) in display order; packets that do not decode give no frame."""
         from av.error import FFmpegError
 
-        number = 0
+        number, latest = 0, -math.inf
         keyframe_seen = False
         codec = self._decoder.codec.name
         while True:
@@ -66,6 +67,10 @@ class Pass:
                 if frame.is_corrupt:
                     self.broken.add(key)
                 self._given.add(key)
+                if key is not None:
+                    if key < latest:
+                        self._late.add(key)
+                    latest = max(latest, key)
                 yield key, frame
             if packet is None:
                 return
@@ -85,6 +90,6 @@ class Pass:
                 lead = key if tainted else lead
                 tainted = False
             tainted |= key in self.broken or (key < reached and key not in self._given)
-            if tainted or key < lead:
+            if tainted or key < lead or key in self._late:
                 found.add(key)
         return found
