@@ -42,7 +42,7 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     # (pts, dts, duration, is_keyframe) in decoding order. What is not shown is not listed, as decoders
     # swallow it.
     packets: list[tuple[int, int | None, int, bool]] = []
-    hidden = cut_off = partial = False
+    hidden = cut_off = partial = gradual = False
     codec = stream.codec_context.codec.name
     try:
         for packet in container.demux(stream):
@@ -54,6 +54,7 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
             if not is_shown(packet, codec):
                 hidden = True
             else:
+                gradual |= packet.is_keyframe and _builds_up(packet, codec)
                 packets.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
     except FFmpegError:
         cut_off = True
@@ -83,6 +84,7 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
         plain=counted
         and not hidden
         and not cut_off
+        and not gradual
         and len(shown) == len(packets)
         and _closed(pts, keyframes),
     )
@@ -106,6 +108,16 @@ def _closed(pts: Sequence[int], keyframes: Sequence[tuple[int, int | None, int]]
     in_place = all(pts[position] == key for key, _, position in keyframes)
     pairs = itertools.pairwise(keyframes)
     return in_place and all(after[1] is None or after[1] > before[0] for before, after in pairs)
+
+
+def _builds_up(packet: av.Packet, codec: str) -> bool:
+    """True for a point of H.264 in an MP4 or Matroska that decoding can start at, but from which pictures
+    only get complete over time: it holds parts of pictures, and none that refreshes them all (IDR)."""
+    data, place, kinds = memoryview(packet), 0, set()
+    while codec == "h264" and place + 4 < len(data):
+        kinds.add(data[place + 4] & 31)
+        place += 4 + int.from_bytes(data[place : place + 4], "big")
+    return 1 in kinds and 5 not in kinds
 
 
 def _ends_early(

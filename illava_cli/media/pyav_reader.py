@@ -41,6 +41,7 @@ class PyAVReader:
         self._careful = False
         self._seekable = True
         self._checked: set[int] = set()
+        self._damage_known = False
         container, stream = self._open()
         with container:
             self._aspect = stretch(stream)
@@ -53,6 +54,8 @@ class PyAVReader:
 
     def read(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """See `FrameReader.read`. After `damaged` was asked, all that decodes is taken."""
+        if self._damage_known and not self._checked:
+            raise UnreadableFrames("there is damage")
         with contextlib.ExitStack() as stack:
             container, stream = self._opened(stack)
             reading = self._pass(container, stream)
@@ -224,6 +227,7 @@ class PyAVReader:
             rate = float(stream.average_rate or stream.guessed_rate or 25)
             decoding = Pass(_decoder(stream), container.demux(stream), by_number=True)
             times = [frame.time for _, frame in decoding.frames()]
+            self._damage_known = bool(decoding.broken)
             if decoding.broken and not self._careful:
                 self._careful = True
                 return self._table_by_decoding()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import importlib
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +138,21 @@ def _decord(located: Located, pyav: PyAVReader | None) -> DecordReader:
     return DecordReader(located, pyav.table if pyav and pyav.exact_pts else None)
 
 
-def _read(
-    reader: FrameReader,
-    located: Located,
-    sampling: _Sampling,
-    transform: Transform,
-    damaged: Collection[int] = (),
+def _read(reader: FrameReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
+    """The frames that are asked for."""
+    return _frames(reader, located, _asked(reader, located, sampling), transform)
+
+
+def _asked(reader: FrameReader, located: Located, sampling: _Sampling) -> list[int]:
+    try:
+        return sampling.pick(reader.timestamps)
+    except MediaError as error:
+        raise MediaError(f"{located.name}: {error}") from None
+
+
+def _frames(
+    reader: FrameReader, located: Located, indices: Sequence[int], transform: Transform
 ) -> VideoMedium:
-    """Samples among the frames that are not `damaged` and reads them."""
-    indices = _picked(reader, located, sampling, damaged)
     frames: list[Any] = []
     height = width = 0
     for pixels in reader.read(indices):
@@ -155,43 +162,38 @@ def _read(
     return VideoMedium(located.name, frames, tuple(indices), timestamps, width, height)
 
 
-def _picked(
-    reader: FrameReader, located: Located, sampling: _Sampling, damaged: Collection[int] = ()
-) -> list[int]:
-    usable = [index for index in range(len(reader.timestamps)) if index not in damaged]
-    try:
-        picked = sampling.pick([reader.timestamps[index] for index in usable])
-    except MediaError as error:
-        raise MediaError(f"{located.name}: {error}") from None
-    return [usable[place] for place in picked]
-
-
 def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
-    """Reads the frames that were asked for, and instead of damaged ones the good ones nearest in time."""
-    asked = picked = _picked(reader, located, sampling)
+    """Reads the frames that are asked for, and in the place of each damaged one the nearest good one.
+
+    None is read twice, so fewer may come.
+    """
+    asked = picked = _asked(reader, located, sampling)
+    window = _asked(reader, located, replace(sampling, num_frames=None, fps=None))
     damaged: set[int] = set()
     while found := reader.damaged(picked):
         damaged |= found
-        if len(damaged) == len(reader.timestamps):
-            raise _no_frames(located)
-        try:
-            picked = _picked(reader, located, sampling, damaged)
-        except MediaError:
-            raise MediaError(
-                f"{located.name}: all frames asked for are damaged; get a complete copy or move the window"
-            ) from None
-    lost = len(damaged.intersection(asked))
-    if lost:
+        good = [index for index in window if index not in damaged]
+        if not good:
+            raise MediaError(f"{located.name}: all frames asked for are damaged; get a complete copy")
+        picked = sorted({_nearest(good, index, reader.timestamps) for index in asked})
+    if lost := len(damaged.intersection(asked)):
         logger.warning(
-            "%s: %d of the %d frames asked for are damaged; using good ones near them, where there are any",
+            "%s: %d of the %d frames asked for are damaged; using %d good ones, the nearest to them included",
             located.name,
             lost,
             len(asked),
+            len(picked),
         )
     try:
-        return _read(reader, located, sampling, transform, damaged)
+        return _frames(reader, located, picked, transform)
     except UnreadableFrames as error:
         raise MediaError(f"{located.name}: is damaged ({error}); get a complete copy") from None
+
+
+def _nearest(good: Sequence[int], index: int, times: Sequence[float]) -> int:
+    """Which of the frames `good` (ascending) is shown nearest in time to the one at `index`."""
+    place = bisect.bisect_left(good, index)
+    return min(good[max(place - 1, 0) : place + 1], key=lambda other: abs(times[other] - times[index]))
 
 
 def _from_pictures(
