@@ -99,9 +99,11 @@ class PyAVReader:
                 return "it has several video streams"
             if self._aspect != 1:
                 return "decord does not know the shape of its pixels"
-            _, frame = next(self._pass(container, stream).frames(), (None, None))
+            # The first packet and no more: that one frame is enough, and decoding is what costs.
+            packets = itertools.islice(container.demux(stream), 1)
+            _, frame = next(self._pass(container, stream, packets).frames(), (None, None))
         if frame is None:
-            return "its first frames do not decode"
+            return "its first frame does not decode"
         if has_alpha(frame):
             return "decord does not know transparency"
         if frame.interlaced_frame or frame.format.components[0].bits > 8:

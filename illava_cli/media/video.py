@@ -178,7 +178,7 @@ def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transfor
         picked = sorted({_nearest(good, index, reader.timestamps) for index in asked})
     if lost := len(damaged.intersection(asked)):
         logger.warning(
-            "%s: %d of the %d frames asked for are damaged; using %d good ones, the nearest to them included",
+            "%s: %d of the %d frames asked for are damaged; the nearest good ones are used (%d frames)",
             located.name,
             lost,
             len(asked),
