@@ -265,8 +265,8 @@ class MediaOptions(Strict):
 
     num_frames: Annotated[int, Field(gt=0)] | None = Field(default=None, description="frames, evenly spaced")
     fps: Annotated[float, Field(gt=0)] | None = Field(default=None, description="frames per second")
-    start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds")
-    end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds")
+    start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds, as players count")
+    end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds, as players count")
     max_tiles: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="most tiles of an image; 1 = one padded square"
     )

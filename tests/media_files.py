@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -72,32 +73,50 @@ def write_clip(
     rotation: int = 0,
     audio_only: bool = False,
     gop: int = 8,
+    options: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
+    aspect: Fraction | None = None,
+    matrix: tuple[int, int, int, int] | None = None,
+    sound: bool = False,
+    late_s: float = 0.0,
+    draw: Callable[[int, tuple[int, int]], np.ndarray] = numbered_frame,
 ) -> Path:
     """Writes a clip with B-frames into the container that the suffix of `path` names.
 
-    `codec` is h264 or mpeg4 (whose keyframes are preceded by B-frames of their group), `vfr` shows every
-    fifth frame three times as long, `rotation` is the clockwise angle (0, 90, 180, 270) that players turn
-    the picture by (MP4 only), `audio_only` writes two seconds of silence instead of pictures.
+    `codec` is h264, mpeg4 (whose keyframes are preceded by B-frames of their group), or an encoder of FFmpeg
+    with its `options`. `vfr` shows every fifth frame three times as long, `rotation` is the clockwise angle
+    (0, 90, 180, 270) that players turn the picture by, or `matrix` (a, b, c, d) is all of the display
+    matrix (MP4 only). `aspect` is a pixel's width over its height. `audio_only` writes two seconds of
+    silence instead of pictures, `sound` beside them; the pictures begin `late_s` later. `draw` gives (H, W,
+    3) RGB or (H, W, 4) RGBA for a frame's number.
     """
-    options = {"movflags": "faststart"} if Path(path).suffix in (".mp4", ".mov") else {}
-    with av.open(str(path), "w", options=options) as container:
-        if audio_only:
-            _write_silence(container)
-        else:
-            stream = container.add_stream(_ENCODERS[codec], rate=fps)
+    movflags = {"movflags": "faststart"} if Path(path).suffix in (".mp4", ".mov") else {}
+    with av.open(str(path), "w", options=movflags) as container:
+        silence = container.add_stream("aac", rate=16000, layout="mono") if audio_only or sound else None
+        if not audio_only:
+            stream = container.add_stream(_ENCODERS.get(codec, codec), rate=fps, options=options or {})
             stream.width, stream.height = size
-            stream.pix_fmt = "yuv420p"
-            stream.gop_size, stream.codec_context.max_b_frames = gop, 2
+            stream.pix_fmt, stream.gop_size = pix_fmt, gop
+            if codec in _ENCODERS:
+                stream.codec_context.max_b_frames = 2
+            if aspect is not None:
+                stream.codec_context.sample_aspect_ratio = aspect
+            if pix_fmt.startswith("yuva") and codec.startswith("libvpx"):
+                stream.metadata["alpha_mode"] = "1"
             # Two threads make x264 start fast and still give the same stream every time.
             stream.codec_context.thread_count = 2
             stream.codec_context.time_base = Fraction(1, _TICKS)
-            for number, time in enumerate(clip_times(frames, fps, vfr)):
-                frame = av.VideoFrame.from_ndarray(numbered_frame(number, size), format="rgb24")
-                frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
-                container.mux(stream.encode(frame))
+        if silence is not None:
+            _write_silence(container, silence)
+        for number, time in enumerate([] if audio_only else clip_times(frames, fps, vfr)):
+            pixels = draw(number, size)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[2] == 4 else "rgb24")
+            frame.pts, frame.time_base = round((time + late_s) * _TICKS), Fraction(1, _TICKS)
+            container.mux(stream.encode(frame))
+        if not audio_only:
             container.mux(stream.encode())
-    if rotation:
-        _set_rotation(Path(path), rotation)
+    if rotation or matrix:
+        _set_matrix(Path(path), matrix or _MATRICES[rotation])
     return Path(path)
 
 
@@ -125,8 +144,19 @@ def cut_off(source: str | Path, target: str | Path, keep: float) -> Path:
     return Path(target)
 
 
-def _write_silence(container: av.container.OutputContainer) -> None:
-    stream = container.add_stream("aac", rate=16000, layout="mono")
+def damage(source: str | Path, target: str | Path, packet: int, count: int = 100) -> Path:
+    """Copies a clip with the last `count` bytes, at most half, of its `packet`-th packet zeroed."""
+    with av.open(str(source)) as container:
+        packets = [found for found in container.demux(video=0) if found.size]
+    data = bytearray(Path(source).read_bytes())
+    count = min(count, packets[packet].size // 2)
+    end = packets[packet].pos + packets[packet].size
+    data[end - count : end] = bytes(count)
+    Path(target).write_bytes(data)
+    return Path(target)
+
+
+def _write_silence(container: av.container.OutputContainer, stream: av.AudioStream) -> None:
     samples = np.zeros((1, 1024), np.float32)
     for number in range(32):
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
@@ -135,11 +165,11 @@ def _write_silence(container: av.container.OutputContainer) -> None:
     container.mux(stream.encode())
 
 
-def _set_rotation(path: Path, degrees: int) -> None:
+def _set_matrix(path: Path, values: tuple[int, int, int, int]) -> None:
     """Patches the display matrix in the track header: PyAV does not write one."""
     data = bytearray(path.read_bytes())
     header = data.index(b"tkhd") + 4
     matrix = header + 4 + (32 if data[header] else 20) + 16
-    a, b, c, d = (value << 16 for value in _MATRICES[degrees])
+    a, b, c, d = (value << 16 for value in values)
     data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)

@@ -157,8 +157,8 @@ def record_of(out: str) -> dict:
     assert (record["status"], record["error"], record["seed"]) == ("ok", None, 0)
     assert record["finish_reason"] in ("stop", "length")
     for medium in record["media"]:
-        keys = {"source", "kind", "width", "height"} | ({"frames"} if medium["kind"] == "video" else set())
-        assert set(medium) == keys
+        of_video = {"frames", "times"} if medium["kind"] == "video" else set()
+        assert set(medium) == {"source", "kind", "width", "height"} | of_video
     usage = record["usage"]
     assert set(usage) == {"prompt_tokens", "completion_tokens", "visual"}
     assert 0 < usage["completion_tokens"] <= TOKENS
@@ -194,7 +194,10 @@ def test_one_question_as_text_as_json_and_from_python(start, checkpoints, folder
     assert record["id"] == "q1"
     assert record["media"] == [
         {"source": "turned.jpg", "kind": "image", "width": 96, "height": 160},
-        {"source": "turned.mp4", "kind": "video", "width": 96, "height": 128, "frames": [0, 8, 15, 23]},
+        {
+            **{"source": "turned.mp4", "kind": "video", "width": 96, "height": 128},
+            **{"frames": [0, 8, 15, 23], "times": [0.0, 0.667, 1.25, 1.917]},
+        },
     ]
     visual = record["usage"]["visual"]
     assert visual["patches"] > visual["vision_kept"] >= visual["llm_in"] > visual["llm_kept"] > 0

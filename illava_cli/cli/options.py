@@ -86,11 +86,13 @@ class ModelFlags:
         float | None, typer.Option("--fps", metavar="X", help="Frames per second, instead of a number.")
     ] = None
     start: Annotated[
-        float | None, typer.Option("--start", metavar="S", help="Start of the video, in seconds.")
+        float | None,
+        typer.Option("--start", metavar="S", help="Start within the video, in seconds as players count."),
     ] = None
-    end: Annotated[float | None, typer.Option("--end", metavar="S", help="End of the video, in seconds.")] = (
-        None
-    )
+    end: Annotated[
+        float | None,
+        typer.Option("--end", metavar="S", help="End within the video, in seconds as players count."),
+    ] = None
     max_tiles: Annotated[
         int | None,
         typer.Option("--max-tiles", metavar="N", help="Most tiles of an image; 1 = one padded square."),

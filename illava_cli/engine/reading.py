@@ -75,12 +75,15 @@ class MediaReader:
             views = self.guidance.views(video.frames, self.family.frames_of_one_size)
             video, crops = self._shown(video, views), [list(view.box) for view in views]
         key = content_key(video.frames, "video", video.interval, self.settings)
-        size, frames = (video.width, video.height), list(video.indices)
+        times = [round(time, 3) for time in video.timestamps]
+        record = MediaRecord(
+            video.source, "video", video.width, video.height, list(video.indices), times, crops
+        )
 
         def pixels() -> Pixels:
             return replace(self.family.prepare_video(video.frames), interval=video.interval)
 
-        return Seen(key, MediaRecord(video.source, "video", *size, frames, crops), pixels)
+        return Seen(key, record, pixels)
 
     def _shown(self, video: VideoMedium, views: list[View]) -> VideoMedium:
         """The regions of the frames that a guide chose."""

@@ -14,10 +14,11 @@ def new_id() -> str:
 
 @dataclass(frozen=True)
 class MediaRecord:
-    """What was really read: size after orientation, and the indices of a video's frames.
+    """What was really read: size in square pixels after orientation, and a video's frames.
 
-    `crops` are the regions that the tower was shown of an image, or of each frame, where a guide chose
-    them: left, top, right, bottom in pixels.
+    `frames` are their indices, `times` when each is shown in seconds, as `--start` counts (none for frames
+    given as pictures). `crops` are the regions that the tower was shown of an image, or of each frame, where
+    a guide chose them: left, top, right, bottom in pixels.
     """
 
     source: str
@@ -25,6 +26,7 @@ class MediaRecord:
     width: int
     height: int
     frames: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     crops: list[list[int]] = field(default_factory=list)
 
 
@@ -104,7 +106,7 @@ class Generation:
         }
         for medium in record["media"]:
             if medium["kind"] == "image":
-                del medium["frames"]
+                del medium["frames"], medium["times"]
             if not medium["crops"]:
                 del medium["crops"]
         if self.notes:

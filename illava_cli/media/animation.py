@@ -70,10 +70,6 @@ class AnimationReader:
                 if number == max(wanted):
                     return
 
-    def decodable(self) -> list[int]:
-        """See `FrameReader.decodable`."""
-        return list(range(len(self.timestamps)))
-
     def _frames(self, image: Image.Image) -> Iterator[int]:
         """Goes to each frame in turn and says its number."""
         # an APNG may begin with a picture for viewers that do not know of animations

@@ -2,7 +2,8 @@
 
 decord 0.6 numbers packets instead of shown frames, and its seeking and skipping go astray at keyframes
 that other frames of their group are shown before (open groups of pictures), in MPEG-TS and in AVI. It
-does apply the rotation of the display matrix by itself.
+does apply the rotation of the display matrix by itself, but not its mirroring, and knows neither
+transparency nor the shape of pixels. Its FFmpeg is of 2021: newer formats (AV1) it does not know.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from illava_cli.media import decord_log
 from illava_cli.media.frame_table import FrameTable
-from illava_cli.media.reader import UnreadableFrames, no_video_stream
+from illava_cli.media.reader import UnreadableFrames
 from illava_cli.media.sniff import sniff
 from illava_cli.media.sources import Located, one_line
 
@@ -30,12 +32,14 @@ class DecordReader:
     def __init__(self, located: Located, table: FrameTable | None = None) -> None:
         """Opens the clip; `table` (PyAV's list of the frames) allows seeking and is checked against.
 
-        Raises `UnreadableFrames` when decord cannot open the clip or would number its frames wrongly,
-        `MediaError` when it has no video stream.
+        Raises `UnreadableFrames` when decord cannot open the clip or would number its frames wrongly.
         """
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
+        self._errors = decord_log.count()
+        if self._errors is None and table is not None:
+            raise UnreadableFrames("this build of decord does not say when frames are damaged")
         kind, description = sniff(located.head())
         if kind not in ("mp4", "matroska"):
             raise UnreadableFrames(
@@ -55,16 +59,15 @@ class DecordReader:
             self._keyframes = self._clip.get_key_indices()
         except Exception as error:
             if "cannot find video stream" in str(error):
-                raise no_video_stream(located) from None
+                # A stream that it has no decoder for is none to decord: no verdict on the file.
+                raise UnreadableFrames("it has no video stream that decord knows") from None
             raise UnreadableFrames(_reason(error)) from None
         if times[0] < -_SAME_TIME_S or (np.diff(times) <= 0).any():
             raise UnreadableFrames("it hides frames with an edit list or has no timestamps")
         times -= times[0]
         if table is not None:
-            same = len(times) == len(table.timestamps) and np.allclose(
-                times, table.timestamps, atol=_SAME_TIME_S
-            )
-            if not same:
+            expected = np.subtract(table.timestamps, table.timestamps[0])
+            if len(times) != len(expected) or not np.allclose(times, expected, atol=_SAME_TIME_S):
                 raise UnreadableFrames("decord and PyAV disagree on its frames")
         self._can_seek = table is not None
         self.timestamps = table.timestamps if table is not None else tuple(times.tolist())
@@ -85,12 +88,10 @@ class DecordReader:
             if pixels.shape[2] != 3:
                 # At some widths up to 72 decord takes the padding of a row for more channels.
                 raise UnreadableFrames("decord pads the rows of frames this narrow")
+            if self._errors != decord_log.count():
+                raise UnreadableFrames("it is damaged")
             yield pixels
             position = index + 1
-
-    def decodable(self) -> list[int]:
-        """See `FrameReader.decodable`; decord cannot tell."""
-        raise UnreadableFrames("decord stops at the first broken frame")
 
     def _step(self, position: int, index: int) -> None:
         """Decodes from `position` up to `index` without seeking.

@@ -47,7 +47,7 @@ def frame_indices(
     start: float | None = None,
     end: float | None = None,
 ) -> list[int]:
-    """Indices into `timestamps` (seconds, ascending, first frame at 0) of the frames to use, ascending.
+    """Indices into `timestamps` (seconds, ascending) of the frames to use, ascending.
 
     The window [start, end] keeps the frames whose timestamps lie in it (edges included). Within it,
     `num_frames` takes the frames nearest to that many times spaced evenly from the first to the last

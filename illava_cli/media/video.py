@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import importlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ class VideoMedium:
     """The frames read from a clip.
 
     `frames` holds what the transform returned for each, or (height, width, 3) uint8 RGB; `indices` count
-    in the clip's display order, `timestamps` are seconds from its first frame (none for pictures,
-    which have no times), `width` and `height` are the frame size in pixels after rotation and before the
-    transform.
+    in the clip's display order, `timestamps` are seconds from the clip's start, as players and `ffmpeg -ss`
+    count (none for pictures, which have no times), `width` and `height` are the frame size in square pixels
+    after rotation and before the transform.
     """
 
     source: str
@@ -93,7 +94,8 @@ def read_video(
     memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips too. Frames of more than `max_megapixels`
     million pixels are refused.
 
-    A clip that is cut off or damaged is used as far as it decodes, with a warning. Raises `MediaError`
+    A clip that is cut off or damaged is used as far as it decodes, with a warning: the good frames nearest in
+    time take the place of damaged ones, or fewer come where there are none. Raises `MediaError`
     for a clip that is missing, no video, without frames or without a frame in the window, `UsageError`
     for contradictory options or a backend that is not installed.
     """
@@ -123,8 +125,7 @@ def read_video(
             )
     if use_decord:
         try:
-            reader = DecordReader(located, pyav.table if pyav and pyav.exact_pts else None)
-            return _read(reader, located, sampling, transform)
+            return _read(_decord(located, pyav), located, sampling, transform)
         except UnreadableFrames as error:
             if pyav is None:
                 raise MediaError(
@@ -138,20 +139,27 @@ def read_video(
         return _salvage(pyav, located, sampling, transform)
 
 
-def _read(
-    reader: FrameReader,
-    located: Located,
-    sampling: _Sampling,
-    transform: Transform,
-    usable: Sequence[int] | None = None,
-) -> VideoMedium:
-    """Samples among the frames numbered `usable` (default: all) and reads them."""
-    usable = range(len(reader.timestamps)) if usable is None else usable
+def _decord(located: Located, pyav: PyAVReader | None) -> DecordReader:
+    if pyav is not None and (reason := pyav.beyond_decord()):
+        raise UnreadableFrames(reason)
+    return DecordReader(located, pyav.table if pyav and pyav.exact_pts else None)
+
+
+def _read(reader: FrameReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
+    """The frames that are asked for."""
+    return _frames(reader, located, _asked(reader, located, sampling), transform)
+
+
+def _asked(reader: FrameReader, located: Located, sampling: _Sampling) -> list[int]:
     try:
-        picked = sampling.pick([reader.timestamps[index] for index in usable])
+        return sampling.pick(reader.timestamps)
     except MediaError as error:
         raise MediaError(f"{located.name}: {error}") from None
-    indices = [usable[place] for place in picked]
+
+
+def _frames(
+    reader: FrameReader, located: Located, indices: Sequence[int], transform: Transform
+) -> VideoMedium:
     frames: list[Any] = []
     height = width = 0
     for pixels in reader.read(indices):
@@ -162,17 +170,37 @@ def _read(
 
 
 def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
-    """Samples again among the frames that do decode."""
-    usable = reader.decodable()
-    if not usable:
-        raise _no_frames(located)
-    logger.warning(
-        "%s: only %d of its %d frames decode; using those", located.name, len(usable), len(reader.timestamps)
-    )
+    """Reads the frames that are asked for, and in the place of each damaged one the nearest good one.
+
+    None is read twice, so fewer may come.
+    """
+    asked = picked = _asked(reader, located, sampling)
+    window = _asked(reader, located, replace(sampling, num_frames=None, fps=None))
+    damaged: set[int] = set()
+    while found := reader.damaged(picked):
+        damaged |= found
+        good = [index for index in window if index not in damaged]
+        if not good:
+            raise MediaError(f"{located.name}: all frames asked for are damaged; get a complete copy")
+        picked = sorted({_nearest(good, index, reader.timestamps) for index in asked})
+    if lost := len(damaged.intersection(asked)):
+        logger.warning(
+            "%s: %d of the %d frames asked for are damaged; the nearest good ones are used (%d frames)",
+            located.name,
+            lost,
+            len(asked),
+            len(picked),
+        )
     try:
-        return _read(reader, located, sampling, transform, usable)
+        return _frames(reader, located, picked, transform)
     except UnreadableFrames as error:
         raise MediaError(f"{located.name}: is damaged ({error}); get a complete copy") from None
+
+
+def _nearest(good: Sequence[int], index: int, times: Sequence[float]) -> int:
+    """Which of the frames `good` (ascending) is shown nearest in time to the one at `index`."""
+    place = bisect.bisect_left(good, index)
+    return min(good[max(place - 1, 0) : place + 1], key=lambda other: abs(times[other] - times[index]))
 
 
 def _from_pictures(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.media import frame_indices, read_video
+from illava_cli.media.decoding import Pass
 from illava_cli.media.decord_reader import DecordReader
 from illava_cli.media.pyav_reader import PyAVReader
 from illava_cli.media.reader import UnreadableFrames
@@ -135,14 +136,14 @@ def test_pyav_survives_a_container_without_an_index(tmp_path: Path):
 def test_pyav_seeks_instead_of_decoding_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_clip(tmp_path / "clip.mp4", frames=250, size=(64, 48), gop=20)
     decoded = []
-    frames = PyAVReader._frames
+    frames = Pass.frames
 
-    def counted(self, *arguments):
-        for key, frame in frames(self, *arguments):
+    def counted(self):
+        for key, frame in frames(self):
             decoded.append(key)
             yield key, frame
 
-    monkeypatch.setattr(PyAVReader, "_frames", counted)
+    monkeypatch.setattr(Pass, "frames", counted)
     assert numbers(read_video(path, start=20.0, num_frames=2, backend="pyav")) == [240, 249]
     assert len(decoded) < 40
 
@@ -251,7 +252,7 @@ def test_damage_in_the_middle_costs_only_what_it_hits(
         assert 0 in medium.indices
         assert len(medium.frames) < 24
         assert list(medium.timestamps) == pytest.approx([index / 12 for index in medium.indices], abs=1e-3)
-    assert "of its 24 frames decode" in caplog.text
+    assert "15 of the 24 frames asked for are damaged" in caplog.text
 
 
 def test_what_is_no_clip_is_named(read, tmp_path: Path):
@@ -277,7 +278,7 @@ def test_what_is_no_clip_is_named(read, tmp_path: Path):
 
 
 def test_sound_without_pictures(read, tmp_path: Path):
-    with pytest.raises(MediaError, match=r"sound\.mp4: has no video stream"):
+    with pytest.raises(MediaError, match=r"sound\.mp4: .*has no video stream"):
         read(write_clip(tmp_path / "sound.mp4", audio_only=True))
 
 
