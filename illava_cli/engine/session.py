@@ -442,7 +442,16 @@ class Session:
         watcher = Watcher(texts, limits, self.family.end_ids, cancel)
         cache.expect(prefill)
         with decoding.first_logits(self.model, logits) as first_logits:
-            decoding.generate(self.model, embeds, prefill.padding, cache, watcher, options, max(limits))
+            decoding.generate(
+                self.model,
+                embeds,
+                prefill.padding,
+                cache,
+                watcher,
+                options,
+                max(limits),
+                self.family.unspoken,
+            )
         decoding.synchronize(device)
         finished = time.perf_counter()
 

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -270,6 +271,20 @@ class Family(ABC):
         """The tokens that end an answer."""
         end = self.model.generation_config.eos_token_id
         return set(end if isinstance(end, list) else [] if end is None else [end])
+
+    @cached_property
+    def unspoken(self) -> Tensor:
+        """(vocabulary,) True for ids that no answer has: those without a token, and what stands for media.
+
+        An output head is often padded to a round number of rows, beyond what its tokenizer has.
+        """
+        rows, vocabulary = self.model.get_output_embeddings().weight.shape[0], self.tokenizer.get_vocab()
+        media = {vocabulary[token] for token in self.special_tokens.values() if token in vocabulary}
+        media |= self.placeholder_ids.keys()
+        spoken = (set(vocabulary.values()) - media) | self.end_ids
+        unspoken = torch.ones(rows, dtype=torch.bool)
+        unspoken[[id for id in spoken if id < rows]] = False
+        return to_device(unspoken, self.device)
 
     def compile(self) -> None:
         """`torch.compile` tower and decoder; the first questions then take long."""

@@ -125,7 +125,8 @@ def test_second_turn_equals_transformers(family, stock, open_session):
         whole["mm_token_type_ids"] = (ids == reference.image_id).int()
     with torch.no_grad():
         logits = reference.model(**whole).logits[0, -1]
-        tokens = reference.model.generate(**whole, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+        greedy = {"do_sample": False, "suppress_tokens": reference.unspoken()}
+        tokens = reference.model.generate(**whole, max_new_tokens=6, **greedy)[0, ids.shape[1] :]
     torch.testing.assert_close(second.logits, logits, atol=CLOSE[family], rtol=0)
     assert list(second.token_ids) == tokens.tolist()
 
