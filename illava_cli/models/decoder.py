@@ -238,7 +238,8 @@ class _Sequence:
 
     def merge(self, layer: int, point: MergePoint, scores: Tensor, hidden_states: Tensor, rope):
         """Merge before `layer`: each group by its own ranking."""
-        removed = [[n - _kept(n, point.keep) for n in row] for row in self.counts]
+        method = METHODS[point.method]
+        removed = [[n - method.left(n, point.keep) for n in row] for row in self.counts]
         device = hidden_states.device
         assignment = self._assign(point, scores.to(device), removed, device)
         lengths = [
@@ -301,7 +302,3 @@ class _Sequence:
         index[row, where] = joined
         weight[row, where] = decision.weight
         return Assignment(index[:, :-1], weight[:, :-1])
-
-
-def _kept(n: int, keep: float) -> int:
-    return max(min(n, 1), n - round(n * (1 - keep)))  # of few tokens one stays
