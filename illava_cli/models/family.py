@@ -291,7 +291,8 @@ class Family(ABC):
         compile_blocks(self.tower_blocks())
         compile_decoder(self.text_model)
 
-    def guide_stage(self, reduction: Reduction) -> GuideStage | None:
+    @staticmethod
+    def guide_stage(reduction: Reduction) -> GuideStage | None:
         """The choice of frames and regions before the tower."""
         stage = reduction.guide
         if reduction.method is None:
@@ -371,9 +372,7 @@ class Family(ABC):
         """Refuse a schedule that this model cannot run, before anything is computed."""
         guide = self.guide_stage(reduction)
         if guide is not None:
-            known_method(guide.method, "guide")
-            if 0 in (guide.keep, guide.roi):
-                raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
+            check_guide(guide)
         for kind in ("image", "video"):
             stage = self.vision_stage(reduction, kind)
             if stage is not None:
@@ -523,6 +522,13 @@ def known_method(name: str, stage: str | None = None) -> Method:
         stages = " and ".join(METHODS[name].stages)
         raise UsageError(f"{stage}.method: {name!r} is for {stages} only (here: {', '.join(here)})")
     return METHODS[name]
+
+
+def check_guide(stage: GuideStage) -> None:
+    """Refuse a choice of frames and regions that can show nothing, or a method that makes none."""
+    known_method(stage.method, "guide")
+    if 0 in (stage.keep, stage.roi):
+        raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
 
 
 def per_layer(value: float | list[float] | None, layers: list[int], name: str) -> list[float]:

@@ -131,13 +131,11 @@ def checkpoint_of(stage: GuideStage) -> tuple[str, str]:
     return kind, stage.model or DEFAULTS[kind]
 
 
-def load_guide(
-    stage: GuideStage, device: torch.device, dtype: torch.dtype, note: Callable[[str], None]
-) -> Guide:
-    """The checkpoint of a guided method.
+def find_guide(stage: GuideStage, note: Callable[[str], None]) -> Path:
+    """The folder of a guided method's checkpoint, downloaded where that is needed.
 
     Raises:
-        ModelError: it is not whole or not readable, or cannot be downloaded.
+        ModelError: it cannot be downloaded.
         UsageError: it is of another kind.
     """
     kind, name = checkpoint_of(stage)
@@ -148,6 +146,20 @@ def load_guide(
             f"guide.model: {stage.method} takes a {kind!r} checkpoint such as {DEFAULTS[kind]}, "
             f"{name} is a {found!r} one"
         )
+    return folder
+
+
+def load_guide(
+    stage: GuideStage, device: torch.device, dtype: torch.dtype, note: Callable[[str], None]
+) -> Guide:
+    """The checkpoint of a guided method.
+
+    Raises:
+        ModelError: it is not whole or not readable, or cannot be downloaded.
+        UsageError: it is of another kind.
+    """
+    kind, name = checkpoint_of(stage)
+    folder = find_guide(stage, note)
     model, tokenizer, image_processor = _read(kind, folder, name, dtype)
     return Guide(kind, model.eval().requires_grad_(False).to(device), tokenizer, image_processor)
 
