@@ -22,7 +22,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from illava_cli.config import GuideStage
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.catalog import checkpoint_folder, first_line, read_config
-from illava_cli.models.loading import BROKEN_FILES, refuse_partial
+from illava_cli.models.loading import BROKEN_FILES
+from illava_cli.models.whole import refuse_partial
 from illava_cli.reduction import METHODS, Box, most_similar_frames, region
 
 PICTURES = 8  # in one pass
