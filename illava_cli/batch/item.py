@@ -103,7 +103,8 @@ def settings_of(data: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     """
     settings: dict[str, dict[str, Any]] = {}
     for name, value in data.items():
-        if isinstance(value, bool):  # which would count as 0 or 1
+        switch = GROUPS[SETTINGS[name]].model_fields[name].annotation is bool
+        if isinstance(value, bool) and not switch:  # which would count as 0 or 1
             raise UsageError(f"{where}: {name} must not be {json.dumps(value)}")
         settings.setdefault(SETTINGS[name], {})[name] = value
     for group, values in settings.items():

@@ -58,7 +58,7 @@ class Medium:
     def read(self, family: Family, images: Sequence[Any], videos: Sequence[Any]) -> list[Pixels]:
         """Decode and preprocess as a session does, for the unmodified model."""
         options = self.options
-        alone = len(images) == 1
+        alone = options.tiles(len(images))
         pixels = [family.prepare_image(read_image(source).image, options, alone) for source in images]
         for source in videos:
             video = read_video(

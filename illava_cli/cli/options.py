@@ -95,6 +95,10 @@ class ModelFlags:
         int | None,
         typer.Option("--max-tiles", metavar="N", help="Most tiles of an image; 1 = one padded square."),
     ] = None
+    tile_each: Annotated[
+        bool | None,
+        typer.Option("--tile-each/--no-tile-each", help="Tile each of several images too (LLaVA)."),
+    ] = None
     video_backend: Annotated[
         str | None, typer.Option("--video-backend", metavar="NAME", help="auto, decord or pyav.")
     ] = None
@@ -131,7 +135,7 @@ class ModelFlags:
         """The flags that were given, as the nested mapping that a YAML file would hold."""
         groups = {
             "model": ("device", "device_map", "dtype", "attn", "quantization", "compile"),
-            "media": ("num_frames", "fps", "start", "end", "max_tiles", "video_backend"),
+            "media": ("num_frames", "fps", "start", "end", "max_tiles", "tile_each", "video_backend"),
             "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
         }
         own = {"preset": self.preset, "method": self.method}

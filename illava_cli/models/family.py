@@ -148,7 +148,7 @@ class Family(ABC):
 
     @abstractmethod
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
-        """Preprocess an RGB image; `alone`: it is the only image of its turn."""
+        """Preprocess an RGB image; `alone`: it is taken as the only image of its turn."""
 
     def prepare_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
