@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from illava_cli.cli.described import described
+
 if TYPE_CHECKING:
     from illava_cli.config import Config
 
@@ -171,7 +173,7 @@ def with_model_flags(command: Callable | None = None, *, without: tuple[str, ...
         for field in flag_fields
     ]
     wrapper.__name__ = command.__name__
-    wrapper.__doc__ = command.__doc__
+    wrapper.__doc__ = described(command).__doc__
     wrapper.__signature__ = inspect.Signature(parameters)
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapper

@@ -25,6 +25,7 @@ from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config
 from illava_cli.models.family import Family
+from illava_cli.models.processor import slow_dtype
 from illava_cli.models.repository import (
     KEY_MAPPING,
     image_settings,
@@ -54,6 +55,8 @@ def load_family(config: Config, note: Callable[[str], None]) -> Family:
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     attn = pick_attention(options.attn, device, dtype)
+    if device.type == "cpu" and (slow := slow_dtype(str(dtype).removeprefix("torch."))):
+        note(slow)
     if options.id.startswith(RANDOM):
         family = _random(options, device, dtype, attn)
     else:
