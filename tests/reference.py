@@ -666,10 +666,17 @@ def reference(model, pieces: list, schedule: Schedule) -> Result:
 
 
 @torch.no_grad()
-def reference_greedy(model, pieces: list, schedule: Schedule, steps: int) -> list[int]:
-    """`steps` greedy tokens (no token stops it), each from a recompute of everything behind the tower."""
+def reference_greedy(
+    model, pieces: list, schedule: Schedule, steps: int, never: Collection[int] = ()
+) -> list[int]:
+    """`steps` greedy tokens (no token stops it), each from a recompute of everything behind the tower.
+
+    Those of `never` are not chosen.
+    """
     encoded, answer = encode(model, pieces, schedule), []
     for _ in range(steps):
         turns = [encoded, [answer]] if answer else [encoded]
-        answer.append(int(run(model, turns, schedule).logits.argmax()))
+        logits = run(model, turns, schedule).logits
+        logits[list(never)] = -math.inf
+        answer.append(int(logits.argmax()))
     return answer

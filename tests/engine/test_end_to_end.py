@@ -189,7 +189,8 @@ def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, cas
 def test_greedy_tokens_equal_the_reference(name, case, double):
     session, request = double(name), REQUESTS[case]
     answer = session.ask(request.prompt, request.images, request.videos)
-    tokens = reference_greedy(session.model, pieces_of(session, request), schedule_of(session), 6)
+    pieces, never = pieces_of(session, request), session.family.unspoken.nonzero().flatten().tolist()
+    tokens = reference_greedy(session.model, pieces, schedule_of(session), 6, never)
     assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
 
 
