@@ -53,6 +53,7 @@ ENVIRONMENT = {
     "ILLAVA_NUM_FRAMES": "media.num_frames",
     "ILLAVA_MAX_TILES": "media.max_tiles",
     "ILLAVA_MAX_MEGAPIXELS": "media.max_megapixels",
+    "ILLAVA_TILE_EACH": "media.tile_each",
     "ILLAVA_MAX_TOKENS": "generation.max_tokens",
     "ILLAVA_TEMPERATURE": "generation.temperature",
     "ILLAVA_SEED": "generation.seed",
@@ -270,6 +271,9 @@ class MediaOptions(Strict):
     max_tiles: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="most tiles of an image; 1 = one padded square"
     )
+    tile_each: bool = Field(
+        default=False, description="tile each of several images too, such as the pages of a document (LLaVA)"
+    )
     max_megapixels: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=MAX_MEGAPIXELS,
         description="largest image or frame, in million pixels; a larger JPEG is read smaller",
@@ -283,6 +287,10 @@ class MediaOptions(Strict):
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise ValueError(f"start ({self.start:g} s) must lie before end ({self.end:g} s)")
         return self
+
+    def tiles(self, images: int) -> bool:
+        """Whether each of a turn's so many images is tiled, by a model that tiles one that comes alone."""
+        return images == 1 or self.tile_each
 
 
 class GenerationOptions(Strict):

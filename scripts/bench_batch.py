@@ -88,7 +88,7 @@ class Bench:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("-m", "--model", default="tiny")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--images", type=int, default=200)

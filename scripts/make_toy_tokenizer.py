@@ -309,7 +309,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, family: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
     root = parser.parse_args().folder
     for name, family in FAMILIES.items():

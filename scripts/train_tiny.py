@@ -19,7 +19,7 @@ from tiny.trainer import Plan, Trainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of the run")
     parser.add_argument("--export", type=Path, help="folder to write the model to at the end")
     parser.add_argument("--minutes", type=float, default=75.0, help="training time, all stages together")

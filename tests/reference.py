@@ -118,13 +118,15 @@ def merge_plan(scores: list[float], r: int, padding: Collection[int] = ()):
     return [i for i in range(len(scores)) if i not in leaving], anchor, parts
 
 
-def members(method: str, keys: Tensor, scores: list[float], sizes: list[float], r: int, padding=()):
-    """{survivor: {token: weight}} under a method; `illava` by the definition above."""
+def members(method: str, keys: Tensor, scores: list[float], sizes: list[float], r: int, padding=(), before=0):
+    """{survivor: {token: weight}} under a method; `illava` by the definition above.
+
+    `before`: class tokens that stand before these.
+    """
     if method != "illava":
         marks = [i in padding for i in range(len(scores))]
-        return slow.members(
-            method, keys, torch.tensor(scores, dtype=torch.float64), torch.tensor(sizes), r, marks
-        )
+        wide = torch.tensor(scores, dtype=torch.float64)
+        return slow.members(method, keys, wide, torch.tensor(sizes), r, marks, before)
     kept, anchor, parts = merge_plan(scores, r, padding)
     return {i: dict(parts) if i == anchor else {i: 1.0} for i in kept}
 
@@ -135,9 +137,18 @@ def weighted_sum(x: Tensor, parts: list[tuple[int, float]]) -> Tensor:
     return sum(weight * x[i].to(wide) for i, weight in parts).to(x.dtype)
 
 
-def merge(x: Tensor, keys: Tensor, scores: list[float], sizes: list[float], r: int, method: str, padding=()):
+def merge(
+    x: Tensor,
+    keys: Tensor,
+    scores: list[float],
+    sizes: list[float],
+    r: int,
+    method: str,
+    padding=(),
+    before=0,
+):
     """N -> N - r along the first dimension: x, the index of each survivor's anchor, and its size."""
-    found = members(method, keys, scores, sizes, r, padding)
+    found = members(method, keys, scores, sizes, r, padding, before)
     kept = sorted(found)
     parts = [list(found[i].items()) for i in kept]
     x = torch.stack([x[i] if len(p) == 1 else weighted_sum(x, p) for i, p in zip(kept, parts, strict=True)])
@@ -255,7 +266,7 @@ def tower_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[i
             scores = received(attention, schedule.variant)[first:]
             padded = {i for i, cell in enumerate(cells) if cell in padding}
             keys = qkv[1].mean(0)[first:]
-            left, kept, sizes = merge(x[first:], keys, scores, sizes, r, schedule.method, padded)
+            left, kept, sizes = merge(x[first:], keys, scores, sizes, r, schedule.method, padded, first)
             x = torch.cat([x[:first], left])
             cells, scores = [cells[i] for i in kept], [scores[i] for i in kept]
             kept_by_layer[index] = cells
@@ -562,6 +573,8 @@ def llm_merge(
 ):
     """Before layer K, by map and keys of layer K-1: a medium's n ranked tokens lose round(n * (1 - keep)).
 
+    FastV's code keeps round(n * keep) of them instead.
+
     With scope "all" the media of a turn rank together. Returns x, the alive indices and their sizes without
     the removed.
     """
@@ -574,7 +587,8 @@ def llm_merge(
             groups.setdefault((token.turn, together), []).append(i)
     gone, pooled, grown = set(), {}, {}
     for (turn, _), ranked in groups.items():
-        if r := round(len(ranked) * (1 - keep)):
+        n = len(ranked)
+        if r := n - round(n * keep) if schedule.method == "fastv" else round(n * (1 - keep)):
             last = max(i for i, a in enumerate(alive) if sequence[a].turn == turn)
             if sequence[alive[last]].kind != "text":
                 raise ValueError("a turn must end with text")
@@ -652,10 +666,17 @@ def reference(model, pieces: list, schedule: Schedule) -> Result:
 
 
 @torch.no_grad()
-def reference_greedy(model, pieces: list, schedule: Schedule, steps: int) -> list[int]:
-    """`steps` greedy tokens (no token stops it), each from a recompute of everything behind the tower."""
+def reference_greedy(
+    model, pieces: list, schedule: Schedule, steps: int, never: Collection[int] = ()
+) -> list[int]:
+    """`steps` greedy tokens (no token stops it), each from a recompute of everything behind the tower.
+
+    Those of `never` are not chosen.
+    """
     encoded, answer = encode(model, pieces, schedule), []
     for _ in range(steps):
         turns = [encoded, [answer]] if answer else [encoded]
-        answer.append(int(run(model, turns, schedule).logits.argmax()))
+        logits = run(model, turns, schedule).logits
+        logits[list(never)] = -math.inf
+        answer.append(int(logits.argmax()))
     return answer

@@ -16,6 +16,7 @@ PROCESSORS = {
     "qwen2_vl": Qwen2VLImageProcessorPil,
     "qwen2_5_vl": Qwen2VLImageProcessorPil,
 }
+QWEN_MEDIA = ("image_pad", "video_pad", "vision_start", "vision_end")
 
 
 class Stock:
@@ -106,10 +107,19 @@ class Stock:
                             patches.append(cell.transpose(0, 1).flatten())  # (3, 2, 14, 14)
         return torch.stack(patches), [len(frames) // 2, height // 14, width // 14]
 
+    def unspoken(self):
+        """Ids that the model could generate and that we never do: without a token, or in a medium's place."""
+        tokens = self.tokenizer.get_vocab()
+        media = ("<image>", "<video>", *(f"<|{name}|>" for name in QWEN_MEDIA))
+        spoken = {token for word, token in tokens.items() if word not in media}
+        return sorted(set(range(self.model.get_output_embeddings().weight.shape[0])) - spoken)
+
     @torch.no_grad()
     def answer(self, text, images=(), videos=(), groups=None, tokens=6):
         """Logits of the last position, and greedy tokens."""
         inputs = self.inputs(text, images, videos, groups)
         logits = self.model(**inputs).logits[0, -1]
-        out = self.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        out = self.model.generate(
+            **inputs, max_new_tokens=tokens, do_sample=False, suppress_tokens=self.unspoken()
+        )
         return logits, out[0, inputs["input_ids"].shape[1] :].tolist()

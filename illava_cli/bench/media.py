@@ -58,8 +58,7 @@ class Medium:
     def read(self, family: Family, images: Sequence[Any], videos: Sequence[Any]) -> list[Pixels]:
         """Decode and preprocess as a session does, for the unmodified model."""
         options = self.options
-        alone = len(images) == 1
-        limit = options.max_megapixels
+        alone, limit = options.tiles(len(images)), options.max_megapixels
         pictures = [read_image(source, max_megapixels=limit).image for source in images]
         pixels = [family.prepare_image(picture, options, alone) for picture in pictures]
         for source in videos:

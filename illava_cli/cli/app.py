@@ -30,6 +30,7 @@ from illava_cli.cli import (
     run,
     visualize,
 )
+from illava_cli.cli.described import described
 from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
@@ -53,7 +54,7 @@ app.command("compare")(compare.compare)
 app.command("visualize")(visualize.visualize)
 app.add_typer(models.app, name="models")
 app.add_typer(config_cmd.app, name="config")
-app.command("doctor")(doctor.doctor)
+app.command("doctor")(described(doctor.doctor))
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,6 +66,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
+@described
 def illava(
     context: typer.Context,
     version: Annotated[

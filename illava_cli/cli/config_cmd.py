@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from illava_cli.cli.described import described
 from illava_cli.cli.options import Debug, ModelFlags, help_unless_subcommand, with_model_flags
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
@@ -51,6 +52,7 @@ def show(*, flags: ModelFlags) -> None:
 
 
 @app.command("validate")
+@described
 def validate(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Model or preset YAML.")],
     debug: Debug = False,
@@ -73,6 +75,7 @@ def validate(
 
 
 @app.command("presets")
+@described
 def list_presets(debug: Debug = False) -> None:
     """List the presets that --preset takes."""
     from illava_cli.config import load_preset, presets
@@ -82,10 +85,13 @@ def list_presets(debug: Debug = False) -> None:
 
 
 @app.command("schema")
+@described
 def schema(debug: Debug = False) -> None:
     """Print the JSON schema of the settings, for editors."""
-    from illava_cli.config import Config
+    from illava_cli.config import Config, Strict
 
+    for group in Strict.__subclasses__():
+        described(group)
     emit(json.dumps(Config.model_json_schema(), indent=2) + "\n")
 
 

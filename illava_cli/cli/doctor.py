@@ -112,6 +112,7 @@ def examine() -> dict[str, Any]:
         "attention": attention,
         "triton_scores": bool(cuda) and "triton" in works,
         "cuda": cuda,
+        "processor": processor() if {"torch", "transformers"} <= works else {},
     }
 
 
@@ -194,6 +195,13 @@ def cuda_devices() -> list[dict[str, Any]]:
     return devices
 
 
+def processor() -> dict[str, bool | None]:
+    """Whether the processor has instructions for each half precision; None: not known."""
+    from illava_cli.models.processor import INSTRUCTIONS, multiplies
+
+    return {dtype: multiplies(dtype) for dtype in INSTRUCTIONS}
+
+
 def as_text(report: dict[str, Any]) -> str:
     """The report as tables and lines."""
     rows = []
@@ -212,6 +220,9 @@ def as_text(report: dict[str, Any]) -> str:
         lines.append(f"cuda:{device['index']}          {device['name']} ({memory})")
     if not report["cuda"]:
         lines.append("CUDA            no device: models run on the CPU")
+    words = {True: "yes", False: "no, float32 is faster", None: "not known"}
+    able = [f"{dtype}: {words[there]}" for dtype, there in report["processor"].items()]
+    lines.append(f"processor       {'; '.join(able) or 'not asked'}")
     lines.append(f"video decoders  {', '.join(report['video_decoders']) or 'none: videos cannot be read'}")
     lines.append(f"attention       {', '.join(report['attention']) or 'none'}")
     lines.append(f"scores          {'Triton kernel' if report['triton_scores'] else 'PyTorch'}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from illava_cli.cli.described import described
 from illava_cli.cli.options import Debug, Format, check_format, help_unless_subcommand
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
@@ -22,6 +23,7 @@ def models(context: typer.Context) -> None:
 
 
 @app.command("list")
+@described
 def list_models(format: Format = "text", debug: Debug = False) -> None:
     """List the shipped names.
 
@@ -37,6 +39,7 @@ def list_models(format: Format = "text", debug: Debug = False) -> None:
 
 
 @app.command("show")
+@described
 def show_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name, YAML file, folder or hub id.")],
     format: Format = "text",

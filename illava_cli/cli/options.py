@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from illava_cli.cli.described import described
+
 if TYPE_CHECKING:
     from illava_cli.config import Config
 
@@ -101,6 +103,10 @@ class ModelFlags:
         float | None,
         typer.Option("--max-megapixels", metavar="X", help="Largest image or frame, in million pixels."),
     ] = None
+    tile_each: Annotated[
+        bool | None,
+        typer.Option("--tile-each/--no-tile-each", help="Tile each of several images too (LLaVA)."),
+    ] = None
     video_backend: Annotated[
         str | None, typer.Option("--video-backend", metavar="NAME", help="auto, decord or pyav.")
     ] = None
@@ -137,7 +143,16 @@ class ModelFlags:
         """The flags that were given, as the nested mapping that a YAML file would hold."""
         groups = {
             "model": ("device", "device_map", "dtype", "attn", "quantization", "compile"),
-            "media": ("num_frames", "fps", "start", "end", "max_tiles", "max_megapixels", "video_backend"),
+            "media": (
+                "num_frames",
+                "fps",
+                "start",
+                "end",
+                "max_tiles",
+                "tile_each",
+                "max_megapixels",
+                "video_backend",
+            ),
             "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
         }
         own = {"preset": self.preset, "method": self.method}
@@ -173,7 +188,7 @@ def with_model_flags(command: Callable | None = None, *, without: tuple[str, ...
         for field in flag_fields
     ]
     wrapper.__name__ = command.__name__
-    wrapper.__doc__ = command.__doc__
+    wrapper.__doc__ = described(command).__doc__
     wrapper.__signature__ = inspect.Signature(parameters)
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapper

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor
 
 from illava_cli.config import GenerationOptions
 from illava_cli.engine.record import Usage, VisualUsage
@@ -68,6 +68,16 @@ def token_limits(
     return limits
 
 
+class Unspoken(LogitsProcessor):
+    """Ids that are never chosen, greedy or sampled: `unspoken` (vocabulary,) is True for them."""
+
+    def __init__(self, unspoken: Tensor):
+        self.unspoken = unspoken
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return scores.masked_fill(self.unspoken, -torch.inf)
+
+
 def generate(
     model: nn.Module,
     embeds: Tensor,
@@ -76,8 +86,13 @@ def generate(
     watcher: Watcher,
     options: GenerationOptions,
     limit: int,
+    unspoken: Tensor,
 ) -> None:
-    """`transformers`' generate over new embeddings (B, T, C), behind what the cache holds."""
+    """`transformers`' generate over new embeddings (B, T, C), behind what the cache holds.
+
+    Args:
+        unspoken: (vocabulary,) True for ids that are never chosen.
+    """
     past = cache.get_seq_length()
     batch, tokens, width = embeds.shape
     if past:
@@ -105,6 +120,7 @@ def generate(
             inputs_embeds=embeds,
             attention_mask=mask,
             generation_config=generation,
+            logits_processor=[Unspoken(unspoken)],
             stopping_criteria=[watcher],
             **{CACHE: cache},
         )

@@ -30,8 +30,9 @@ def prepare(request: Request, reader: MediaReader, features: FeatureCache | None
         slots[slot] = seen.key, kept or seen.pixels()
         media.append(seen.record)
 
+    alone = reader.options.tiles(len(request.images))
     for index, source in enumerate(request.images):
-        take(Slot("image", index), reader.image(source, alone=len(request.images) == 1))
+        take(Slot("image", index), reader.image(source, alone))
     for index, source in enumerate(request.videos):
         take(Slot("video", index), reader.video(source))
     tokens = sum(_tokens(item, reader.family) for _, item in slots.values())

@@ -51,7 +51,7 @@ class MediaReader:
         self.guidance = guidance
 
     def image(self, source: Any, alone: bool) -> Seen:
-        """An image; `alone`: it is the only one of its turn."""
+        """An image; `alone`: it is taken as the only one of its turn."""
         medium = read_image(source, max_megapixels=self.options.max_megapixels)
         shown, whole = medium.image, (medium.height, medium.width)
         record = MediaRecord(medium.source, "image", medium.width, medium.height)

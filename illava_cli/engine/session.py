@@ -38,10 +38,11 @@ from illava_cli.engine.reading import Guidance, MediaReader
 from illava_cli.engine.record import Generation, Timings, new_id
 from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.stream import RowText, Watcher
-from illava_cli.errors import OutOfMemory, UsageError
+from illava_cli.errors import ModelError, OutOfMemory, UsageError
+from illava_cli.models import schedule_key
 from illava_cli.models.cache import MergeCache
-from illava_cli.models.family import Family, Features, Pixels
-from illava_cli.models.guide import Guide, checkpoint_of, load_guide
+from illava_cli.models.family import Family, Features, Pixels, check_guide
+from illava_cli.models.guide import Guide, checkpoint_of, find_guide, load_guide
 from illava_cli.models.loading import load_family
 from illava_cli.trace import DecoderTrace, Trace, Tracing
 
@@ -101,6 +102,7 @@ class Session:
         started = time.perf_counter()
         self.config = config
         self.on_note = on_note
+        self._find_guide()
         self.family: Family = load_family(config, on_note)
         self.model = self.family.model
         self.reduction = self._reduction()
@@ -135,6 +137,24 @@ class Session:
         name = str(self.config.model.id)
         toy = name.startswith("random:") and name.endswith("-toy")
         return 0 if toy else load_preset(self.config.preset).min_visual_tokens
+
+    def _find_guide(self) -> None:
+        """Look for the guide's checkpoint before minutes go into a model that cannot be asked without it."""
+        preset = load_preset(self.config.preset)
+        try:
+            keys = [schedule_key(self.config)]
+        except ModelError:  # the model is not on this machine yet: any schedule may be the one
+            keys = [*(preset.by_family or preset.families or ("",))]
+        except UsageError:
+            return  # loading says it, and so below
+        try:
+            stages = {Family.guide_stage(self.config.reduction_for(key)) for key in keys}
+            for stage in stages - {None}:
+                check_guide(stage)
+        except UsageError:
+            return
+        if len(stages) == 1 and None not in stages:
+            find_guide(*stages, self.on_note)
 
     def _guide(self) -> Guide | None:
         """The checkpoint that chooses frames and regions by the prompt, if the schedule has one do so."""
@@ -443,7 +463,16 @@ class Session:
         cache.expect(prefill)
         watcher = Watcher(texts, limits, self.family.end_ids, cancel, cache.verify)
         with decoding.first_logits(self.model, logits) as first_logits:
-            decoding.generate(self.model, embeds, prefill.padding, cache, watcher, options, max(limits))
+            decoding.generate(
+                self.model,
+                embeds,
+                prefill.padding,
+                cache,
+                watcher,
+                options,
+                max(limits),
+                self.family.unspoken,
+            )
         decoding.synchronize(device)
         finished = time.perf_counter()
 

@@ -9,9 +9,12 @@ from illava_cli.config import Config
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES
 from illava_cli.models.catalog import model_config
+from illava_cli.models.docless import keep_docstrings_out
 
 if TYPE_CHECKING:
     from illava_cli.models.family import Family
+
+keep_docstrings_out()
 
 
 def family_class(key: str, source: str) -> type[Family]:

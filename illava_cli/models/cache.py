@@ -15,6 +15,7 @@ from transformers import DynamicCache
 
 from illava_cli.errors import MergeError
 from illava_cli.models.hf import versions
+from illava_cli.reduction import METHODS
 from illava_cli.trace import NEWLINE, TEXT, VISUAL, DecoderTrace
 
 
@@ -27,8 +28,8 @@ class MergePoint:
     queries: str = "last"
 
     def kept(self, n: int) -> int:
-        """How many of a group's `n` tokens stay; of few tokens one does."""
-        return max(min(n, 1), n - round(n * (1 - self.keep)))
+        """How many of a group's `n` tokens stay."""
+        return METHODS[self.method].left(n, self.keep)
 
 
 @dataclass

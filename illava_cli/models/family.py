@@ -149,7 +149,7 @@ class Family(ABC):
 
     @abstractmethod
     def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
-        """Preprocess an RGB image; `alone`: it is the only image of its turn."""
+        """Preprocess an RGB image; `alone`: it is taken as the only image of its turn."""
 
     def prepare_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
@@ -278,12 +278,27 @@ class Family(ABC):
         end = self.model.generation_config.eos_token_id
         return set(end if isinstance(end, list) else [] if end is None else [end])
 
+    @cached_property
+    def unspoken(self) -> Tensor:
+        """(vocabulary,) True for ids that no answer has: those without a token, and what stands for media.
+
+        An output head is often padded to a round number of rows, beyond what its tokenizer has.
+        """
+        rows, vocabulary = self.model.get_output_embeddings().weight.shape[0], self.tokenizer.get_vocab()
+        media = {vocabulary[token] for token in self.special_tokens.values() if token in vocabulary}
+        media |= self.placeholder_ids.keys()
+        spoken = (set(vocabulary.values()) - media) | self.end_ids
+        unspoken = torch.ones(rows, dtype=torch.bool)
+        unspoken[[id for id in spoken if id < rows]] = False
+        return to_device(unspoken, self.device)
+
     def compile(self) -> None:
         """`torch.compile` tower and decoder; the first questions then take long."""
         compile_blocks(self.tower_blocks())
         compile_decoder(self.text_model)
 
-    def guide_stage(self, reduction: Reduction) -> GuideStage | None:
+    @staticmethod
+    def guide_stage(reduction: Reduction) -> GuideStage | None:
         """The choice of frames and regions before the tower."""
         stage = reduction.guide
         if reduction.method is None:
@@ -363,9 +378,7 @@ class Family(ABC):
         """Refuse a schedule that this model cannot run, before anything is computed."""
         guide = self.guide_stage(reduction)
         if guide is not None:
-            known_method(guide.method, "guide")
-            if 0 in (guide.keep, guide.roi):
-                raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
+            check_guide(guide)
         for kind in ("image", "video"):
             stage = self.vision_stage(reduction, kind)
             if stage is not None:
@@ -515,6 +528,13 @@ def known_method(name: str, stage: str | None = None) -> Method:
         stages = " and ".join(METHODS[name].stages)
         raise UsageError(f"{stage}.method: {name!r} is for {stages} only (here: {', '.join(here)})")
     return METHODS[name]
+
+
+def check_guide(stage: GuideStage) -> None:
+    """Refuse a choice of frames and regions that can show nothing, or a method that makes none."""
+    known_method(stage.method, "guide")
+    if 0 in (stage.keep, stage.roi):
+        raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
 
 
 def per_layer(value: float | list[float] | None, layers: list[int], name: str) -> list[float]:

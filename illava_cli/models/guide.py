@@ -22,7 +22,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from illava_cli.config import GuideStage
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.catalog import checkpoint_folder, first_line, read_config
-from illava_cli.models.loading import BROKEN_FILES, refuse_partial
+from illava_cli.models.loading import BROKEN_FILES
+from illava_cli.models.whole import refuse_partial
 from illava_cli.reduction import METHODS, Box, most_similar_frames, region
 
 PICTURES = 8  # in one pass
@@ -133,13 +134,11 @@ def checkpoint_of(stage: GuideStage) -> tuple[str, str]:
     return kind, stage.model or DEFAULTS[kind]
 
 
-def load_guide(
-    stage: GuideStage, device: torch.device, dtype: torch.dtype, note: Callable[[str], None]
-) -> Guide:
-    """The checkpoint of a guided method.
+def find_guide(stage: GuideStage, note: Callable[[str], None]) -> Path:
+    """The folder of a guided method's checkpoint, downloaded where that is needed.
 
     Raises:
-        ModelError: it is not whole or not readable, or cannot be downloaded.
+        ModelError: it cannot be downloaded.
         UsageError: it is of another kind.
     """
     kind, name = checkpoint_of(stage)
@@ -150,6 +149,20 @@ def load_guide(
             f"guide.model: {stage.method} takes a {kind!r} checkpoint such as {DEFAULTS[kind]}, "
             f"{name} is a {found!r} one"
         )
+    return folder
+
+
+def load_guide(
+    stage: GuideStage, device: torch.device, dtype: torch.dtype, note: Callable[[str], None]
+) -> Guide:
+    """The checkpoint of a guided method.
+
+    Raises:
+        ModelError: it is not whole or not readable, or cannot be downloaded.
+        UsageError: it is of another kind.
+    """
+    kind, name = checkpoint_of(stage)
+    folder = find_guide(stage, note)
     model, tokenizer, image_processor = _read(kind, folder, name, dtype)
     return Guide(kind, model.eval().requires_grad_(False).to(device), tokenizer, image_processor)
 

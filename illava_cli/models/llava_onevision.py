@@ -1,6 +1,7 @@
 """LLaVA-OneVision: a SigLIP tower over tiles or frames, an MLP projector, a Qwen2 decoder.
 
-An image is tiled when it is the only one, else it is one padded square. Frames of a video are pooled 2x2.
+An image is tiled when it is the only one, or where each is to be, else it is one padded square. Frames of a
+video are pooled 2x2.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
@@ -142,7 +144,9 @@ class LlavaOnevision(Llava):
         videos = [pixels for pixels in media if pixels.kind == "video"]
         inputs: dict[str, Tensor] = {}
         if images:
-            inputs["pixel_values"] = torch.stack([p.pixel_values(0, p.segments) for p in images])
+            # images of fewer tiles are padded
+            tiles = [p.pixel_values(0, p.segments) for p in images]
+            inputs["pixel_values"] = pad_sequence(tiles, batch_first=True)
             inputs["image_sizes"] = torch.tensor([p.geometry.size for p in images])
             if images[0].geometry.form == "tiles":
                 model.config.image_grid_pinpoints = images[0].geometry.pinpoints

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+)
 from transformers import logging as hf_logging
 from transformers.initialization import no_init_weights
 
@@ -19,6 +25,7 @@ from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config
 from illava_cli.models.family import Family
+from illava_cli.models.processor import slow_dtype
 from illava_cli.models.repository import (
     KEY_MAPPING,
     image_settings,
@@ -26,6 +33,7 @@ from illava_cli.models.repository import (
     prepare_tokenizer,
     slow_tokenizer,
 )
+from illava_cli.models.whole import refuse_other_tower, refuse_partial
 
 # one tile of 729 tokens at a time: on a CPU as fast as all at once, and faster than two
 CHUNK_MB = {"cpu": 32}
@@ -47,6 +55,8 @@ def load_family(config: Config, note: Callable[[str], None]) -> Family:
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     attn = pick_attention(options.attn, device, dtype)
+    if device.type == "cpu" and (slow := slow_dtype(str(dtype).removeprefix("torch."))):
+        note(slow)
     if options.id.startswith(RANDOM):
         family = _random(options, device, dtype, attn)
     else:
@@ -163,15 +173,17 @@ def _pretrained(
         settings["offload_folder"] = options.offload_folder
     if options.quantization is not None:
         settings["quantization_config"] = _quantization(options.quantization, dtype)
+    raw = without_null_rope(raw)
     try:
-        tokenizer = _tokenizer(folder, raw)
         if is_repository(raw):
             settings["key_mapping"] = KEY_MAPPING
+            tokenizer = _tokenizer(folder, raw, type_alone(_read_json(folder / "config.json")["model_type"]))
             fields = {name: value for name, value in raw.items() if name != "model_type"}
             config = model_class.config_class(**fields, **prepare_tokenizer(tokenizer, raw))
             image_processor = family_type.image_processor_class(**image_settings(raw))
         else:
-            config = AutoConfig.from_pretrained(folder)
+            config = model_class.config_class.from_dict(raw | {"name_or_path": str(folder)})
+            tokenizer = _tokenizer(folder, raw, config)
             image_processor = family_type.image_processor_class.from_pretrained(folder)
         model, info = model_class.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True, **settings
@@ -185,7 +197,7 @@ def _pretrained(
     except BROKEN_FILES as error:
         raise ModelError(f"cannot load {options.id}: {first_line(error, 160)}") from error
     if is_repository(raw):
-        _refuse_towerless(info, options.id, raw["mm_vision_tower"])
+        refuse_other_tower(info, model, options.id, raw["mm_vision_tower"])
     refuse_partial(info, options.id)
     _sane_generation(model, tokenizer)
     if "device_map" not in settings:
@@ -197,8 +209,26 @@ def _pretrained(
 BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
-def _tokenizer(folder: Path, raw: dict):
-    """The checkpoint's tokenizer; without its files `transformers` would make an empty one."""
+def without_null_rope(config: dict) -> dict:
+    """A config.json without `"rope_scaling": null`: `transformers` warns of the key, whatever its value."""
+    return {
+        name: without_null_rope(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if not (name == "rope_scaling" and value is None)
+    }
+
+
+def type_alone(kind: str) -> PreTrainedConfig:
+    """A configuration by which a tokenizer's class is found, without fields that its class warns of."""
+    return AutoConfig.for_model(kind) if kind in CONFIG_MAPPING else PreTrainedConfig()
+
+
+def _tokenizer(folder: Path, raw: dict, config: PreTrainedConfig):
+    """The checkpoint's tokenizer; without its files `transformers` would make an empty one.
+
+    Args:
+        config: given, or `transformers` would read config.json for it once more.
+    """
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json): download the checkpoint again")
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
@@ -209,27 +239,7 @@ def _tokenizer(folder: Path, raw: dict):
         )
     if is_repository(raw) and not (folder / "tokenizer.json").exists():
         return slow_tokenizer(folder, raw, _read_json(folder / "tokenizer_config.json"))
-    return AutoTokenizer.from_pretrained(folder)
-
-
-def _refuse_towerless(info: dict, name: str, tower: str) -> None:
-    """The repository can leave a tower that was not trained out of a checkpoint."""
-    missing = info.get("missing_keys") or []
-    if missing and all(key.startswith("model.vision_tower.") for key in missing):
-        raise ModelError(
-            f"{name} comes without the weights of its vision tower: add those of {tower} to it, "
-            "or name a checkpoint that has them"
-        )
-
-
-def refuse_partial(info: dict, name: str) -> None:
-    """A model with random parts answers nonsense: better none."""
-    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        keys = sorted(k[0] if isinstance(k, tuple) else k for k in info.get(kind) or [])
-        if keys:
-            raise ModelError(
-                f"{name} is not whole: {len(keys)} {kind.replace('_', ' ')} ({keys[0]}): download it again"
-            )
+    return AutoTokenizer.from_pretrained(folder, config=config)
 
 
 def _sane_generation(model, tokenizer) -> None:

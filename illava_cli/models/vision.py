@@ -140,7 +140,9 @@ class TowerState:
         """Merge at `layer`; everything that is aligned with the tokens follows."""
         shape = hidden_states.shape
         r = self.budget[layer]
-        candidates = Candidates.of(scores, [(self.tokens, r)], keys=self.keys, sizes=self.sizes)
+        candidates = Candidates.of(
+            scores, [(self.tokens, r)], keys=self.keys, sizes=self.sizes, before=self.class_tokens
+        )
         assignment = decide(self.method, candidates, self.padding)
         merge = Merge.from_assignment(assignment, self.tokens - r)
         hidden_states = hidden_states.reshape(self.segments, self.class_tokens + self.tokens, -1)

@@ -37,6 +37,8 @@ class Method:
         queries: the only `llm.queries` that it is defined for, or None.
         count: how many tokens (B,) it keeps by itself, from scores and what is no padding, both (B, N).
         guided: how it chooses by the prompt, in stage `guide`.
+        rounds_kept: of a share kept in the decoder its published code rounds the tokens that stay, not those
+            that leave; at exact halves one token stays or leaves by this.
     """
 
     decide: Callable[[Candidates], Assignment] | None = None
@@ -46,13 +48,19 @@ class Method:
     queries: str | None = None
     count: Callable[[Tensor, Tensor], Tensor] | None = None
     guided: Guided | None = None
+    rounds_kept: bool = False
+
+    def left(self, tokens: int, keep: float) -> int:
+        """How many of `tokens` stay in the decoder if the share `keep` does; of few tokens one does."""
+        left = round(tokens * keep) if self.rounds_kept else tokens - round(tokens * (1 - keep))
+        return max(min(tokens, 1), left)
 
 
 METHODS = {
     "illava": Method(illava),
     "attention-prune": Method(attention_prune),
     "random": Method(random),
-    "fastv": Method(attention_prune, stages=("llm",), queries="last"),
+    "fastv": Method(attention_prune, stages=("llm",), queries="last", rounds_kept=True),
     "prumerge": Method(prumerge, stages=("input",), compares=True, count=outliers),
     "greedy": Method(greedy, compares=True, proportional=True),
     "bipartite": Method(bipartite, compares=True, proportional=True),

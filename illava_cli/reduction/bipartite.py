@@ -13,14 +13,15 @@ from illava_cli.reduction.merge import Assignment
 def bipartite(tokens: Candidates) -> Assignment:
     """Tokens at even places propose to the most similar at odd ones; the closest pairs merge, by size.
 
-    One round removes at most half of the tokens, as published; for more the survivors go another round,
-    their keys being the means of what they stand for.
+    Places count from the class token, where there is one: then the first patch is proposed to. One round
+    removes at most half of the tokens, as published; for more the survivors go another round, their keys
+    being the means of what they stand for.
     """
     target, alive = tokens.index, tokens.valid
     sums = tokens.keys.to(tokens.sizes.dtype) * tokens.sizes.unsqueeze(-1)
     missing = tokens.counts
     for _ in range(max(_rounds(*budget) for budget in tokens.budgets)):
-        partner, leaves = _round(normalize(sums, dim=-1), alive, missing)
+        partner, leaves = _round(normalize(sums, dim=-1), alive, missing, tokens.before)
         into = partner.where(leaves, tokens.index)
         index = partner.unsqueeze(-1).expand_as(sums)
         sums = sums.scatter_add(1, index, sums * leaves.unsqueeze(-1))
@@ -37,10 +38,10 @@ def _rounds(tokens: int, removed: int) -> int:
     return rounds
 
 
-def _round(directions: Tensor, alive: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+def _round(directions: Tensor, alive: Tensor, missing: Tensor, before: int) -> tuple[Tensor, Tensor]:
     """Each token's partner (B, N), and whether it joins it."""
     order = (~alive).long().argsort(dim=1, stable=True)  # survivors first, in their order
-    even, odd = order[:, ::2], order[:, 1::2]
+    even, odd = order[:, before % 2 :: 2], order[:, (before + 1) % 2 :: 2]
     proposing, proposed = (
         directions.gather(1, x.unsqueeze(-1).expand(-1, -1, directions.shape[-1])) for x in (even, odd)
     )

@@ -28,6 +28,7 @@ class Candidates:
         keys: (B, N, C) each token's attention keys as the queries meet them, behind a rotary embedding where
             there is one, for the methods that compare tokens.
         sizes: (B, N) how many tokens each stands for, from earlier merges.
+        before: tokens that stand before these and never merge (CLIP's class token), where places count.
     """
 
     scores: Tensor
@@ -36,6 +37,7 @@ class Candidates:
     valid: Tensor
     keys: Tensor | None
     sizes: Tensor
+    before: int = 0
 
     @staticmethod
     def of(
@@ -46,6 +48,7 @@ class Candidates:
         valid: Tensor | None = None,
         keys: Tensor | None = None,
         sizes: Tensor | None = None,
+        before: int = 0,
     ) -> Candidates:
         """With what is not given filled in: one budget for all rows, all tokens valid, each of size 1."""
         scores = scores.to(accumulation_dtype(scores.dtype))
@@ -54,7 +57,7 @@ class Candidates:
         if valid is None:
             valid = torch.ones_like(scores, dtype=torch.bool)
         sizes = torch.ones_like(scores) if sizes is None else sizes.to(scores.dtype)
-        return Candidates(scores.masked_fill(~valid, torch.inf), budgets, counts, valid, keys, sizes)
+        return Candidates(scores.masked_fill(~valid, torch.inf), budgets, counts, valid, keys, sizes, before)
 
     def without(self, leaving: Tensor) -> Candidates:
         """As if `leaving` (B, N) had never been there; they count as removed."""

@@ -43,6 +43,14 @@ def test_json_lines(written, tmp_path):
     assert items[1].config(Config()).hash() == Config().hash()
 
 
+@pytest.mark.parametrize("said", [True, "true"])
+def test_a_switch_is_said_as_such(said, written):
+    (item,) = read_manifest(written([{"images": ["a.jpg", "b.jpg"], "prompt": "?", "tile_each": said}]), [])
+    assert item.settings == {"media": {"tile_each": True}}
+    (item,) = read_manifest(written(f"images,prompt,tile_each\na.jpg;b.jpg,?,{said}\n", "m.csv"), [])
+    assert item.config(Config()).media.tile_each is True
+
+
 def test_a_folder_that_moves_asks_the_same(tmp_path, written):
     (before,) = read_manifest(written([{"image": "a.jpg", "prompt": "?"}]), [])
     moved = tmp_path / "elsewhere"

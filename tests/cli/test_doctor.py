@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 
 import pytest
+import torch
 
 from illava_cli.cli import doctor
 
@@ -26,6 +27,20 @@ def test_json(main):
     assert report["ok"] is True
     assert {package["name"] for package in report["packages"]} == set(doctor.REQUIRED) | set(doctor.OPTIONAL)
     assert {"sdpa", "eager"} <= set(report["attention"])
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "line"),
+    [
+        ({"avx2": True, "avx512_bf16": True}, "bfloat16: yes; float16: no, float32 is faster"),
+        ({"avx2": True}, "bfloat16: no, float32 is faster; float16: no, float32 is faster"),
+    ],
+)
+def test_the_processor_s_half_precision(main, capabilities, line, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert f"processor       {line}\n" in main("doctor")[1]
+    report = json.loads(main("doctor", "--format", "json")[1])
+    assert report["processor"] == {"bfloat16": "avx512_bf16" in capabilities, "float16": False}
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "--set": "llm.keep=0.5",
     }
     arguments = [part for flag in flags.items() for part in flag]
-    code, _, err = main("run", *MODEL, "-p", "x", *arguments, "--stop", "a", "--stop", "b")
+    code, _, err = main("run", *MODEL, "-p", "x", *arguments, "--tile-each", "--stop", "a", "--stop", "b")
     assert code == 0, err
     config = sessions[0].config
     assert config.model.model_dump(exclude_unset=True) == {
@@ -100,6 +100,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "end": 3.5,
         "max_tiles": 1,
         "max_megapixels": 50.0,
+        "tile_each": True,
         "video_backend": "pyav",
     }
     assert config.generation.model_dump() == {

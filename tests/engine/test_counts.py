@@ -2,8 +2,10 @@
 
 import pytest
 
+from illava_cli.bench.geometry import merged_counts
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import Request, Session
+from illava_cli.reduction import METHODS
 from tests.conftest import clip, picture
 
 
@@ -129,6 +131,26 @@ def test_qwen2_5_drops_at_full_attention(toy):
         left -= round(left * 0.1)
     assert visual(answer) == (groups * 4, kept * 4, kept, left, 0, 0)
     assert visual(toy("qwen2.5-vl-toy", "preset=auto").ask("?", [picture(280, 560)])) == visual(answer)
+
+
+@pytest.mark.parametrize(("size", "groups", "kept"), [((140, 140), 25, 12), ((84, 140), 15, 8)])
+def test_fastv_keeps_what_its_code_keeps_at_exact_halves(toy, size, groups, kept):
+    """topk(round(n * keep)), where the others remove round(n * (1 - keep)); a half is rounded to even."""
+    schedule = ("preset=off", "llm={layers: [1], keep: 0.5}", "layout=faithful")
+    for method, left in (("fastv", kept), ("attention-prune", groups - kept)):
+        session = toy("qwen2-vl-toy", *schedule, f"method={method}")
+        answer = session.ask("?", [picture(*size)], trace=True)
+        assert visual(answer)[2:4] == (groups, left)
+        media = [
+            pixels for _, pixels in session.prepare(Request("?", [picture(*size)]), fresh=True).slots.values()
+        ]
+        gone = answer.usage.prompt_tokens - merged_counts(session.family, media, answer, 1).decoder[-1]
+        assert gone == groups - left  # as the operations are counted
+
+
+def test_of_few_tokens_one_stays():
+    for method in METHODS.values():
+        assert [method.left(n, 0.1) for n in (0, 1, 2, 3)] == [0, 1, 1, 1]
 
 
 def test_max_tiles_bounds_the_tiles(toy):

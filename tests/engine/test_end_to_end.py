@@ -107,6 +107,21 @@ def test_merged_logits_equal_the_reference(name, case, double):
         assert visual.llm_kept + visual.newlines_kept < visual.llm_in + visual.newlines_in
 
 
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if not name.startswith("qwen")])
+def test_several_tiled_images_equal_the_reference(name, open_session):
+    """Counts, layouts and decoder merges of each are those of an image that comes alone."""
+    family, settings = SCHEDULES[name]
+    session = open_session(family, *settings, "model.dtype=float64", "media.tile_each=true")
+    request = Request("Compare <image> and <image>.", [picture(200, 150, 2), picture(500, 470, 4)])
+    answer = session.ask(request.prompt, request.images, logits=True)
+    result = reference_conversation(session.model, [pieces_of(session, request)], schedule_of(session))
+    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    visual = answer.usage.visual
+    for field in ("patches", "vision_kept", "llm_in", "llm_kept", "newlines_in", "newlines_kept"):
+        assert getattr(visual, field) == sum(getattr(c, field) for c in result.counts), field
+    assert visual.newlines_in > 2  # each has rows of its own
+
+
 @pytest.mark.parametrize(
     ("name", "case"),
     [
@@ -174,7 +189,8 @@ def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, cas
 def test_greedy_tokens_equal_the_reference(name, case, double):
     session, request = double(name), REQUESTS[case]
     answer = session.ask(request.prompt, request.images, request.videos)
-    tokens = reference_greedy(session.model, pieces_of(session, request), schedule_of(session), 6)
+    pieces, never = pieces_of(session, request), session.family.unspoken.nonzero().flatten().tolist()
+    tokens = reference_greedy(session.model, pieces, schedule_of(session), 6, never)
     assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
 
 

@@ -59,6 +59,19 @@ def test_what_changes_the_features_changes_the_key(counted):
     assert passes == [1, 1, 2, 1]
 
 
+def test_a_tiled_image_is_the_same_with_company(counted):
+    session, passes = counted
+    image = picture(150, 90, 1)
+    whole = session.ask("What?", [image]).usage.visual
+    session.update(["tile_each=true"])
+    both = session.ask("What?", [image, picture(50, 50)]).usage.visual
+    session.update(["tile_each=false"])
+    squares = session.ask("What?", [image, picture(50, 50)]).usage.visual
+    assert passes == [1, 1, 2]
+    assert both.llm_in > whole.llm_in
+    assert squares.patches < both.patches
+
+
 def entry(size: int) -> Features:
     tokens = torch.zeros(1000, dtype=torch.uint8)[:size]  # a view of something larger
     return Features(tokens, tokens[:0], tokens[:0], 0, tokens[:0], 0, 0, 0, 0, 0)

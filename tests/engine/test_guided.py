@@ -7,7 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from illava_cli.errors import MediaError, UsageError
+from illava_cli.config import resolve
+from illava_cli.engine import session as sessions
+from illava_cli.engine.session import Session
+from illava_cli.errors import MediaError, ModelError, UsageError
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 
 METHODS = ("clip-crop", "clipseg-crop", "free-video-llm")
@@ -190,3 +193,46 @@ def test_refused_schedules(settings, message, open_session):
 def test_a_checkpoint_that_cannot_be_is_refused_before_anything_loads(name, open_session):
     with pytest.raises(UsageError, match="neither a checkpoint directory nor a hub id"):
         open_session("llava_onevision", "method=clip-crop", f"guide.model={name}", fresh=True)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The models whose loading was begun; none is loaded."""
+    begun = []
+
+    def begin(config, note):
+        begun.append(config.model.id)
+        raise ModelError("not in this test")
+
+    monkeypatch.setattr(sessions, "load_family", begin)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return begun
+
+
+@pytest.mark.parametrize("model", ["here", "nobody/not-here-yet"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["method=clip-crop", "guide.model=nobody/no-such-clip"], r"nobody/no-such-clip .*--set guide.model"),
+        (["preset=off", "guide.model=nobody/no-such-clip"], r"nobody/no-such-clip .*--set guide.model"),
+        (["method=clipseg-crop", "guide.model=CLIP"], r"takes a 'clipseg' checkpoint .* is a 'clip' one"),
+    ],
+)
+def test_a_guide_is_looked_for_before_the_model_is_loaded(
+    model, settings, message, loads, checkpoints, guide_folders
+):
+    settings = [s.replace("CLIP", guide_folders("clip-crop")) for s in settings]
+    name = checkpoints("llava_onevision") if model == "here" else model
+    with pytest.raises((ModelError, UsageError), match=message):
+        Session(resolve(name, settings=settings, environ={}))
+    assert loads == []
+
+
+@pytest.mark.parametrize(
+    "settings", [["method=illava", "guide.model=nobody/no-such-clip"], ["guide.method=no-such-method"], []]
+)
+def test_no_guide_is_looked_for_where_none_is_asked(settings, loads, checkpoints):
+    with pytest.raises(ModelError, match="not in this test"):
+        Session(resolve(checkpoints("llava_onevision"), settings=settings, environ={}))
+    assert len(loads) == 1

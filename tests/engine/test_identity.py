@@ -54,6 +54,24 @@ def test_off_equals_transformers(family, case, stock, open_session):
     assert len(tokens) == 6 or answer.finish_reason == "stop"
 
 
+PAGES = [picture(200, 150, 1), picture(60, 300, 2), picture(500, 480, 3), picture(80, 80, 4)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_of_several_images_tiled_equals_transformers(family, stock, open_session):
+    """Its processor tiles only single images; its model, given their tiles, takes any number of them."""
+    answer = open_session(family, *OFF, "media.tile_each=true").ask("Which page?", PAGES, logits=True)
+    reference = stock[family]
+    text = reference.chat([message("Which page?", PAGES)])
+    logits, tokens = reference.answer(text, PAGES, groups=[1] * len(PAGES))
+    torch.testing.assert_close(answer.logits, logits, atol=CLOSE[family], rtol=0)
+    assert list(answer.token_ids) == tokens
+    usual = open_session(family, *OFF).ask("Which page?", PAGES)
+    assert (answer.usage.visual.patches > usual.usage.visual.patches) == (family == "llava_onevision")
+    one = [open_session(family, *OFF).ask("Which page?", [page]).usage.visual.llm_in for page in PAGES]
+    assert answer.usage.visual.llm_in == sum(one)
+
+
 @pytest.mark.parametrize("case", [case for case, media in CASES.items() if "videos" not in media])
 def test_windows_equal_transformers_in_float64(case, checkpoints, open_session):
     """Where both get the very same pixels."""
@@ -125,7 +143,8 @@ def test_second_turn_equals_transformers(family, stock, open_session):
         whole["mm_token_type_ids"] = (ids == reference.image_id).int()
     with torch.no_grad():
         logits = reference.model(**whole).logits[0, -1]
-        tokens = reference.model.generate(**whole, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+        greedy = {"do_sample": False, "suppress_tokens": reference.unspoken()}
+        tokens = reference.model.generate(**whole, max_new_tokens=6, **greedy)[0, ids.shape[1] :]
     torch.testing.assert_close(second.logits, logits, atol=CLOSE[family], rtol=0)
     assert list(second.token_ids) == tokens.tolist()
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import shutil
+import warnings
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from illava_cli.config import resolve, shipped
 from illava_cli.engine.prompt import Slot, first_turn, later_turn, user_message
 from illava_cli.engine.session import Request, Session
 from illava_cli.errors import ModelError, UsageError
-from illava_cli.models import family_class, schedule_key
+from illava_cli.models import family_class, repository, schedule_key
 from illava_cli.models.catalog import complete, read_config
 from illava_cli.models.conversations import CONVERSATIONS
 from illava_cli.models.repository import translate
@@ -552,3 +554,64 @@ def test_a_qwen_tokenizer_of_vocabulary_and_merges_is_read(pair, tmp_path):
     ours, theirs = (open_checkpoint(folder, *OFF).family.tokenizer for folder in (tmp_path, whole))
     text = "<|im_start|>user\n<image>\nWhat is shown here, in 2 words?<|im_end|>\n"
     assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+
+
+# --- towers of another size ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", ["width", "fewer layers", "more layers"])
+def test_a_tower_of_another_size_is_named(other, tmp_path):
+    """All that is known of a tower is its name; it may have been trained from another."""
+    folder = write_repository(tmp_path / "llava", write_llava_next(tmp_path / "hf"))
+    path = folder.with_name("llava-tower") / "config.json"
+    tower = json.loads(path.read_text())
+    change = {
+        "width": {"hidden_size": 48, "intermediate_size": 96},
+        "fewer layers": {"num_hidden_layers": 6},
+        "more layers": {"num_hidden_layers": 8},
+    }[other]
+    path.write_text(json.dumps(tower | change))
+    with pytest.raises(
+        ModelError, match=r"weights of its vision tower \(model\.vision_tower\..* are not those of "
+    ) as error:
+        open_checkpoint(folder)
+    assert str(path.parent) in str(error.value)
+    assert "let mm_vision_tower name a directory" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_published_tower_s_size_is_assumed(tmp_path, monkeypatch):
+    """Then its name is what the line says, and a directory beside the checkpoint mends it."""
+    folder = write_repository(tmp_path / "llava", write_llava_next(tmp_path / "hf"))
+    own = json.loads((folder.with_name("llava-tower") / "config.json").read_text())
+    small = own | {"hidden_size": 64, "intermediate_size": 128, "patch_size": 12}
+    monkeypatch.setitem(repository.PUBLISHED_TOWERS, "openai/clip-small", small)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"mm_vision_tower": "openai/clip-small"}))
+    with pytest.raises(ModelError, match=r"not those of openai/clip-small, which its config\.json names"):
+        open_checkpoint(folder)
+    path.write_text(json.dumps(config | {"mm_vision_tower": "../llava-tower"}))
+    assert open_checkpoint(folder, *OFF).ask("What?", [picture(60, 60)]).usage.visual.patches > 0
+
+
+@pytest.mark.parametrize("kind", ["onevision", "v1.6 vicuna"])
+@pytest.mark.parametrize("layout", ["llava", "hf"])
+@pytest.mark.parametrize("model_type", [None, "llava_mistral"])
+def test_no_rope_scaling_is_no_news(kind, layout, model_type, pair, tmp_path):
+    """`"rope_scaling": null` is what most of them say; another library's warning was printed of it."""
+    source = pair(kind)[layout == "hf"]
+    folder = tmp_path / "copy"
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text()) | {"rope_scaling": None}
+    if layout == "hf":
+        config["text_config"] |= {"rope_scaling": None}
+    elif model_type:
+        config["model_type"] = model_type
+    (folder / "config.json").write_text(json.dumps(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session = open_checkpoint(folder)
+    plain = open_checkpoint(source)
+    assert session.model.config.text_config.rope_parameters == plain.model.config.text_config.rope_parameters
+    assert session.family.tokenizer.get_vocab() == plain.family.tokenizer.get_vocab()

@@ -64,13 +64,16 @@ def greedy(keys, scores, sizes, r):
     return by_size(clusters, sizes)
 
 
-def bipartite(keys, scores, sizes, r):
+def bipartite(keys, scores, sizes, r, before=0):
+    """ToMe counts its halves with the class token, which stands `before` the patches and never merges."""
     clusters = {i: [i] for i in range(len(keys))}
     while r:
         alive, cosine = sorted(clusters), between_means(clusters, keys, sizes)
+        proposing = [i for i in range(len(alive)) if (before + i) % 2 == 0]
+        proposed = [i for i in range(len(alive)) if (before + i) % 2 == 1]
         edges = []
-        for a in range(0, len(alive), 2):
-            b = max(range(1, len(alive), 2), key=lambda s: (cosine[a][s], -s))
+        for a in proposing:
+            b = max(proposed, key=lambda s: (cosine[a][s], -s))
             edges.append((-cosine[a][b], alive[a], alive[b]))
         step = min(r, len(alive) // 2)
         for _, a, b in sorted(edges)[:step]:
@@ -159,13 +162,19 @@ METHODS = {
 }
 
 
-def members(method, keys, scores, sizes, r, padding=None):
-    """As above, for a row of tensors; `padding` leaves first, in its order, and is dropped."""
+def members(method, keys, scores, sizes, r, padding=None, before=0):
+    """As above, for a row of tensors; `padding` leaves first, in its order, and is dropped.
+
+    `before` tokens stand before these and never merge.
+    """
     scores, sizes = scores.tolist(), sizes.tolist()
     padded = [i for i in range(len(scores)) if padding is not None and padding[i]]
     stay = [i for i in range(len(scores)) if i not in padded[:r]]
     r -= len(padded[:r])
-    found = METHODS[method]([keys[i] for i in stay], [scores[i] for i in stay], [sizes[i] for i in stay], r)
+    places = {"before": before} if method == "bipartite" else {}
+    found = METHODS[method](
+        [keys[i] for i in stay], [scores[i] for i in stay], [sizes[i] for i in stay], r, **places
+    )
     return {stay[s]: {stay[i]: weight for i, weight in parts.items()} for s, parts in found.items()}
 
 

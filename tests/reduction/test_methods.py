@@ -35,16 +35,17 @@ def test_every_method_has_a_reference():
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("method", REFERENCED)
 def test_a_method_equals_its_loop(method, seed, padded):
-    tokens = [3, 7, 12, 16, 21, 25, 30, 33][seed]
+    tokens, before = [3, 7, 12, 16, 21, 25, 30, 33][seed], seed // 2 % 2
     rng, keys, scores, sizes, x = draw(seed, 3, tokens)
     r = int(torch.randint(0, tokens, (1,), generator=rng))
     padding = torch.rand(3, tokens, generator=rng) < 0.3 if padded else None
-    decision = decide(method, Candidates.of(scores, [(tokens, r)], keys=keys, sizes=sizes), padding)
+    known = Candidates.of(scores, [(tokens, r)], keys=keys, sizes=sizes, before=before)
+    decision = decide(method, known, padding)
     merge = Merge.from_assignment(decision, tokens - r)
     out = merge.apply(x)
     for row in range(3):
         marks = None if padding is None else padding[row].tolist()
-        found = slow.members(method, keys[row], scores[row], sizes[row], r, marks)
+        found = slow.members(method, keys[row], scores[row], sizes[row], r, marks, before)
         assert merge.anchor[row].tolist() == sorted(found)
         torch.testing.assert_close(out[row], slow.reduced(x[row], found), atol=1e-9, rtol=0)
 
@@ -119,6 +120,26 @@ def test_what_all_keys_share_does_not_drown_kmeans():
         for t in (torch.float32, torch.float64)
     )
     assert (narrow != wide).sum() <= 3
+
+
+@pytest.mark.parametrize("tokens", [2, 3, 8, 9])
+@pytest.mark.parametrize("before", [0, 1])
+def test_tome_s_halves_are_counted_with_the_class_token(before, tokens):
+    """Its code takes x[:, ::2] and x[:, 1::2] of the whole sequence; the class token's cosines are -inf."""
+    keys = torch.randn(1, before + tokens, 6, generator=torch.Generator().manual_seed(tokens))
+    a, b = (
+        half.tolist() for half in (torch.arange(before + tokens)[::2], torch.arange(before + tokens)[1::2])
+    )
+    units = torch.nn.functional.normalize(keys[0], dim=-1)
+    cosine = units[a] @ units[b].T
+    cosine[[i for i, token in enumerate(a) if token < before]] = -torch.inf
+    (closest, partner), r = cosine.max(-1), tokens // 2
+    joins = {a[i] - before: b[partner[i]] - before for i in closest.argsort(descending=True)[:r]}
+
+    scores = torch.rand(1, tokens)
+    known = Candidates.of(scores, [(tokens, r)], keys=keys[:, before:], before=before)
+    target = decide("bipartite", known).target[0].tolist()
+    assert {i: target[i] for i in range(tokens) if target[i] != i} == joins
 
 
 @pytest.mark.parametrize("method", ["bipartite", "kmeans", "assign"])
