@@ -12,10 +12,10 @@ from illava_cli.batch import openai
 from illava_cli.batch.item import SETTINGS, Item, asked_each, settings_of
 from illava_cli.engine.fields import json_object, media_field, refuse_unknown, text_field
 from illava_cli.errors import MediaError, UsageError
+from illava_cli.media.sources import split_sources
 
 JSONL, CSV = (".jsonl", ".ndjson"), (".csv", ".tsv")
 FIELDS = ("id", "prompt", "image", "images", "video", "videos", *SETTINGS)
-MANY = ";"  # between the paths of a CSV cell `images` or `videos`
 
 
 def is_manifest(path: Path) -> bool:
@@ -111,5 +111,5 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _cell(name: str, cell: str) -> Any:
     if name in ("images", "videos"):
-        return [part.strip() for part in cell.split(MANY) if part.strip()]
+        return split_sources(cell)
     return cell

@@ -98,6 +98,12 @@ class ModelFlags:
     video_backend: Annotated[
         str | None, typer.Option("--video-backend", metavar="NAME", help="auto, decord or pyav.")
     ] = None
+    media_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--media-timeout", metavar="S", help="Seconds to get and decode one image or video (120)."
+        ),
+    ] = None
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", metavar="N", help="Longest answer, in tokens.")
     ] = None
@@ -131,7 +137,7 @@ class ModelFlags:
         """The flags that were given, as the nested mapping that a YAML file would hold."""
         groups = {
             "model": ("device", "device_map", "dtype", "attn", "quantization", "compile"),
-            "media": ("num_frames", "fps", "start", "end", "max_tiles", "video_backend"),
+            "media": ("num_frames", "fps", "start", "end", "max_tiles", "video_backend", "media_timeout"),
             "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
         }
         own = {"preset": self.preset, "method": self.method}

@@ -12,6 +12,7 @@ from typing import Any
 from illava_cli.engine.clock import LayerClock
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import Generation
+from illava_cli.engine.request import Request
 from illava_cli.engine.session import Session
 from illava_cli.evals.statistics import divergence
 from illava_cli.evals.variants import unmerged
@@ -90,7 +91,8 @@ def ask_both(
     peaks = []
     for lane in (plain, merged):
         with PeakMeter(session.family.device) as meter:
-            short(lane).ask(prompt, images, videos)  # in this thread, whose memory is watched
+            # in this thread, whose memory is watched
+            short(lane).ask_batch([Request(prompt, images, videos)], cancel=cancel)
         peaks.append(meter.peak_bytes)
         _stop_if(cancel)
     answers = []

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from illava_cli.media.limits import checkpoint
+
 if TYPE_CHECKING:
     import av
 
@@ -42,6 +44,7 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     hidden = cut_off = False
     try:
         for packet in container.demux(stream):
+            checkpoint()
             if not packet.size:
                 continue
             if packet.pts is None:

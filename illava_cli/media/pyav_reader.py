@@ -12,6 +12,7 @@ import numpy as np
 
 from illava_cli.errors import MediaError
 from illava_cli.media.frame_table import FrameTable, scan
+from illava_cli.media.limits import checkpoint
 from illava_cli.media.reader import UnreadableFrames, no_video_stream
 from illava_cli.media.sources import Located, one_line
 
@@ -107,6 +108,7 @@ class PyAVReader:
         packets = container.demux(stream) if packets is None else packets
         number = itertools.count()
         while True:
+            checkpoint()
             try:
                 packet = next(packets, None)
             except FFmpegError:

@@ -72,6 +72,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "--end": "3.5",
         "--max-tiles": "1",
         "--video-backend": "pyav",
+        "--media-timeout": "7.5",
         "--max-tokens": "5",
         "--temperature": "0.5",
         "--top-p": "0.9",
@@ -99,6 +100,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "end": 3.5,
         "max_tiles": 1,
         "video_backend": "pyav",
+        "media_timeout": 7.5,
     }
     assert config.generation.model_dump() == {
         "max_tokens": 5,
