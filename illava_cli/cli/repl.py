@@ -139,7 +139,7 @@ class Repl:
         self.messages.say("cleared")
 
     def _save(self, rest: str) -> None:
-        names = paths(rest, "/save")
+        names = [local_path(name) for name in words(rest, "/save")]
         if len(names) != 1:
             raise UsageError("/save takes one file name; put quotes around a name with spaces")
         save(Path(names[0]), self.session, self.chat, self.answers)
@@ -154,30 +154,28 @@ class Repl:
         self.done = True
 
 
-def paths(rest: str, command: str) -> list[str]:
-    """The paths after a command: one with spaces as it is, or several quoted as in a shell; ~ is home."""
+def words(rest: str, command: str) -> list[str]:
+    """What stands after a command: one file that is there, as it is, or several quoted as in a shell."""
     if not rest:
         raise UsageError(f"{command} needs a path, for example {command} {COMMANDS[command][0]}")
-    whole = local_path(rest)
-    if os.path.exists(whole):
-        return [whole]
+    if os.path.exists(local_path(rest)):
+        return [rest]
     try:
-        parts = shlex.split(rest)
+        return shlex.split(rest)
     except ValueError:
         raise UsageError(f"{command} {rest}: a quote is not closed") from None
-    return [local_path(part) for part in parts]
 
 
 def sources(rest: str, command: str) -> list[str]:
-    """The sources after a command: paths as `paths` has them, and URLs, which may hold blanks and quotes."""
+    """The sources after a command; a URL may hold blanks and quotes, where no other source follows it."""
     if not is_url(rest):
-        return paths(rest, command)
+        return words(rest, command)
     try:
         first, *others = shlex.split(rest)
     except ValueError:
         return [rest]
-    several = "," in first or not first.lower().startswith("data:")
-    if several and all(is_url(other) or os.path.exists(local_path(other)) for other in others):
+    whole = "," in first or not first.lower().startswith("data:")
+    if whole and all(is_url(other) or os.path.exists(local_path(other)) for other in others):
         return [first, *others]
     return [rest]
 

@@ -32,6 +32,7 @@ from illava_cli.media.sniff import HEAD_BYTES
 
 STDIN = "-"
 SHOWN = 200  # characters of a name that is no file's
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def located(name: str, folder: str | Path) -> str:
         path = local_path(name, folder)
     except MediaError:
         return name  # it is refused where it is read
-    return name if kind_of(name) == "file" and os.path.isabs(path) else as_path(path)
+    if kind_of(name) == "file" and os.path.isabs(path):
+        return name
+    return name if _SCHEME.match(name) and not os.path.lexists(path) else as_path(path)
 
 
 def as_path(path: str) -> str:
@@ -152,6 +155,8 @@ def _path_of_url(url: str, folder: str | Path) -> str:
             raise MediaError(
                 f"{name_of(url)}: names a file of another machine; write file:/// and its path here"
             )
+    if not rest:
+        raise MediaError(f"{name_of(url)}: names no file; write file:/// and its path")
     whole = _within(folder, _unquoted(rest))
     if os.path.lexists(whole):
         return whole
@@ -275,7 +280,7 @@ def _existing(text: str) -> Path:
 
 
 def _unknown_scheme(text: str) -> str:
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    found = _SCHEME.match(text)
     return f" ({found[1]}: addresses are not read: http, https, file and data are)" if found else ""
 
 

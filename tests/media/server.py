@@ -11,10 +11,11 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 
 class Site:
-    """What a server answers by path (all else is 404), and what it was asked: (path, headers)."""
+    """What a server answers by path (all else is `otherwise`), and what it was asked: (path, headers)."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
+        self.otherwise: Answer = lambda request: request.send_error(404)
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.ended = threading.Event()  # set when the test is over: slow answers end
         self.address = ""
@@ -65,11 +66,7 @@ def serving() -> Iterator[Site]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             site.asked.append((self.path, dict(self.headers)))
-            answer = site.answers.get(self.path)
-            if answer is None:
-                self.send_error(404)
-            else:
-                answer(self)
+            site.answers.get(self.path, site.otherwise)(self)
 
         def log_message(self, *args: object) -> None:
             pass

@@ -160,14 +160,13 @@ def test_who_gives_a_clip_up_can_say_so(clips, monkeypatch):
     inside, leave, cancel, ended = (threading.Event() for _ in range(4))
     before = os.fstat(2)
 
-    class Slow(decord.VideoReader):
-        def __init__(self, *args, **options):
-            inside.set()
-            leave.wait()
-            ended.set()
-            raise RuntimeError
+    def slow(*args, **options) -> None:
+        inside.set()
+        leave.wait()
+        ended.set()
+        raise RuntimeError
 
-    monkeypatch.setattr(decord, "VideoReader", Slow)
+    monkeypatch.setattr(decord, "VideoReader", slow)
     canceller = threading.Thread(target=lambda: (inside.wait(), cancel.set()))
     canceller.start()
     with pytest.raises(Cancelled):
