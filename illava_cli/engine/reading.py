@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from illava_cli.config import GuideStage, MediaOptions
 from illava_cli.engine.clips import read_clip
 from illava_cli.engine.features import content_key
 from illava_cli.engine.record import MediaRecord
-from illava_cli.media import ImageMedium, VideoMedium, name_of, read_image, within
+from illava_cli.media import Located, VideoMedium, name_of, read_image, within
 from illava_cli.models.family import Family, Pixels
 from illava_cli.models.guide import Guide, View
 
@@ -60,8 +61,8 @@ class MediaReader:
         self.guidance, self.cancel = guidance, cancel
 
     def _within(self, read: Callable[[Any], Any], source: Any) -> Any:
-        """A medium that has to be found and decoded, within its time."""
-        if isinstance(source, np.ndarray | ImageMedium | VideoMedium):
+        """A medium, within its time where it has to be found and decoded yet."""
+        if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | Located):
             return read(source)
         return within(lambda: read(source), name_of(source), self.options.media_timeout, self.cancel)
 

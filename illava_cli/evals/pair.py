@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Request
 from illava_cli.engine.session import Session
+from illava_cli.errors import Cancelled
 from illava_cli.evals.statistics import divergence
 from illava_cli.evals.variants import unmerged
 
@@ -62,6 +63,15 @@ def agreement(plain: Generation, merged: Generation) -> Agreement:
     return Agreement(first is None, first, kl if math.isfinite(kl) else None)
 
 
+@contextmanager
+def _interrupted() -> Iterator[None]:
+    try:
+        yield
+    except Cancelled:
+        raise KeyboardInterrupt from None
+
+
+@_interrupted()
 def ask_both(
     session: Session,
     prompt: str,
