@@ -242,3 +242,18 @@ def test_a_preset_file_is_for_any_family_unless_it_says_so(tmp_path):
     assert schedule("").vision.drop == schedule("families: [qwen2_5_vl]\n").vision.drop == 0.3
     with pytest.raises(UsageError, match=r"is for Qwen2-VL: use qwen2\.5-vl or auto"):
         schedule("families: [qwen2_vl]\n")
+
+
+def test_the_time_limit_of_media_is_in_no_identity():
+    """It decides whether there is an answer, not which: a run goes on under another one."""
+    assert Config().media.media_timeout == 120
+    other = resolve("tiny", settings=["media.media_timeout=7"], environ={})
+    assert other.media.media_timeout == 7
+    assert other.hash() == resolve("tiny", environ={"ILLAVA_MEDIA_TIMEOUT": "null"}).hash()
+    assert "media_timeout" not in str(other.identity())
+
+
+@pytest.mark.parametrize("value", ["0", "-1", ".nan", ".inf", "1e99", "soon"])
+def test_a_time_limit_that_is_none_is_refused(value):
+    with pytest.raises(UsageError, match="media_timeout"):
+        resolve("tiny", settings=[f"media.media_timeout={value}"], environ={})

@@ -17,7 +17,6 @@ import os
 import re
 import stat
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -166,7 +165,9 @@ def _path_of_url(url: str, folder: str | Path) -> str:
 
 def _unquoted(path: str) -> str:
     if os.name == "nt":
-        return urllib.request.url2pathname(path)
+        from urllib.request import url2pathname
+
+        return url2pathname(path)
     try:
         return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
     except UnicodeEncodeError:  # half a character, which no file's name has
