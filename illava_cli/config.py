@@ -54,10 +54,13 @@ ENVIRONMENT = {
     "ILLAVA_MAX_TILES": "media.max_tiles",
     "ILLAVA_MAX_MEGAPIXELS": "media.max_megapixels",
     "ILLAVA_TILE_EACH": "media.tile_each",
+    "ILLAVA_MEDIA_TIMEOUT": "media.media_timeout",
     "ILLAVA_MAX_TOKENS": "generation.max_tokens",
     "ILLAVA_TEMPERATURE": "generation.temperature",
     "ILLAVA_SEED": "generation.seed",
 }
+
+LONGEST_S = 10_000_000  # a time limit; timers take little more
 
 
 class Strict(BaseModel):
@@ -279,6 +282,9 @@ class MediaOptions(Strict):
         description="largest image or frame, in million pixels; a larger JPEG is read smaller",
     )
     video_backend: Literal["auto", "decord", "pyav"] = "auto"
+    media_timeout: Annotated[float, Field(gt=0, le=LONGEST_S)] | None = Field(
+        default=120.0, description="seconds to get and decode one image or video; null = no limit"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> MediaOptions:
@@ -334,6 +340,7 @@ class Config(Strict):
         """All settings and the preset's content: two runs with the same answer the same."""
         groups = {"model", "preset", "media", "generation"}
         data = self.model_dump(mode="json", include=groups)
+        del data["media"]["media_timeout"]  # it decides whether there is an answer, not which
         # only what was set overrides a preset; `vision: null` switches off, an absent `vision` does not
         data["overrides"] = self.model_dump(mode="json", exclude=groups, exclude_unset=True)
         # whom a preset is for, and how it is described, changes nothing in what it does

@@ -42,6 +42,12 @@ class Timeout(IllavaError):
     """A question that took longer than it may."""
 
 
+class Cancelled(IllavaError):
+    """A question that was cancelled before it had an answer."""
+
+    exit_code = 130
+
+
 class WorkerError(IllavaError):
     """A question at which the process that answers it dies, again and again."""
 

@@ -296,3 +296,18 @@ def test_yaml_as_other_programs_write_it(tmp_path, form, end):
     path.write_bytes(b"a: 1\nb: caf\xe9\n")
     with pytest.raises(UsageError, match=r"mine\.yaml, line 2: not UTF-8 text"):
         read_yaml(path)
+
+
+def test_the_time_limit_of_media_is_in_no_identity():
+    """It decides whether there is an answer, not which: a run goes on under another one."""
+    assert Config().media.media_timeout == 120
+    other = resolve("tiny", settings=["media.media_timeout=7"], environ={})
+    assert other.media.media_timeout == 7
+    assert other.hash() == resolve("tiny", environ={"ILLAVA_MEDIA_TIMEOUT": "null"}).hash()
+    assert "media_timeout" not in str(other.identity())
+
+
+@pytest.mark.parametrize("value", ["0", "-1", ".nan", ".inf", "1e99", "soon"])
+def test_a_time_limit_that_is_none_is_refused(value):
+    with pytest.raises(UsageError, match="media_timeout"):
+        resolve("tiny", settings=[f"media.media_timeout={value}"], environ={})

@@ -123,11 +123,13 @@ def one_line(done: tuple[int, str, str], code: int, *parts: str, warnings: int =
         ("bomb.png", "million pixels"),
         ("good.mp4", "--video"),
         ("", "empty"),
-        ("data:image/png;base64," + "A" * 9000, "File name too long"),
+        ("data:image/png;base64," + "A" * 9000, "<data:image/png;base64>: is in no image format"),
+        ("data:image/png;base64," + "!" * 9000, "<data:image/png;base64>: is not valid base64"),
+        ("x" * 9000, "File name too long"),
     ],
 )
 def test_bad_picture(run, files, name, part):
-    source = str(files / name) if name and not name.startswith("data:") else name
+    source = str(files / name) if name.endswith((".jpg", ".png", ".mp4")) else name
     done = run("--image", source, *ASK, "-o", "answer.txt")
     one_line(done, 1, part)
     assert len(done[2]) < 500

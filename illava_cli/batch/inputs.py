@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,8 +11,20 @@ from typing import BinaryIO
 from illava_cli.batch.item import Item, asked_each, unique
 from illava_cli.batch.manifest import is_manifest, read_manifest
 from illava_cli.errors import MediaError, UsageError
-from illava_cli.media.sniff import HEAD_BYTES, sniff
-from illava_cli.media.sources import STDIN, expand_sources, is_url
+from illava_cli.media.data_urls import decoded
+from illava_cli.media.download import without_credentials
+from illava_cli.media.sniff import HEAD_BYTES, is_transport_stream, sniff
+from illava_cli.media.sources import (
+    STDIN,
+    as_path,
+    content_of,
+    expand_sources,
+    is_url,
+    kind_of,
+    local_path,
+    name_of,
+    suffix_of,
+)
 from illava_cli.text import listed
 
 # file names that are taken for media in a folder
@@ -19,6 +32,7 @@ IMAGES = (".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jp2", ".jpe", ".jpe
 IMAGES += (".heic", ".heif", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tif", ".tiff", ".webp")
 VIDEOS = (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts")
 VIDEOS += (".ogv", ".ts", ".webm", ".wmv")
+SCRIPTS = (".ts", ".mts")  # of a video, or of TypeScript
 KINDS = dict.fromkeys(IMAGES, "image") | dict.fromkeys(VIDEOS, "video")
 
 
@@ -34,10 +48,11 @@ def read_inputs(
     """The items of a run, in the order given; those of a folder by name.
 
     The id of a file is its path as given (`photos/a.jpg` for a file found in `photos/`), from a second
-    prompt on followed by `#2`, `#3`, ...; a manifest's line has its own, or `NAME:LINE`.
+    prompt on followed by `#2`, `#3`, ...; a manifest's line has its own, or `NAME:LINE`. That of an address
+    is without a password, and that of a data URL its type and a hash.
 
     Args:
-        inputs: media files, URLs, globs, folders, manifests, and `-` for paths on stdin.
+        inputs: sources of media, folders, manifests, and `-` for sources on stdin, one a line.
         prompts: asked of every file, and of a manifest's lines that have none.
         recursive: also what lies deeper in the folders.
         separator: what ends a path on stdin.
@@ -53,19 +68,30 @@ def read_inputs(
     for name in inputs:
         if name == STDIN:
             items += _from_stdin(stdin, prompts, separator)
-        elif os.path.isdir(name):
-            items += _from_folder(name, prompts, recursive, on_note)
+        elif (folder := _folder(name)) is not None:
+            items += _from_folder(folder, prompts, recursive, on_note)
         else:
             for source in expand_sources([name]):
                 items += _from_file(source, prompts)
     return unique(items)
 
 
+def _folder(name: str) -> str | None:
+    """The folder that an input names; None where it names something else."""
+    if kind_of(name) in ("http", "data"):
+        return None
+    try:
+        path = local_path(name)
+    except MediaError:
+        return None  # it says why when it is expanded
+    return path if os.path.isdir(path) else None
+
+
 def _from_file(source: str, prompts: Sequence[str]) -> Iterator[Item]:
-    if not is_url(source) and is_manifest(Path(source)):
-        yield from read_manifest(Path(source), prompts)
+    if kind_of(source) in ("path", "file") and is_manifest(Path(local_path(source))):
+        yield from read_manifest(Path(local_path(source)), prompts)
     else:
-        yield from _asked(source, _kind(source), prompts, source)
+        yield from _asked(source, _kind(source), prompts, name_of(source))
 
 
 def _from_stdin(stdin: BinaryIO | None, prompts: Sequence[str], separator: bytes) -> Iterator[Item]:
@@ -75,22 +101,26 @@ def _from_stdin(stdin: BinaryIO | None, prompts: Sequence[str], separator: bytes
     if not paths:
         raise MediaError("stdin names no files")
     for path in paths:
-        yield from _asked(path, _kind(path), prompts, "stdin")
+        source = f"./{path}" if path == STDIN else path  # stdin is not read twice
+        yield from _asked(source, _kind(source), prompts, "stdin")
 
 
 def _from_folder(
     folder: str, prompts: Sequence[str], recursive: bool, on_note: Callable[[str], None]
 ) -> Iterator[Item]:
-    found, others, folders = [], 0, 0
+    found, pipes, others, folders = [], [], 0, 0
     for path, names, files in os.walk(folder, onerror=_unreadable):
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in files:
             if name.startswith("."):
                 continue
-            if os.path.splitext(name)[1].lower() in KINDS:
-                found.append(os.path.normpath(os.path.join(path, name)))
-            else:
+            whole = os.path.normpath(os.path.join(path, name))
+            if not _is_medium(whole):
                 others += 1
+            elif _is_special(whole):
+                pipes.append(name_of(name))
+            else:
+                found.append(as_path(whole))
         if not recursive:
             folders = len(names)
             break
@@ -99,8 +129,27 @@ def _from_folder(
         raise MediaError(f"{folder}: holds no images or videos{hint}")
     if others:
         on_note(f"{folder}: {others} {'file is' if others == 1 else 'files are'} no image or video by name")
+    if pipes:
+        on_note(f"{folder}: left out pipes, sockets and devices: {', '.join(sorted(pipes))}")
     for path in sorted(found):
         yield from _asked(path, _kind(path), prompts, folder)
+
+
+def _is_medium(path: str) -> bool:
+    """Whether a file in a folder is asked about: by its name, which many a script shares with a clip."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in SCRIPTS or _is_special(path):
+        return suffix in KINDS
+    try:
+        with open(path, "rb") as file:
+            return is_transport_stream(file.read(HEAD_BYTES))
+    except OSError:
+        return True  # it says why when it is read
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is there and no regular file: reading it may never end."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _unreadable(error: OSError) -> None:
@@ -109,21 +158,33 @@ def _unreadable(error: OSError) -> None:
 
 def _kind(source: str) -> str:
     """Image or video, by the name, else by the first bytes; what cannot be told is read as an image."""
-    kind = KINDS.get(os.path.splitext(source.split("?")[0] if is_url(source) else source)[1].lower())
-    if kind is not None or is_url(source):
-        return kind or "image"
+    kind = KINDS.get(suffix_of(source)) or content_of(source)
+    return kind or ("video" if sniff(_head(source))[0] in ("mp4", "matroska", "video") else "image")
+
+
+def _head(source: str) -> bytes:
+    """The first bytes, as far as they cost nothing: not of a download, nor of a pipe, which is read once."""
     try:
-        if not os.path.isfile(source):
-            return "image"  # a pipe can be read only once
-        with open(source, "rb") as file:
-            looks = sniff(file.read(HEAD_BYTES))[0]
-    except OSError:
-        return "image"  # it says why when it is read
-    return "video" if looks in ("mp4", "matroska", "video") else "image"
+        if kind_of(source) == "data":
+            return decoded(source)[:HEAD_BYTES]
+        if kind_of(source) == "http" or not os.path.isfile(path := local_path(source)):
+            return b""
+        with open(path, "rb") as file:
+            return file.read(HEAD_BYTES)
+    except (OSError, MediaError):
+        return b""  # it says why when it is read
 
 
 def _asked(source: str, kind: str, prompts: Sequence[str], where: str) -> Iterator[Item]:
     if not prompts:
-        raise UsageError(f"a prompt is required for {source}: give --prompt TEXT")
+        raise UsageError(f"a prompt is required for {name_of(source)}: give --prompt TEXT")
     media = {f"{kind}s": (source,)}
-    yield from asked_each(Item(source, "", where=where, **media), prompts)
+    yield from asked_each(Item(_id(source), "", where=where, **media), prompts)
+
+
+def _id(source: str) -> str:
+    """What an item is found again by; it stands in the records."""
+    if kind_of(source) != "data":
+        return without_credentials(source) if is_url(source) else source
+    digest = hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{name_of(source)} {digest}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from illava_cli.config import Config, GenerationOptions, MediaOptions, over, validate
 from illava_cli.errors import UsageError
+from illava_cli.media.download import without_credentials
 from illava_cli.media.sources import located
 from illava_cli.text import spelled
 
@@ -26,7 +27,7 @@ class Item:
         id: unique in a run; its answer is found again by it. Half a character, as in a file's name that is
             no UTF-8, is spelled out (`\\\\udcff`): records must hold it.
         prompt: `<image>` and `<video>` in it place the media, else these come first.
-        images, videos: paths, http(s) or data URLs.
+        images, videos: sources, see `illava_cli.media.sources`.
         settings: `generation` and `media` options that differ from the run's, group by group.
         folder: what relative paths are relative to, where it is not the working directory.
         where: the place that it comes from, for errors: `FILE, line 3`.
@@ -45,8 +46,12 @@ class Item:
 
     @property
     def request_hash(self) -> str:
-        """Hash of what is asked: the prompt, and the media as they are named (a folder may move)."""
-        asked = json.dumps([self.prompt, self.images, self.videos], ensure_ascii=False)
+        """Hash of what is asked: the prompt, and the media as they are named (a folder may move).
+
+        Not their passwords: the hash stands in the record, and a password may change.
+        """
+        media = [[without_credentials(name) for name in own] for own in (self.images, self.videos)]
+        asked = json.dumps([self.prompt, *media], ensure_ascii=False)
         return hashlib.sha256(asked.encode(errors="surrogatepass")).hexdigest()[:12]
 
     @property

@@ -11,12 +11,12 @@ from illava_cli.batch.item import SETTINGS, Item, asked_each, settings_of
 from illava_cli.batch.table import rows
 from illava_cli.engine.fields import json_object, media_field, refuse_unknown, text_field
 from illava_cli.errors import MediaError, UsageError
+from illava_cli.media.sources import split_sources
 from illava_cli.text import decoded, lines, unix
 
 JSONL, CSV = (".jsonl", ".ndjson"), (".csv", ".tsv")
 FIELDS = ("id", "prompt", "image", "images", "video", "videos", *SETTINGS)
 WORDS = ("prompt", "system", "stop")  # in whose cells blanks count
-MANY = ";"  # between the paths of a CSV cell `images` or `videos`
 
 
 def is_manifest(path: Path) -> bool:
@@ -85,5 +85,5 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _cell(name: str, cell: str) -> Any:
     if name in ("images", "videos"):
-        return [part.strip() for part in cell.split(MANY) if part.strip()]
+        return split_sources(cell)
     return unix(cell) if name in WORDS else cell.strip()

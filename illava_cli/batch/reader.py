@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ import numpy as np
 from illava_cli.config import MediaOptions
 from illava_cli.engine.clips import read_clip
 from illava_cli.errors import MediaError
-from illava_cli.media import ImageMedium, VideoMedium, read_image
+from illava_cli.media import ImageMedium, VideoMedium, name_of, read_image, within
+from illava_cli.media.deadline import checkpoint
 from illava_cli.models.frames import resized
 
 READY = "ready"  # the first message: what came before was Python starting
@@ -63,11 +65,12 @@ class Collected(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def read(job: Job, frame_size: Callable[[int, int], Size]) -> Media:
+def read(job: Job, frame_size: Callable[[int, int], Size], cancel: threading.Event | None = None) -> Media:
     """The media of a job; an error is part of the result.
 
     Args:
         frame_size: (height, width) of a clip's frames -> those that the tower wants.
+        cancel: set it to give up.
     """
     started = time.perf_counter()
     media = Media()
@@ -79,10 +82,18 @@ def read(job: Job, frame_size: Callable[[int, int], Size]) -> Media:
             sizes[height, width] = frame_size(height, width)
         return resized(frame, sizes[height, width])
 
+    def picture(source: str) -> ImageMedium:
+        return read_image(source, max_megapixels=job.options.max_megapixels)
+
+    def clip(source: str) -> VideoMedium:
+        return read_clip(source, job.options, transform)
+
+    def one(reader: Callable[[str], Any], source: str) -> Any:
+        return within(lambda: reader(source), name_of(source), job.options.media_timeout, cancel)
+
     try:
-        limit = job.options.max_megapixels
-        media.images = [read_image(source, max_megapixels=limit) for source in job.images]
-        media.videos = [read_clip(source, job.options, transform) for source in job.videos]
+        media.images = [one(picture, source) for source in job.images]
+        media.videos = [one(clip, source) for source in job.videos]
     except Exception as error:
         media = Media(error=error)
     pictures = sum(3 * image.width * image.height for image in media.images)
@@ -107,13 +118,19 @@ def _serve() -> None:
     logger = logging.getLogger("illava")
     logger.propagate = False
 
+    # one exchange at a time: a clip that has run out of time may be at its question yet
+    exchange = threading.RLock()
+
     def send(message: Any) -> None:
-        pickle.dump(message, answers, protocol=5)
-        answers.flush()
+        with exchange:
+            pickle.dump(message, answers, protocol=5)
+            answers.flush()
 
     def frame_size(height: int, width: int) -> Size:
-        send((height, width))
-        reply = pickle.load(jobs)
+        with exchange:
+            checkpoint()
+            send((height, width))
+            reply = pickle.load(jobs)
         if isinstance(reply, Exception):
             raise reply
         return reply

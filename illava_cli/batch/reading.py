@@ -21,6 +21,7 @@ from typing import Any
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import READY, Job, Media, Size, read
 from illava_cli.errors import MediaError, Timeout
+from illava_cli.media import name_of
 
 PROGRAM = "from illava_cli.batch.reader import serve; serve()"
 PACKAGES = Path(__file__).parents[2]  # where this very package lies
@@ -66,12 +67,16 @@ class ReaderProcess:
                 self._ready = pickle.load(process.stdout) == READY
             if timer:
                 timer.start()
-            return self._exchange(process, job)
+            media = self._exchange(process, job)
+            if isinstance(media.error, Timeout):
+                process.kill()  # what is still being read in it would slow down the next
+                self.close()
+            return media
         except (EOFError, OSError, pickle.UnpicklingError):
             process.kill()
             code = process.wait()
             self.close()
-            names = ", ".join([*job.images, *job.videos])
+            names = ", ".join(map(name_of, [*job.images, *job.videos]))
             error: Exception = MediaError(
                 f"{names}: the decoder {_how(code)}; get an intact copy of the file"
             )
@@ -163,8 +168,9 @@ class ReadAhead:
             job: what to read for a group.
             frame_size: the tower's size of a clip's frames.
             prepare: makes of what was read what `take` returns. All three are called from other threads.
-            processes: how many; 0 reads in a thread of this process, without a timeout.
-            timeout: seconds for a group, after which its media count as unreadable; a pipe has no bound.
+            processes: how many; 0 reads in a thread of this process.
+            timeout: seconds for a group, after which its media count as unreadable; what is read in this
+                process has the limit of each medium only.
             max_bytes: bound on what is read and not yet released. What is being read comes on top: at most
                 two groups for each process.
         """
@@ -175,6 +181,7 @@ class ReadAhead:
         self._reading: deque[Future] = deque()
         self._in_hand = 0  # bytes that are read and not released
         self._running = 0
+        self._cancel = threading.Event()  # for what is read in this process
         self._closed = self._exhausted = False
         self.waited_s = self.read_s = 0.0
         self._processes = [ReaderProcess(frame_size) for _ in range(processes)]
@@ -190,6 +197,7 @@ class ReadAhead:
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._closed = True
+        self._cancel.set()
         for process in self._processes:
             process.kill()
         self._pool.shutdown(cancel_futures=True)
@@ -242,7 +250,7 @@ class ReadAhead:
     def _read(self, group: Group) -> Any:
         job = self._job(group)
         if not self._processes or any(map(is_ours, [*job.images, *job.videos])):
-            media = read(job, self._frame_size)
+            media = read(job, self._frame_size, self._cancel)
         else:
             process = self._idle.get()
             try:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from illava_cli.config import MediaOptions
 from illava_cli.errors import UsageError
-from illava_cli.media import read_image, read_video
+from illava_cli.media import name_of, read_image, read_video
 from illava_cli.models.family import Family, Pixels
 
 EDGE = 384  # pixels of a synthetic tile or frame where the model has no tiles of its own
@@ -129,6 +129,6 @@ def synthetic_video(frames: int) -> Medium:
 
 def real(images: Sequence[str], videos: Sequence[str], options: MediaOptions) -> Medium:
     """Files, all in one request; only their names are reported, not where they lie."""
-    label = ", ".join(PurePath(source).name for source in [*images, *videos])
+    label = ", ".join(PurePath(name_of(source)).name for source in [*images, *videos])
     kind = "image and video" if images and videos else "video" if videos else "image"
     return Medium(Description(label, kind, False), tuple(images), tuple(videos), options)

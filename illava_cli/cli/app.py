@@ -31,6 +31,7 @@ from illava_cli.cli import (
     visualize,
 )
 from illava_cli.cli.described import described
+from illava_cli.cli.interrupt import Terminated, end_at_sigterm
 from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
@@ -80,6 +81,17 @@ def illava(
     Results go to stdout, everything else to stderr.
     """
     help_unless_subcommand(context)
+    _refuse_a_folder_that_is_gone()
+
+
+def _refuse_a_folder_that_is_gone() -> None:
+    """Libraries ask for the working directory where one would not think of it, and fail each in its way."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise IllavaError(
+            f"the working directory is not there any more ({error.strerror}): cd to one that is"
+        ) from None
 
 
 def program() -> None:
@@ -94,6 +106,7 @@ def program() -> None:
         os._exit(code)
 
     atexit.register(leave)  # before all others, so that it runs after them
+    end_at_sigterm()
     code = main()
 
 
@@ -113,6 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Terminated as error:
+        return error.code
     except BrokenPipeError:
         # the reader has gone (`illava run ... | head -1`): nobody is left to tell
         discard_output()

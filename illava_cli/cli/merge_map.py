@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +74,15 @@ def write_map(
     """Ask once more for a trace, and write the page and the pictures."""
     from illava_cli.engine.clips import sampling
     from illava_cli.evals.pair import short
+    from illava_cli.media import within
     from illava_cli.visualize.page import render as render_page
     from illava_cli.visualize.payload import LayerSeconds, drawn, payload
     from illava_cli.visualize.pictures import read_media
 
     traced = ask(short(session), question, trace="attention")
-    media = read_media(
-        question.images, question.videos, traced.trace["views"], sampling(session.config.media)
-    )
+    read = partial(read_media, question.images, question.videos, traced.trace["views"])
+    # in a thread, since a decoder hears no Ctrl-C
+    media = within(lambda: read(sampling(session.config.media)), "the media")
     shown = drawn(traced.trace, media)
     about = session.describe()
     page = payload(

@@ -110,6 +110,12 @@ class ModelFlags:
     video_backend: Annotated[
         str | None, typer.Option("--video-backend", metavar="NAME", help="auto, decord or pyav.")
     ] = None
+    media_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--media-timeout", metavar="S", help="Seconds to get and decode one image or video (120)."
+        ),
+    ] = None
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", metavar="N", help="Longest answer, in tokens.")
     ] = None
@@ -152,6 +158,7 @@ class ModelFlags:
                 "tile_each",
                 "max_megapixels",
                 "video_backend",
+                "media_timeout",
             ),
             "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
         }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from illava_cli.engine.session import Session
     from illava_cli.evals.pair import Pair
 
-STDIN = "-"
+STDIN = "-"  # as `media.sources` has it, which is imported when there are media
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,18 @@ class Question:
         images, videos = images or [], videos or []
         return Question(read_prompt(prompt, [*images, *videos]), _expand(images), _expand(videos))
 
-    def held(self) -> Question:
-        """With media that can be read several times: stdin, pipes and downloads are taken into memory."""
-        from illava_cli.media import locate
+    def held(self, seconds: float | None) -> Question:
+        """With media that can be read several times: stdin, pipes and downloads are taken into memory.
 
-        images, videos = ([locate(source) for source in own] for own in (self.images, self.videos))
-        return Question(self.prompt, images, videos)
+        Args:
+            seconds: that each may take.
+        """
+        from illava_cli.media import locate, name_of, within
+
+        def hold(source: Any) -> Any:
+            return within(lambda: locate(source), name_of(source), seconds)
+
+        return Question(self.prompt, [*map(hold, self.images)], [*map(hold, self.videos)])
 
 
 def read_prompt(prompt: str | None, sources: list[str]) -> str:

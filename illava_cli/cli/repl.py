@@ -18,7 +18,8 @@ from illava_cli.cli.messages import Messages
 from illava_cli.cli.transcript import save
 from illava_cli.config import near_miss
 from illava_cli.errors import UsageError
-from illava_cli.media import expand_sources
+from illava_cli.media import expand_sources, name_of
+from illava_cli.media.sources import is_url, local_path
 
 if TYPE_CHECKING:
     from illava_cli.engine.record import Generation
@@ -73,7 +74,7 @@ class Repl:
             raise UsageError(f"/{kind} -: stdin is the conversation here; name a file")
         found = expand_sources(sources)
         self.pending[kind] += found
-        self.messages.say(f"attached to the next question: {', '.join(found)}")
+        self.messages.say(f"attached to the next question: {', '.join(map(name_of, found))}")
 
     def ask(self, prompt: str, cancel: threading.Event | None) -> None:
         """One turn, with what is attached; a failed turn leaves neither the turn nor the attachments."""
@@ -83,7 +84,7 @@ class Repl:
             answer = self.chat.ask(prompt, images=images, videos=videos, on_text=self.write, cancel=cancel)
         except Exception:
             if images or videos:
-                self.messages.say(f"no longer attached: {', '.join(images + videos)}")
+                self.messages.say(f"no longer attached: {', '.join(map(name_of, images + videos))}")
             raise
         self.answers.append(answer)
         self.write("" if answer.text.endswith("\n") else "\n")
@@ -92,10 +93,10 @@ class Repl:
     # --- commands: each takes the rest of the line -----------------------------------------------
 
     def _image(self, rest: str) -> None:
-        self.attach("image", paths(rest, "/image"))
+        self.attach("image", sources(rest, "/image"))
 
     def _video(self, rest: str) -> None:
-        self.attach("video", paths(rest, "/video"))
+        self.attach("video", sources(rest, "/video"))
 
     def _system(self, rest: str) -> None:
         if not rest:
@@ -138,7 +139,7 @@ class Repl:
         self.messages.say("cleared")
 
     def _save(self, rest: str) -> None:
-        names = paths(rest, "/save")
+        names = [local_path(name) for name in words(rest, "/save")]
         if len(names) != 1:
             raise UsageError("/save takes one file name; put quotes around a name with spaces")
         save(Path(names[0]), self.session, self.chat, self.answers)
@@ -153,18 +154,30 @@ class Repl:
         self.done = True
 
 
-def paths(rest: str, command: str) -> list[str]:
-    """The paths after a command: one with spaces as it is, or several quoted as in a shell; ~ is home."""
+def words(rest: str, command: str) -> list[str]:
+    """What stands after a command: one file that is there, as it is, or several quoted as in a shell."""
     if not rest:
         raise UsageError(f"{command} needs a path, for example {command} {COMMANDS[command][0]}")
-    whole = os.path.expanduser(rest)
-    if os.path.exists(whole):
-        return [whole]
+    if os.path.exists(local_path(rest)):
+        return [rest]
     try:
-        parts = shlex.split(rest)
+        return shlex.split(rest)
     except ValueError:
         raise UsageError(f"{command} {rest}: a quote is not closed") from None
-    return [os.path.expanduser(part) for part in parts]
+
+
+def sources(rest: str, command: str) -> list[str]:
+    """The sources after a command; a URL may hold blanks and quotes, where no other source follows it."""
+    if not is_url(rest):
+        return words(rest, command)
+    try:
+        first, *others = shlex.split(rest)
+    except ValueError:
+        return [rest]
+    whole = "," in first or not first.lower().startswith("data:")
+    if whole and all(is_url(other) or os.path.exists(local_path(other)) for other in others):
+        return [first, *others]
+    return [rest]
 
 
 def settable(config: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from illava_cli.cli import render
+from illava_cli.cli.interrupt import Terminated
 from illava_cli.cli.loading import load
 from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
@@ -73,7 +74,7 @@ def run(
         if target is not None:
             check_drawable(session)
         if compare or target:
-            question = question.held()
+            question = question.held(config.media.media_timeout)
         answers = _both(session, question, id) if compare else ask(session, question, on_text, id=id)
         if to_file:
             write_file(output, result(answers, as_json))
@@ -81,7 +82,7 @@ def run(
             (emit if as_json else emit_answer)(result(answers, as_json))
         elif not answers.text.endswith("\n"):
             emit("\n")
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, Terminated) as error:
         # a failure is a record too: every call leaves exactly one object on stdout
         if as_json:
             emit(error_line(error, id, config, flags))

@@ -46,7 +46,7 @@ def visualize(
     messages = Messages(flags.quiet)
     session = load(config, messages)
     check_drawable(session)
-    question = question.held()
+    question = question.held(config.media.media_timeout)
     from illava_cli.engine.clock import LayerClock
 
     clock = LayerClock(session.family)

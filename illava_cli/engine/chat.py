@@ -70,7 +70,7 @@ class Chat:
 
         def answer() -> tuple[list[Generation], Watcher]:
             with session._exclusive():
-                turn = Turn(session.prepare(request, fresh=bool(trace)), parts)
+                turn = Turn(session.prepare(request, fresh=bool(trace), cancel=cancel), parts)
                 if trace and not self.messages:
                     turn.system_tokens = prompts.leading_tokens(session.family, parts, self.system)
                 start = int(self.cache.next_position) if self.cache.next_position is not None else 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from illava_cli.config import MediaOptions
 from illava_cli.media import VideoMedium, read_video
+from illava_cli.media.deadline import checkpoint
 
 DEFAULT_FRAMES = 32
 
@@ -33,4 +34,9 @@ def read_clip(
     Raises:
         MediaError: it cannot be read.
     """
-    return read_video(source, transform=transform, **sampling(options))
+
+    def transformed(frame: np.ndarray) -> Any:
+        checkpoint()
+        return frame if transform is None else transform(frame)
+
+    return read_video(source, transform=transformed, **sampling(options))

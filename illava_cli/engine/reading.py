@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +14,7 @@ from illava_cli.config import GuideStage, MediaOptions
 from illava_cli.engine.clips import read_clip
 from illava_cli.engine.features import content_key
 from illava_cli.engine.record import MediaRecord
-from illava_cli.media import VideoMedium, read_image
+from illava_cli.media import ImageMedium, Located, VideoMedium, name_of, read_image, within
 from illava_cli.models.family import Family, Pixels
 from illava_cli.models.guide import Guide, View
 
@@ -42,17 +44,35 @@ class Guidance:
 class MediaReader:
     """Reads media for one question to a model."""
 
-    def __init__(self, family: Family, options: MediaOptions, settings: str, guidance: Guidance | None):
+    def __init__(
+        self,
+        family: Family,
+        options: MediaOptions,
+        settings: str,
+        guidance: Guidance | None,
+        cancel: threading.Event | None = None,
+    ):
         """
         Args:
             settings: what else decides the features of a medium.
+            cancel: set it to give up what is being read.
         """
         self.family, self.options, self.settings = family, options, settings
-        self.guidance = guidance
+        self.guidance, self.cancel = guidance, cancel
+
+    def _within(self, read: Callable[[Any], Any], source: Any) -> Any:
+        """A medium, within its time where it has to be found and decoded yet."""
+        if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | Located):
+            return read(source)
+        return within(lambda: read(source), name_of(source), self.options.media_timeout, self.cancel)
 
     def image(self, source: Any, alone: bool) -> Seen:
         """An image; `alone`: it is taken as the only one of its turn."""
-        medium = read_image(source, max_megapixels=self.options.max_megapixels)
+
+        def read(source: Any) -> ImageMedium:
+            return read_image(source, max_megapixels=self.options.max_megapixels)
+
+        medium = self._within(read, source)
         shown, whole = medium.image, (medium.height, medium.width)
         record = MediaRecord(medium.source, "image", medium.width, medium.height)
         if self.guidance is not None:
@@ -69,7 +89,8 @@ class MediaReader:
     def video(self, source: Any) -> Seen:
         """The sampled frames of a video."""
         # a guide chooses among all pixels: then whole frames are in memory at once
-        video = read_clip(source, self.options, self.family.resize_frame if self.guidance is None else None)
+        resize = self.family.resize_frame if self.guidance is None else None
+        video = self._within(lambda source: read_clip(source, self.options, resize), source)
         crops = []
         if self.guidance is not None:
             views = self.guidance.views(video.frames, self.family.frames_of_one_size)

@@ -250,10 +250,10 @@ class Session:
 
         Args:
             prompt: the question; `<image>` and `<video>` in it place the media, else these come first.
-            images: paths, URLs, `-`, bytes, PIL images or (H, W, 3) uint8 arrays.
-            videos: paths, URLs, `-`, bytes, (T, H, W, 3) uint8 arrays or lists of PIL images.
+            images: paths, URLs (http, file, data), `-`, bytes, PIL images or (H, W, 3) uint8 arrays.
+            videos: the same, (T, H, W, 3) uint8 arrays or lists of PIL images.
             on_text: called with each new piece of the answer.
-            cancel: set it to stop the answer early.
+            cancel: set it to stop the answer early; before its first word the question is `Cancelled`.
             trace: keep the merges of tower and decoder in `Generation.trace`; `"attention"` also keeps what
                 each token received in every layer, which takes a little longer.
             logits: keep the first token's logits in `Generation.logits`.
@@ -261,18 +261,24 @@ class Session:
         options = {"on_text": on_text, "cancel": cancel, "id": id, "trace": trace, "logits": logits}
         return self.chat(system).ask(prompt, images, videos, **options)
 
-    def prepare(self, request: Request, *, fresh: bool = False) -> Prepared:
+    def prepare(
+        self, request: Request, *, fresh: bool = False, cancel: threading.Event | None = None
+    ) -> Prepared:
         """Read and preprocess a question's media, to ask it later with `ask_batch`.
 
         Args:
             fresh: encode anew what was encoded before (the merges of kept features are gone).
+            cancel: set it to give up.
 
         Raises:
             UsageError: it cannot be asked; said before its media are read.
             MediaError: a medium that cannot be read.
+            Timeout: one took longer than `media_timeout`.
+            Cancelled: `cancel` was set meanwhile.
         """
         prompts.user_message(self.family, request.prompt, *request.counts)
-        reader = MediaReader(self.family, self.config.media, self._tower_settings(), self._guidance(request))
+        guidance = self._guidance(request)
+        reader = MediaReader(self.family, self.config.media, self._tower_settings(), guidance, cancel)
         return prepare(request, reader, None if fresh else self.features)
 
     def _guidance(self, request: Request) -> Guidance | None:
@@ -301,7 +307,7 @@ class Session:
         made = [Request(**r) if isinstance(r, dict) else r for r in requests]
         answers: dict[int, Generation] = {}
         with self._exclusive():
-            prepared = [r if isinstance(r, Prepared) else self.prepare(r) for r in made]
+            prepared = [r if isinstance(r, Prepared) else self.prepare(r, cancel=cancel) for r in made]
             for indices in self._alike(prepared).values():
                 rows = self._ask_rows([prepared[i] for i in indices], cancel, logits)
                 answers |= zip(indices, rows, strict=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from illava_cli.engine.clock import LayerClock
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import Generation
+from illava_cli.engine.request import Request
 from illava_cli.engine.session import Session
+from illava_cli.errors import Cancelled
 from illava_cli.evals.statistics import divergence
 from illava_cli.evals.variants import unmerged
 
@@ -61,6 +63,15 @@ def agreement(plain: Generation, merged: Generation) -> Agreement:
     return Agreement(first is None, first, kl if math.isfinite(kl) else None)
 
 
+@contextmanager
+def _interrupted() -> Iterator[None]:
+    try:
+        yield
+    except Cancelled:
+        raise KeyboardInterrupt from None
+
+
+@_interrupted()
 def ask_both(
     session: Session,
     prompt: str,
@@ -90,7 +101,8 @@ def ask_both(
     peaks = []
     for lane in (plain, merged):
         with PeakMeter(session.family.device) as meter:
-            short(lane).ask(prompt, images, videos)  # in this thread, whose memory is watched
+            # in this thread, whose memory is watched
+            short(lane).ask_batch([Request(prompt, images, videos)], cancel=cancel)
         peaks.append(meter.peak_bytes)
         _stop_if(cancel)
     answers = []

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from illava_cli.errors import MediaError
+from illava_cli.media.deadline import checkpoint
 from illava_cli.media.image import ANIMATED, finished, opened, quiet
 from illava_cli.media.limits import check_pixels
 from illava_cli.media.sniff import HEIF, sniff
@@ -75,6 +76,7 @@ class AnimationReader:
         # an APNG may begin with a picture for viewers that do not know of animations
         first = 1 if getattr(image, "default_image", False) else 0
         for number in itertools.count():
+            checkpoint()
             try:
                 with quiet():
                     image.seek(first + number)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from illava_cli.media.deadline import checkpoint
+
 if TYPE_CHECKING:
     import av
 
@@ -59,6 +61,7 @@ class Pass:
         keyframe_seen = False
         codec = self._decoder.codec.name
         while True:
+            checkpoint()
             try:
                 packet = next(self._packets, None)
             except FFmpegError:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from illava_cli.media import decord_log
+from illava_cli.media.deadline import changed
 from illava_cli.media.frame_table import FrameTable
 from illava_cli.media.reader import UnreadableFrames
 from illava_cli.media.sniff import sniff
@@ -111,18 +112,21 @@ class DecordReader:
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
     """Keeps decord's C++ log lines off stderr; `decord.logging` only reaches FFmpeg's."""
-    try:
-        kept = os.dup(2)
-    except OSError:
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
+    kept: list[int] = []
+
+    def silence() -> None:
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:  # it may be closed
+            kept.append(os.dup(2))
             os.dup2(nowhere.fileno(), 2)
+
+    def speak() -> None:
+        for stderr in kept:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+    # whoever gives this clip up says so on stderr
+    with changed(silence, speak):
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from illava_cli.media.deadline import checkpoint
 from illava_cli.media.decoding import is_shown
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Fram
     codec = stream.codec_context.codec.name
     try:
         for packet in container.demux(stream):
+            checkpoint()
             if not packet.size:
                 continue
             if packet.pts is None:

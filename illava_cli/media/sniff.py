@@ -35,6 +35,11 @@ _RIFF = {b"WEBP": ("image", "a WebP image"), b"AVI ": ("video", "an AVI video")}
 _RIFF |= {b"WAVE": ("audio", "a WAV audio file")}
 
 
+def is_transport_stream(head: bytes) -> bool:
+    """Whether packets of 188 bytes, or of 192 with a time before each, as cameras write them, begin here."""
+    return any(head[start : start + 2 * size + 1 : size] == b"GGG" for start, size in ((0, 188), (4, 192)))
+
+
 def sniff(head: bytes) -> tuple[str, str]:
     """Kind and description of the file that opens with `head` (its first `HEAD_BYTES` bytes).
 
@@ -53,7 +58,7 @@ def sniff(head: bytes) -> tuple[str, str]:
     for magic, kind, description in _MAGIC:
         if head.startswith(magic):
             return kind, description
-    if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
+    if is_transport_stream(head):
         return "video", "an MPEG transport stream"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head")):

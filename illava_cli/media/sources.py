@@ -1,29 +1,37 @@
-"""Turns what the user names (path, glob, URL, `-`) into one readable thing, with one-line errors.
+"""What a source is, decided here alone for every door: flags, chat, batches, manifests, task files, Python.
 
+    -                      stdin (flags only)
+    http://, https://      is downloaded
+    data:                  holds the medium itself
+    file:                  a path, percent-encoded
+    anything else          a path; `~` is the home folder, and where several may be meant, a glob
+
+What is there is always meant first: a file whose name begins with `~` or holds `*` needs no quoting.
 Everything downstream sees a `Located`: either a regular file's path or bytes already in memory.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import glob
-import http.client
+import os
+import re
+import stat
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from urllib.parse import unquote_to_bytes
 
 from illava_cli.errors import MediaError, UsageError
+from illava_cli.media.data_urls import data_name, decoded, media_type
+from illava_cli.media.deadline import gathered
+from illava_cli.media.download import Guard, download, is_http, without_credentials
 from illava_cli.media.sniff import HEAD_BYTES
 
-MAX_BYTES = 256 * 2**20  # for whatever has to be held in memory: downloads, stdin, pipes
-TIMEOUT_S = 30.0
 STDIN = "-"
+SHOWN = 200  # characters of a name that is no file's
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 @dataclass(frozen=True)
@@ -52,80 +60,198 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+# --- what a text means ------------------------------------------------------------------------
+
+
+def kind_of(text: str) -> str:
+    """`stdin`, `http`, `data`, `file` or `path`."""
+    if text == STDIN:
+        return "stdin"
+    start = text.lstrip()[:8].lower()
+    if is_http(start):
+        return "http"
+    return start[:4] if start.startswith(("data:", "file:")) else "path"
+
+
 def is_url(text: str) -> bool:
-    """True for http and https addresses."""
-    return text.lower().startswith(("http://", "https://"))
+    """Whether it is an address of any kind, so that no folder and no glob has a part in it."""
+    return kind_of(text) in ("http", "data", "file")
+
+
+def name_of(source: Any) -> str:
+    """How a source is called in messages and records: in one line, without passwords and megabytes."""
+    if isinstance(source, Located):
+        return source.name
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "<bytes>"
+    if not isinstance(source, str | os.PathLike):
+        return f"<{type(source).__name__}>"
+    text = os.fsdecode(source)
+    if isinstance(source, str) and kind_of(text) in ("stdin", "data"):
+        return "stdin" if text == STDIN else data_name(text.lstrip())
+    return one_line(without_credentials(text))
+
+
+def content_of(source: str) -> str:
+    """`image` or `video`, as far as a URL says it; else empty."""
+    kind = media_type(source.lstrip()).partition("/")[0] if kind_of(source) == "data" else ""
+    return kind if kind in ("image", "video") else ""
+
+
+def suffix_of(source: str) -> str:
+    """The suffix of what a path or an address names, such as `.jpg`, in lower case."""
+    if kind_of(source) in ("http", "file"):
+        source = re.split(r"[?#]", source, maxsplit=1)[0]
+    elif kind_of(source) == "data":
+        return ""
+    return os.path.splitext(source.rstrip())[1].lower()
+
+
+def local_path(source: str, folder: str | Path = "") -> str:
+    """The path that a path or a `file:` URL means, relative ones in `folder`; it need not exist.
+
+    Raises:
+        MediaError: the URL names another machine.
+    """
+    if kind_of(source) == "file":
+        return _path_of_url(source, folder)
+    path = _within(folder, source)
+    if source.startswith("~") and not os.path.lexists(path):
+        try:
+            return os.path.expanduser(source)
+        except ValueError:  # what no user's name can be
+            return path
+    return path
 
 
 def located(name: str, folder: str | Path) -> str:
-    """A name that stands in a file in `folder`, as it can be opened from here; a URL stays as it is.
+    """A name that stands in a file in `folder`, as a source that means the same here; a URL stays as it is.
 
     `-` is a file of that name: stdin is no file's to give away.
     """
-    if name.lower().startswith(("http://", "https://", "file://", "data:")):
+    if kind_of(name) in ("http", "data"):
         return name
-    path = str(PurePath(folder, name))
-    return f"./{path}" if path == STDIN else path
+    try:
+        path = local_path(name, folder)
+    except MediaError:
+        return name  # it is refused where it is read
+    if kind_of(name) == "file" and os.path.isabs(path):
+        return name
+    return name if _SCHEME.match(name) and not os.path.lexists(path) else as_path(path)
 
 
-def data_name(url: str) -> str:
-    """How a data URL is called in messages and records: not by its megabytes."""
-    return f"<{one_line(url[:80].split(',')[0])}>"
+def as_path(path: str) -> str:
+    """A path found on disk as a source: one that would mean something else begins with `./`."""
+    return f"./{path}" if kind_of(path) != "path" or path.startswith("~") else path
+
+
+def _within(folder: str | Path, path: str) -> str:
+    return str(PurePath(folder, path)) if str(folder) else path
+
+
+def _path_of_url(url: str, folder: str | Path) -> str:
+    rest = url.strip()[len("file:") :]
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        rest = slash + path
+        if host.lower() not in ("", "localhost"):
+            raise MediaError(
+                f"{name_of(url)}: names a file of another machine; write file:/// and its path here"
+            )
+    if not rest:
+        raise MediaError(f"{name_of(url)}: names no file; write file:/// and its path")
+    whole = _within(folder, _unquoted(rest))
+    if os.path.lexists(whole):
+        return whole
+    # strictly ? and # end a path, but who writes them raw mostly means a file of that name
+    return _within(folder, _unquoted(re.split(r"[?#]", rest, maxsplit=1)[0]))
+
+
+def _unquoted(path: str) -> str:
+    if os.name == "nt":
+        from urllib.request import url2pathname
+
+        return url2pathname(path)
+    try:
+        return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
+    except UnicodeEncodeError:  # half a character, which no file's name has
+        return path
+
+
+# --- which sources are meant ------------------------------------------------------------------
 
 
 def expand_sources(patterns: Sequence[str]) -> list[str]:
-    """Sources in the order given; a glob becomes its matching files, sorted.
+    """Sources in the order given; a glob becomes its matching files, sorted (`**` descends).
 
-    Each pattern is a path, an http(s) or file URL, a glob (`**` descends), or `-` for stdin. An existing
-    file whose name holds glob characters is taken literally. Raises `MediaError` for a missing file, a
-    directory, or a glob without a match, and `UsageError` when `-` is given twice.
+    An existing file whose name holds glob characters is taken literally. Raises `MediaError` for a missing
+    file, a directory, or a glob without a match, and `UsageError` when `-` is given twice.
     """
     if list(patterns).count(STDIN) > 1:
         raise UsageError("'-' is given more than once, but stdin can be read only once; name files instead")
-    sources: list[str] = []
-    for pattern in patterns:
-        if pattern == STDIN or is_url(pattern):
-            sources.append(pattern)
-        elif not _is_glob(pattern) or pattern.lower().startswith("file://") or Path(pattern).exists():
-            _existing(pattern)
-            sources.append(pattern)
-        else:
-            matches = sorted(
-                match for match in glob.glob(pattern, recursive=True) if not Path(match).is_dir()
-            )
-            if not matches:
-                raise MediaError(
-                    f"{one_line(pattern)}: no file matches this pattern; check the folder and spelling"
-                )
-            sources.extend(matches)
-    return sources
+    return [source for pattern in patterns for source in _expanded(pattern)]
 
 
-def locate(source: str | Path | bytes | Located) -> Located:
-    """Finds, downloads or reads `source` (path, http(s), file or data URL, `-`, or the bytes themselves).
+def _expanded(pattern: str) -> Iterator[str]:
+    if kind_of(pattern) in ("stdin", "http", "data"):
+        yield pattern
+        return
+    path = local_path(pattern)
+    if kind_of(pattern) == "file" or not glob.has_magic(path) or os.path.lexists(path):
+        _existing(pattern)
+        yield pattern
+        return
+    try:
+        matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
+    except (OSError, ValueError):  # no name has a NUL
+        matches = []
+    if not matches:
+        raise MediaError(
+            f"{_shortened(pattern)}: no file matches this pattern; check the folder and spelling"
+        )
+    yield from map(as_path, matches)
 
-    What it gives can be read again and again, which stdin and a pipe cannot; it is a source itself.
 
-    Raises `MediaError` when it is missing, empty, unreadable, a directory, or, for what is held in
-    memory, over `MAX_BYTES`.
+def split_sources(line: str) -> list[str]:
+    """The sources in a CSV cell, between semicolons; those of a data URL belong to it."""
+    found = re.findall(r"\s*data:[^,;]*(?:;[^,;]*)*,[^;]*|[^;]+", line, re.IGNORECASE)
+    return [part.strip() for part in found if part.strip()]
+
+
+# --- getting at it ----------------------------------------------------------------------------
+
+
+def locate(source: str | os.PathLike | bytes | Located, guard: Guard | None = None) -> Located:
+    """Finds, downloads or reads `source`: what this module's heading says, a path, or the bytes themselves.
+
+    What it gives can be read again and again, which stdin and a pipe cannot; it is a source itself. A
+    download and a pipe take as long as they take: see `deadline.within`.
+
+    Args:
+        guard: decides which hosts may be connected to, at each hop of a download; None lets all.
+
+    Raises:
+        MediaError: it is missing, empty, unreadable, a directory, or, of what is held in memory, over
+            `deadline.MAX_BYTES`.
     """
     if isinstance(source, Located):
         return source
+    name = name_of(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _held("<bytes>", bytes(source))
-    text = str(source)
-    if text == STDIN:
-        return _held("stdin", _read_stdin())
-    if is_url(text):
-        return _held(one_line(text), _download(text))
-    if text[:5].lower() == "data:":
-        return _held(data_name(text), _decoded(text))
-    path = _existing(text)
-    name = one_line(text)
+        return _held(name, bytes(source))
+    text = os.fsdecode(source)
+    kind = kind_of(text) if isinstance(source, str) else "path"
+    if kind == "stdin":
+        return _held(name, _read_stdin())
+    if kind == "http":
+        return _held(name, download(text, name, guard))
+    if kind == "data":
+        return _held(name, decoded(text.lstrip()))
+    path = _existing(text if isinstance(source, str) else as_path(text))
     try:
         with open(path, "rb") as file:
             # A pipe such as <(command) can be read once and not sought in, so it is read whole.
-            if not path.is_file():
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return _held(name, _bounded(file, name))
             if not file.read(1):
                 raise MediaError(f"{name}: the file is empty; check the download or copy")
@@ -136,48 +262,42 @@ def locate(source: str | Path | bytes | Located) -> Located:
     return Located(name, path=path.absolute())
 
 
-def _is_glob(pattern: str) -> bool:
-    return any(character in pattern for character in "*?[")
-
-
 def _existing(text: str) -> Path:
-    name = one_line(text)
-    if not name:
-        raise MediaError("the path of an image or video is empty; name the file")
-    if text.lower().startswith("file://"):
-        text = urllib.request.url2pathname(urllib.parse.urlparse(text).path)
-    path = Path(text)
+    """The path of a file or a pipe that is there."""
+    name = _shortened(text)
+    path = local_path(text)
     try:
-        is_dir, exists = path.is_dir(), path.exists()
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if not name:
+            raise MediaError("the path of an image or video is empty; name the file") from None
+        raise MediaError(f"{name}: no such file; check the path{_unknown_scheme(text)}") from None
     except (OSError, ValueError) as error:
         reason = one_line(getattr(error, "strerror", None) or error)
-        name = name if len(name) <= 200 else f"{name[:200]}..."
         raise MediaError(f"{name}: not a usable path ({reason}); check the path") from None
-    if is_dir:
+    if stat.S_ISDIR(mode):
         raise MediaError(f"{name}: is a directory; name its files, for example '{name.rstrip('/')}/*.jpg'")
-    if not exists:
-        raise MediaError(f"{name}: no such file; check the path")
-    return path
+    if stat.S_ISSOCK(mode) or stat.S_ISBLK(mode):
+        raise MediaError(
+            f"{name}: is a {'socket' if stat.S_ISSOCK(mode) else 'disk'}, not a file; name a file"
+        )
+    return Path(path)
+
+
+def _unknown_scheme(text: str) -> str:
+    found = _SCHEME.match(text)
+    return f" ({found[1]}: addresses are not read: http, https, file and data are)" if found else ""
+
+
+def _shortened(text: str) -> str:
+    name = name_of(text)
+    return name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
 
 
 def _held(name: str, data: bytes) -> Located:
     if not data:
         raise MediaError(f"{name}: holds no bytes; check what provides it")
     return Located(name, data=data)
-
-
-def _decoded(url: str) -> bytes:
-    """The bytes within a data URL."""
-    head, comma, data = url.partition(",")
-    name = data_name(url)
-    if not comma:
-        raise MediaError(f"{name}: is no data URL; write data:image/jpeg;base64,...")
-    if not head.lower().endswith(";base64"):
-        return urllib.parse.unquote_to_bytes(data)
-    try:
-        return base64.b64decode(urllib.parse.unquote(data), validate=True)
-    except (binascii.Error, ValueError):
-        raise MediaError(f"{name}: is not valid base64; encode the file again") from None
 
 
 def _read_stdin() -> bytes:
@@ -187,35 +307,5 @@ def _read_stdin() -> bytes:
 
 
 def _bounded(stream: BinaryIO, name: str) -> bytes:
-    """All of `stream`, or a `MediaError` as soon as it passes `MAX_BYTES`."""
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := stream.read(2**20):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_BYTES:
-            raise MediaError(f"{name}: is over {MAX_BYTES // 2**20} MiB; save it to a file and name that")
-    return b"".join(chunks)
-
-
-def _download(url: str) -> bytes:
-    name = one_line(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "illava-cli"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            declared = response.headers.get("Content-Length", "")
-            data = _bounded(response, name)
-    except urllib.error.HTTPError as error:
-        raise MediaError(
-            f"{name}: the server answered {error.code} {error.reason}; check the address"
-        ) from None
-    except TimeoutError:
-        raise MediaError(
-            f"{name}: no answer within {TIMEOUT_S:.0f} s; try again or download it first"
-        ) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = one_line(getattr(error, "reason", None) or error)
-        raise MediaError(f"{name}: download failed ({reason}); check the address and the network") from None
-    if declared.isdigit() and len(data) < int(declared):
-        raise MediaError(f"{name}: the download broke off at {len(data)} of {declared} bytes; try again")
-    return data
+    """All of a stream, as long as it can be held."""
+    return gathered(iter(lambda: stream.read(2**20), b""), name)

@@ -1,13 +1,17 @@
 """What the command line names, as items: ids, kinds, prompts, and what is refused."""
 
+import base64
 import io
 import json
+import os
+import re
+import socket
 
 import pytest
 
 from illava_cli.batch.inputs import read_inputs
 from illava_cli.errors import MediaError, UsageError
-from tests.media_files import write_clip
+from tests.media_files import remux, write_clip
 
 
 @pytest.fixture
@@ -106,3 +110,52 @@ def test_shards_are_complete_and_disjoint(tmp_path):
     shards = [[item.id for item in items if item.shard(3) == index] for index in range(3)]
     assert sorted(id for shard in shards for id in shard) == sorted(ids(items))
     assert all(40 < len(shard) < 95 for shard in shards)
+
+
+def test_a_data_url_is_an_item_named_by_its_type_and_a_hash(photos):
+    clip = write_clip(photos / "c.mp4").read_bytes()
+    urls = [f"data:{kind};base64,{base64.b64encode(clip).decode()}" for kind in ("video/mp4", "", "x/y")]
+    items = read_inputs([*urls, "data:image/png,a", "data:image/png,b"], ["?"])
+    assert [bool(item.videos) for item in items] == [True, True, True, False, False]
+    assert all(re.fullmatch(r"<data:[a-z0-9/;]*> [0-9a-f]{12}", item.id) for item in items), ids(items)
+    (item,) = read_inputs(["data:image/png,x.csv"], ["?"])
+    assert item.images == ("data:image/png,x.csv",)  # no manifest
+
+
+def test_a_password_is_in_no_id_and_no_hash(photos):
+    one, other = (read_inputs([f"https://jo:{word}@host/a.mp4?x#y"], ["?"])[0] for word in ("secret", "else"))
+    assert one.id == "https://host/a.mp4?x#y"
+    assert one.videos == ("https://jo:secret@host/a.mp4?x#y",)
+    assert "secret" not in one.where
+    assert one.request_hash == other.request_hash
+    with pytest.raises(UsageError) as refused:
+        read_inputs(["https://jo:secret@host/a.jpg"], [])
+    assert "secret" not in str(refused.value)
+
+
+def test_what_never_ends_is_left_out_of_a_folder(photos):
+    os.mkfifo(photos / "pipe.jpg")
+    os.mkfifo(photos / "pipe.ts")
+    with socket.socket(socket.AF_UNIX) as server:
+        os.chdir(photos)  # a socket's path is short
+        server.bind("socket.png")
+        os.chdir(photos.parent)
+    (photos / "dangling.jpg").symlink_to("gone.jpg")  # says so when it is read
+    (photos / "link.jpg").symlink_to("a.png")
+    notes = []
+    found = ids(read_inputs(["photos"], ["?"], on_note=notes.append))
+    assert found == [f"photos/{name}" for name in ("a.png", "b.JPG", "clip.mp4", "dangling.jpg", "link.jpg")]
+    assert notes[-1] == "photos: left out pipes, sockets and devices: pipe.jpg, pipe.ts, socket.png"
+
+
+def test_scripts_are_no_clips_whatever_their_name(photos):
+    clip = remux(write_clip(photos / "clip.mp4"), photos / "real.ts").read_bytes()
+    stamped = b"".join(b"\0\0\0\0" + clip[at : at + 188] for at in range(0, len(clip), 188))
+    (photos / "camera.mts").write_bytes(stamped)
+    (photos / "module.mts").write_bytes("export const größe: number = 1;\n".encode() * 40)
+    (photos / "Game.TS").write_bytes(b"G" * 100 + b"let x = 1;\n" * 40)
+    (photos / "empty.ts").write_bytes(b"")
+    found = ids(read_inputs(["photos"], ["?"]))
+    assert {name for name in found if name.lower().endswith("ts")} == {"photos/camera.mts", "photos/real.ts"}
+    (named,) = read_inputs(["photos/module.mts"], ["?"])  # named, it is what its name says
+    assert named.videos

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
+from illava_cli.batch import reading
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import Job, read
 from illava_cli.batch.reading import ReadAhead, ReaderProcess, by_media
 from illava_cli.config import MediaOptions
-from illava_cli.errors import UsageError
+from illava_cli.errors import Timeout, UsageError
 from illava_cli.media import read_video
 from tests.conftest import picture
 from tests.media_files import write_clip
@@ -197,3 +198,47 @@ def test_same_media_are_read_once():
 def test_a_reader_needs_no_torch():
     code = "import sys, illava_cli.batch.reader; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_pipe_named_like_a_picture_costs_its_time_and_no_more(folder, tmp_path, processes):
+    """Nothing ever comes out of it; the next medium is read, by a reader that has nothing else to do."""
+    os.mkfifo(tmp_path / "x.png")
+    picture(60, 40).save(tmp_path / "y.png")
+
+    def hasty(group):
+        seconds = 0.05 if group[0].id == "x.png" else 60.0
+        return Job(*group[0].sources, OPTIONS.model_copy(update={"media_timeout": seconds}))
+
+    with ReadAhead(
+        items(tmp_path, "x.png", "y.png"), hasty, frame_size, together, processes=processes
+    ) as ahead:
+        found = dict(taken(ahead))
+    error = found["x.png"].error
+    assert isinstance(error, Timeout)
+    assert str(error) == f"{tmp_path}/x.png: not read within 0.05 s: allow more with --media-timeout"
+    assert found["y.png"].images[0].width == 60
+
+
+def test_a_reading_in_this_process_does_not_hold_up_the_end(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "x.png")
+    begun = threading.Event()
+    inside = reading.read
+
+    def read(*arguments):
+        begun.set()
+        return inside(*arguments)
+
+    monkeypatch.setattr(reading, "read", read)
+    with ReadAhead(items(tmp_path, "x.png"), job, frame_size, together, processes=0):
+        assert begun.wait(60)
+
+
+def test_a_reader_that_dies_tells_no_password_and_no_megabytes(monkeypatch):
+    monkeypatch.setattr(reading, "PROGRAM", "print()")
+    process = ReaderProcess(frame_size)
+    media = process.read(
+        Job(["http://jo:secret@host/a.png", "data:image/png;base64,AAAA"], [], OPTIONS), None
+    )
+    process.kill()
+    assert "http://host/a.png, <data:image/png;base64>: the decoder " in str(media.error)

@@ -73,6 +73,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "--max-tiles": "1",
         "--max-megapixels": "50",
         "--video-backend": "pyav",
+        "--media-timeout": "7.5",
         "--max-tokens": "5",
         "--temperature": "0.5",
         "--top-p": "0.9",
@@ -102,6 +103,7 @@ def test_every_flag_reaches_the_session(main, sessions):
         "max_megapixels": 50.0,
         "tile_each": True,
         "video_backend": "pyav",
+        "media_timeout": 7.5,
     }
     assert config.generation.model_dump() == {
         "max_tokens": 5,

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import functools
-import http.server
 import os
 import sys
 import threading
@@ -11,36 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from illava_cli.errors import MediaError, UsageError
-from illava_cli.media import expand_sources, read_image, read_video, sources
+from illava_cli.media import expand_sources, read_image, read_video
 from tests.media_files import frame_number, write_jpeg
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; /short announces more bytes than it sends."""
-
-    def do_GET(self) -> None:
-        if self.path != "/short":
-            super().do_GET()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
-        self.wfile.write(b"\xff\xd8\xff")
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def site(tmp_path: Path):
-    """Address of a server on this machine that serves `tmp_path`."""
-    handler = functools.partial(Handler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_globs_are_sorted_and_keep_their_place(tmp_path: Path):
@@ -106,33 +76,3 @@ def test_named_pipe_is_read_whole(tmp_path: Path):
     writer.start()
     assert read_image(pipe).height == 48
     writer.join()
-
-
-def test_downloads(tmp_path: Path, site: str, clips: dict[str, Path]):
-    write_jpeg(tmp_path / "a.jpg")
-    (tmp_path / "clip.mp4").write_bytes(clips["h264-cfr"].read_bytes())
-    assert read_image(f"{site}/a.jpg").source == f"{site}/a.jpg"
-    assert len(read_video(f"{site}/clip.mp4", num_frames=4).frames) == 4
-
-
-def test_failing_downloads(tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(MediaError, match=r"/none\.jpg: the server answered 404"):
-        read_image(f"{site}/none.jpg")
-    with pytest.raises(MediaError, match="broke off at 3 of 1000 bytes"):
-        read_image(f"{site}/short")
-    with pytest.raises(MediaError, match="download failed"):
-        read_image("http://127.0.0.1:1/a.jpg")
-    write_jpeg(tmp_path / "a.jpg")
-    monkeypatch.setattr(sources, "MAX_BYTES", 100)
-    with pytest.raises(MediaError, match="is over 0 MiB"):
-        read_image(f"{site}/a.jpg")
-
-
-def test_slow_server(monkeypatch: pytest.MonkeyPatch):
-    def never(request: object, timeout: float) -> None:
-        assert timeout == 30
-        raise TimeoutError
-
-    monkeypatch.setattr("urllib.request.urlopen", never)
-    with pytest.raises(MediaError, match="no answer within 30 s"):
-        read_image("https://host/a.jpg")

@@ -18,6 +18,7 @@ from illava_cli.batch.on_ray.replica import Message, Replica, Setup
 from illava_cli.batch.on_ray.shares import Share
 from illava_cli.batch.reading import by_media, is_ours
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.media import name_of
 
 Record = dict[str, Any]
 
@@ -142,7 +143,7 @@ def refuse_pipes(items: Sequence[Item]) -> None:
         for source in [*images, *videos]:
             if is_ours(source):
                 raise UsageError(
-                    f"{source}: --workers ray takes files and URLs that other processes can read"
+                    f"{name_of(source)}: --workers ray takes files and URLs that other processes can read"
                 )
 
 

@@ -1,0 +1,60 @@
+"""`data:` URLs (RFC 2397): media that stand in the text itself, as tools in fact write them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from urllib.parse import unquote_to_bytes
+
+from illava_cli.errors import MediaError
+from illava_cli.media import deadline
+
+_BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BLANKS = b" \t\r\n\f\v"
+
+
+def data_name(url: str) -> str:
+    """How a data URL is called in messages and records: not by its megabytes."""
+    head = " ".join(url[:80].partition(",")[0].split())
+    return f"<{head}>"
+
+
+def media_type(url: str) -> str:
+    """`image/png` and the like, in lower case; empty where the URL does not say."""
+    return url.partition(":")[2][:80].partition(",")[0].partition(";")[0].strip().lower()
+
+
+def decoded(url: str) -> bytes:
+    """The bytes within a data URL.
+
+    Base64 may be wrapped, percent-encoded, without padding, and in the alphabet for URLs.
+
+    Raises:
+        MediaError: it is no data URL, or no base64, or too much.
+    """
+    name = data_name(url)
+    head, comma, data = url.partition(",")
+    if not comma:
+        raise MediaError(f"{name}: is no data URL; write data:image/jpeg;base64,...")
+    packed = _BASE64.search(head) is not None
+    if not packed:
+        data = data.partition("#")[0]  # a fragment, as of any URL
+    raw = data.encode("utf-8", errors="surrogatepass")
+    if len(raw) > 4 * deadline.MAX_BYTES:  # percent-encoded bytes take three characters each
+        raise deadline.too_long(name)
+    raw = unquote_to_bytes(raw)
+    if packed:
+        raw = _from_base64(raw, name)
+    if len(raw) > deadline.MAX_BYTES:
+        raise deadline.too_long(name)
+    return raw
+
+
+def _from_base64(raw: bytes, name: str) -> bytes:
+    text = raw.translate(_URL_SAFE, _BLANKS).rstrip(b"=")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raise MediaError(f"{name}: is not valid base64; encode the file again") from None
