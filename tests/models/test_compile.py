@@ -1,28 +1,12 @@
 """`--compile` changes the speed and nothing else."""
 
-import shutil
-
 import pytest
 import torch
 
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
-DEVICES = [
-    pytest.param(
-        "cpu",
-        marks=pytest.mark.skipif(
-            shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU"
-        ),
-    ),
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
+DEVICES = [pytest.param("cpu", marks=pytest.mark.needs("g++")), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.mark.parametrize("device", DEVICES)

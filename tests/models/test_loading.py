@@ -147,7 +147,7 @@ def test_qwen_refuses_what_needs_tiles(family, checkpoints):
         session(checkpoints(family), "preset=off", "media.max_tiles=2").ask("?", [picture(60, 60)])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.needs("no GPU")
 def test_cuda_asked_for_and_absent(checkpoints):
     with pytest.raises(ModelError, match="--device cpu"):
         Session(resolve(checkpoints("qwen2_vl"), settings=["model.device=cuda"], environ={}))

@@ -19,6 +19,7 @@ from illava_cli.models.repository import translate
 from tests.builders import write_llava_next, write_llava_onevision
 from tests.conftest import clip, picture
 from tests.engine.test_end_to_end import pieces_of, schedule_of
+from tests.needs import require
 from tests.reference import reference_conversation
 from tests.repository import write_repository
 from tests.stock import Stock
@@ -454,7 +455,9 @@ def test_a_sentencepiece_tokenizer_names_its_package(only_sentencepiece, monkeyp
 
 def train_sentencepiece(folder):
     """A small tokenizer.model of the kind that Llama has: nothing normalised, bytes for what is unknown."""
-    sentencepiece = pytest.importorskip("sentencepiece")
+    require("sentencepiece")
+    import sentencepiece
+
     text = folder / "text.txt"
     text.write_text("The image shows a small house on a green hill.\n" * 20 + "What is in this image?\n" * 20)
     (folder / "tokenizer.model").unlink()
