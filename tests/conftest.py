@@ -1,7 +1,8 @@
 """Shared fixtures: small checkpoints, and pictures and frames that differ everywhere."""
 
-import os
+import tests.environment  # first: what it clears is read when libraries are imported
 
+# isort: split
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from illava_cli.models import family_class
 from illava_cli.reduction import METHODS
 from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 from tests.guides import write_clip, write_clipseg
+from tests.needs import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401 - hooks
 
 WRITERS = {
     "llava_next": write_llava_next,
@@ -20,6 +22,7 @@ WRITERS = {
     "qwen2_vl": write_qwen2_vl,
     "qwen2_5_vl": write_qwen2_5_vl,
 }
+LIMITS = {"slow": 3600, "network": 3600}  # seconds: 20 kills and restarts; 6 GB from the hub
 IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(family, "tests").markers)
 
 
@@ -83,14 +86,26 @@ def clip(frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:
     return np.stack([np.asarray(picture(width, height, seed * 100 + i)) for i in range(frames)])
 
 
+def pytest_collection_modifyitems(items):
+    """What takes minutes has a time limit of its own; the others' is in pyproject.toml."""
+    for item in items:
+        if not item.get_closest_marker("timeout"):
+            for name in LIMITS.keys() & {mark.name for mark in item.iter_markers()}:
+                item.add_marker(pytest.mark.timeout(LIMITS[name]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_terminal():
+    with tests.environment.as_in_a_plain_terminal():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _two_threads():
     torch.set_num_threads(2)
 
 
 @pytest.fixture
-def quiet(_two_threads, monkeypatch):
-    """One thread, since tests run side by side and toys are as fast on it, and no settings from outside."""
+def quiet(_two_threads):
+    """One thread, since tests run side by side and toys are as fast on it."""
     torch.set_num_threads(1)
-    for name in [name for name in os.environ if name.startswith("ILLAVA_")]:
-        monkeypatch.delenv(name)

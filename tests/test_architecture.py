@@ -1,11 +1,12 @@
 """Imports run one way, and light parts stay light."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run
 
 PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
@@ -55,4 +56,4 @@ def test_reduction_needs_torch_and_the_standard_library_only():
 
 def test_the_package_imports_no_torch():
     code = "import sys, illava_cli; illava_cli.Config(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run([sys.executable, "-c", code]).returncode == 0

@@ -17,6 +17,7 @@ from illava_cli.config import resolve
 from illava_cli.engine.session import Session
 from illava_cli.models.catalog import checkpoint_folder
 from tests.conftest import picture
+from tests.needs import skip
 from tests.stock import Stock
 
 pytestmark = pytest.mark.network
@@ -36,7 +37,7 @@ def _online():
         except RepositoryNotFoundError:
             raise
         except Exception:  # the hub client, its HTTP library and the socket each have their own
-            pytest.skip("no connection to the hub")
+            skip("network", "no connection to the hub")
 
 
 @pytest.fixture(autouse=True)

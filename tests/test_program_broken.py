@@ -12,19 +12,19 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from illava_cli.media import read_video
+from tests import processes
 from tests.builders import write_llava_onevision, write_qwen2_vl
 from tests.media_files import cut_off, frame_number, numbered_frame, quadrants, write_clip, write_jpeg
+from tests.needs import skip
 
 PROGRAM = Path(sys.executable).with_name("illava")
 OFF = ["--preset", "off", "--max-tokens", "4", "--device", "cpu"]
@@ -170,7 +170,7 @@ def test_pil_says_nothing_on_stderr(tmp_path):
         "import sys\nfrom illava_cli.errors import MediaError\nfrom illava_cli.media import read_image\n"
         "try:\n    read_image(sys.argv[1])\nexcept MediaError as error:\n    print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    done = processes.run([sys.executable, "-c", script, path])
     assert (done.returncode, done.stderr) == (0, "")
     assert "looks like a TIFF image" in done.stdout
 
@@ -246,7 +246,7 @@ def test_a_clip_with_a_damaged_table(tmp_path, table):
         "import sys; from illava_cli.media import read_video; "
         "print(len(read_video(sys.argv[1], num_frames=4).frames))"
     )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    done = processes.run([sys.executable, "-c", script, path])
     assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")
 
 
@@ -374,7 +374,7 @@ def test_a_context_that_is_too_short(main, tmp_path, files):
     assert re.match(r"illava: the context leaves room for \d+ of the 100 tokens asked for\n", err)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.needs("no GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_asked_for_and_absent(run, device):
     one_line(run(*ASK, "--device", device), 1, "--device cpu")
@@ -423,17 +423,14 @@ def test_a_checkpoint_without_one_of_its_files(main, whole, tmp_path, name, dama
 
 
 def test_offline(tmp_path):
-    done = subprocess.run(
+    done = processes.run(
         [PROGRAM, "run", "-m", "somebody/some-model", "--device", "cpu", *ASK],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
-        check=False,
     )
     one_line((done.returncode, done.stdout, done.stderr), 1, "offline mode is set", "-m tiny")
 
 
+@pytest.mark.needs("mount")
 def test_a_full_disk_under_the_answer(checkpoints, tmp_path):
     """On a tiny file system of its own, where this user may mount one."""
     script = (
@@ -442,23 +439,14 @@ def test_a_full_disk_under_the_answer(checkpoints, tmp_path):
     )
     answer = tmp_path / "answer.txt"
     question = [PROGRAM, "run", "-m", checkpoints(LLAVA), *OFF, "-q", *ASK, "-o", answer]
-    try:
-        done = subprocess.run(
-            ["unshare", "-rm", "sh", "-c", script, tmp_path, *question],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except FileNotFoundError:
-        pytest.skip("there is no unshare to mount a file system with")
+    done = processes.run(["unshare", "-rm", "sh", "-c", script, tmp_path, *question])
     if done.returncode not in (0, 1, 2):
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        skip("mount", done.stderr.strip())
     assert done.stdout == "full\n"
     one_line((done.returncode, "", done.stderr), 1, "answer.txt", "No space left")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.needs("/dev/full")
 @pytest.mark.parametrize("flags", [["--no-stream"], ["--stream"], ["--format", "json"]], ids=" ".join)
 def test_a_full_disk_behind_stdout(run, monkeypatch, flags):
     with open("/dev/full", "w", encoding="utf-8") as full:
@@ -480,6 +468,6 @@ def test_a_write_that_fails_leaves_nothing(run, monkeypatch):
 def test_closed_streams(tmp_path, closed):
     """What belongs to stderr never goes to stdout."""
     command = f'"{PROGRAM}" run -p x --image missing.jpg {closed}'
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = processes.run(["sh", "-c", command], cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == (closed == "<&-")

@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ import illava_cli
 from illava_cli.config import resolve
 from tests.conftest import picture
 from tests.media_files import clip_times, quadrants, write_clip, write_jpeg
+from tests.processes import Process, run
 
 PROGRAM = Path(sys.executable).with_name("illava")
 FAMILIES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl")
@@ -91,13 +91,12 @@ def start(model, folder, tmp_path):
     torchvision cannot be imported there, as where it is not installed.
     """
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['torchvision'] = None")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ILLAVA_")}
-    environment |= {"XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": str(tmp_path), "LC_ALL": "C"}
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": str(tmp_path), "LC_ALL": "C"}
     environment |= {"OMP_NUM_THREADS": "1"}  # more would fight over the cores with the other process
-    started: list[subprocess.Popen] = []
+    started: list[Process] = []
 
-    def start(command: str, family: str, *arguments: str, stdin: str = "") -> subprocess.Popen:
-        process = subprocess.Popen(
+    def start(command: str, family: str, *arguments: str, stdin: str = "") -> Process:
+        process = Process(
             [PROGRAM, command, *model(family), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -113,13 +112,12 @@ def start(model, folder, tmp_path):
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        process.end()
 
 
-def finished(process: subprocess.Popen) -> tuple[str, str]:
+def finished(process: Process) -> tuple[str, str]:
     """What a process wrote to stdout and stderr, once it has ended well."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode(), err.decode()
 
@@ -127,8 +125,6 @@ def finished(process: subprocess.Popen) -> tuple[str, str]:
 @pytest.fixture
 def main(model, folder, monkeypatch, capfd):
     """Runs `illava run` in this process, as if in the folder of the media: (exit code, stdout, stderr)."""
-    for name in [name for name in os.environ if name.startswith("ILLAVA_")]:
-        monkeypatch.delenv(name)
     monkeypatch.chdir(folder)
 
     def run(family: str, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
@@ -258,11 +254,8 @@ def test_chat_through_a_pipe(start, folder, model):
 
 def test_the_package_imports_without_torch():
     heavy = "{'torch', 'transformers', 'torchvision', 'PIL', 'av', 'decord'} & set(sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys, illava_cli; illava_cli.Config(); sys.exit(str({heavy} or ''))"],
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run(
+        [sys.executable, "-c", f"import sys, illava_cli; illava_cli.Config(); sys.exit(str({heavy} or ''))"]
     )
     assert done.stderr.strip() == ""
 
@@ -375,7 +368,7 @@ def test_the_printed_settings_are_the_same_run(main, checkpoints, folder, capfd)
     assert shown.startswith(f"# hash: {digest}\n")
 
 
-@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+@pytest.mark.needs("no torchvision")
 def test_torchvision_is_not_needed(main):
     assert main("llava_onevision", "--image", "wide.png", "--video", "h264.mp4", "-p", QUESTION)[0] == 0
     assert "torchvision" not in sys.modules

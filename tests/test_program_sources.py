@@ -19,6 +19,7 @@ from illava_cli.errors import MediaError
 from tests.batch.program import Program
 from tests.conftest import picture
 from tests.media.server import serving
+from tests.processes import Process, run
 
 ROOT = Path(__file__).parents[1]
 ILLAVA = [sys.executable, "-m", "illava_cli.cli.app"]
@@ -68,7 +69,7 @@ def test_the_first_ctrl_c_ends_a_download(site, program, command):
 
 def test_sigterm_ends_a_download_and_leaves_a_record(site, tmp_path):
     url, sent = site.drips("/a.png")
-    with subprocess.Popen(
+    with Process(
         [*ILLAVA, "run", *TINY, "--image", url, "-p", "What?", "--format", "json"],
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
@@ -149,7 +150,7 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path, arguments):
     folder = tmp_path / "gone"
     folder.mkdir()
     code = f"import os, sys; os.rmdir({str(folder)!r}); os.execv(sys.executable, {[*ILLAVA, *arguments]!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    done = run([sys.executable, "-c", code], cwd=folder)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "illava: error: the working directory is not there any more (No such file or directory): "

@@ -38,9 +38,7 @@ from tests.reference import (
     reference_conversation,
     reference_greedy,
 )
-
-CLOSE = {"rtol": 0, "atol": 1e-6}  # here SDPA in float64 agrees to 1e-13; a float32 norm may round elsewhere
-EAGER = {"rtol": 0, "atol": 1e-5}  # eager takes its softmax in float32; a wrong index costs 1e-2 and more
+from tests.tolerances import EAGER, FLOAT64
 
 
 def load(cls, folder, **kwargs):
@@ -223,7 +221,7 @@ def test_without_a_schedule_logits_are_the_stock_model_s(family, name, request):
         expected = model(**inputs).logits[0, -1]
     result = reference(model, pieces, Schedule())
     assert expected.std() > 0.1  # a model that says something
-    torch.testing.assert_close(result.logits, expected, **CLOSE)
+    torch.testing.assert_close(result.logits, expected, **FLOAT64)
     assert result.prompt_tokens == inputs["input_ids"].shape[1]
     for counts in result.counts:
         assert (counts.llm_kept, counts.newlines_kept) == (counts.llm_in, counts.newlines_in)
@@ -265,7 +263,7 @@ def test_filtered_pinpoints_are_those_of_a_model_that_has_only_them(llava, monke
     monkeypatch.setattr(llava.config, "image_grid_pinpoints", few)
     with torch.no_grad():
         expected = llava(**stock_inputs(llava, pieces)).logits[0, -1]
-    torch.testing.assert_close(result.logits, expected, **CLOSE)
+    torch.testing.assert_close(result.logits, expected, **FLOAT64)
 
 
 def test_feature_layer_counts_as_hidden_states_do(llava, monkeypatch):
@@ -274,7 +272,7 @@ def test_feature_layer_counts_as_hidden_states_do(llava, monkeypatch):
         monkeypatch.setattr(llava.config, "vision_feature_layer", layer)
         with torch.no_grad():
             expected = llava(**stock_inputs(llava, pieces)).logits[0, -1]
-        torch.testing.assert_close(reference(llava, pieces, Schedule()).logits, expected, **CLOSE)
+        torch.testing.assert_close(reference(llava, pieces, Schedule()).logits, expected, **FLOAT64)
     with pytest.raises(ValueError, match="the features need 3"):
         reference(llava, pieces, Schedule(vision={3: 1}))
 
@@ -831,7 +829,7 @@ def test_a_later_turn_leaves_the_merges_of_the_earlier_alone(family, one, two, s
     first, second = prompt_of(family, one), prompt_of(family, two)
     whole = reference(model, [*first, *second], Schedule())
     plain = reference_conversation(model, [first, second], Schedule())
-    torch.testing.assert_close(plain.logits, whole.logits, **CLOSE)
+    torch.testing.assert_close(plain.logits, whole.logits, **FLOAT64)
     alone = reference(model, first, schedule)
     both = reference_conversation(model, [first, second], schedule)
     assert both.counts[0] == alone.counts[0]

@@ -34,7 +34,9 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         # signals belong to the main thread; elsewhere none arrives
         if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._on_signal) for signum in SIGNALS}
+            # a script starts a job in the background with Ctrl-C ignored: so it stays
+            heard = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+            self._before = {signum: signal.signal(signum, self._on_signal) for signum in heard}
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -50,9 +50,10 @@ def interruptible() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         cancel.set()
 
-    # signals belong to the main thread; elsewhere Ctrl-C never arrives
+    # signals belong to the main thread, elsewhere Ctrl-C never arrives; a job in the background ignores it
     in_main = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGINT, on_interrupt) if in_main else None
+    heard = in_main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    previous = signal.signal(signal.SIGINT, on_interrupt) if heard else None
     try:
         yield cancel
     except Cancelled:
@@ -61,5 +62,5 @@ def interruptible() -> Iterator[threading.Event]:
         cancel.set()  # a worker thread must not go on for a caller that has gone
         raise
     finally:
-        if in_main:
+        if heard:
             signal.signal(signal.SIGINT, previous)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import select
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from tests.processes import Process
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,21 +23,30 @@ class Program:
     """Starts the program, one process at a time, in a folder; what it says goes to `log`."""
 
     def __init__(self, folder: Path):
-        self.log = folder / "log.txt"
+        self.log, self._running = folder / "log.txt", False
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, "-m", "tests.batch.program", str(self.log)]
-        self._parent = subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+        self._parent = Process(command, cwd=folder, env=environment, **pipes)
 
     def start(self, *arguments: str) -> int:
         """Begins a run: its pid."""
         self._parent.stdin.write(json.dumps(arguments) + "\n")
         self._parent.stdin.flush()
+        self._running = True
         return int(self._parent.stdout.readline())
+
+    def wait_for(self, happened: Callable[[], bool]) -> None:
+        """Waits until something has happened in the run; it is a failure if the run ends before."""
+        while not happened():
+            ended, _, _ = select.select([self._parent.stdout], [], [], 0.005)
+            assert not ended or happened(), self.said()
 
     def wait(self) -> int:
         """The exit code of the run, when it has ended."""
-        return int(self._parent.stdout.readline())
+        code = int(self._parent.stdout.readline())
+        self._running = False
+        return code
 
     def run(self, *arguments: str) -> int:
         """A whole run: its exit code."""
@@ -46,10 +58,12 @@ class Program:
         return self.log.read_text()
 
     def close(self) -> None:
-        """No more runs."""
-        self._parent.stdin.close()
-        self._parent.wait()
-        self._parent.stdout.close()
+        """No more runs; one that a failed test has left is ended."""
+        if self._running:
+            self._parent.end()
+        else:
+            with self._parent:
+                self._parent.stdin.close()
 
 
 def _serve(log: str) -> None:
@@ -67,7 +81,6 @@ def _serve(log: str) -> None:
             os.dup2(file, 1)
             os.dup2(file, 2)
             os.close(0)
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
             code = main(json.loads(line))
             sys.stdout.flush()
             os._exit(code)

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import sys
-import time
 
 import pytest
 
@@ -253,8 +252,7 @@ def test_a_signal_ends_a_run_after_what_is_in_flight(signum, code, many):
     path = folder / f"{code}.jsonl"
     arguments = ["batch", "photos", "-p", "What?", "-o", path.name, *QUICK, "--batch-size", "4"]
     pid = program.start(*arguments)
-    while not path.exists() or path.read_bytes().count(b"\n") < 4:
-        time.sleep(0.005)
+    program.wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 4)
     os.kill(pid, signum)
     assert program.wait() == code
     written = len(lines(path))
@@ -271,12 +269,11 @@ def test_a_second_signal_leaves_at_once(many):
     arguments = ["batch", "one.jsonl", "-p", "What?", "-o", "left.jsonl", *QUICK, "--batch-size", "400"]
     pid = program.start(*arguments)
     path = folder / "left.jsonl"
-    while not path.exists() or not path.read_bytes().endswith(b"\n"):
-        time.sleep(0.005)
+    program.wait_for(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
     os.kill(pid, signal.SIGTERM)
-    time.sleep(0.3)
+    stopping = "stopping after what is in flight; a second signal leaves at once\n"
+    program.wait_for(lambda: stopping in program.said())
     os.kill(pid, signal.SIGINT)
     assert program.wait() == 143
-    assert "stopping after what is in flight; a second signal leaves at once\n" in program.said()
     assert "stopped at once" in program.said()
     assert [line["id"] for line in lines(path)] == ["one:1"]

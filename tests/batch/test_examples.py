@@ -3,17 +3,19 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import picture
 from tests.media_files import write_clip
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "scripts" / "examples"
+
+pytestmark = pytest.mark.needs("bash")
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def script(tmp_path):
 
     def run(name, *arguments):
         command = ["bash", EXAMPLES / name, *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return processes.run(command, cwd=tmp_path, env=environment)
 
     return run
 
@@ -56,7 +58,7 @@ def test_caption_photos(script, photos):
     assert (photos / "a.png.txt").read_text().strip()
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+@pytest.mark.needs("jq")
 def test_ask_clips(script, tmp_path):
     clips = tmp_path / "clips"
     clips.mkdir()

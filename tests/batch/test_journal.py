@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import pytest
 from illava_cli.batch.journal import Journal
 from illava_cli.config import Config
 from illava_cli.errors import OutputError, UsageError
+from tests import processes
 from tests.batch.conftest import record
 
 CONFIG = Config()
@@ -150,7 +150,7 @@ def test_a_second_process_is_refused(path, items):
         "import sys, pathlib; from illava_cli.batch.journal import Journal as J; J(pathlib.Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(command)
     assert "OutputError" in done.stderr
     assert "is being written by another process" in done.stderr
     # it holds also when the file was put in place of another

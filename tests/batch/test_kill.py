@@ -82,8 +82,7 @@ def killed(program, path, after, rng):
     """A run that is killed when it has written `after` lines more, or a little later."""
     size = len(path.read_bytes().splitlines()) if path.exists() else 0
     pid = program.start(*BATCH, "-o", path.name)
-    while (path.read_bytes().count(b"\n") if path.exists() else 0) < size + after:
-        time.sleep(0.002)
+    program.wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= size + after)
     time.sleep(rng.random() * 0.2)
     os.kill(pid, signal.SIGKILL)
     return program.wait()

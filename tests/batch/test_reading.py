@@ -2,10 +2,8 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -18,6 +16,7 @@ from illava_cli.errors import Timeout, UsageError
 from illava_cli.media import read_video
 from tests.conftest import picture
 from tests.media_files import write_clip
+from tests.processes import run
 
 OPTIONS = MediaOptions(num_frames=2)
 
@@ -95,8 +94,9 @@ def test_a_size_that_is_refused_is_the_error(folder):
 
 def test_a_reader_that_dies_costs_one_answer(folder):
     def die(height, width):
-        os.kill(ahead._processes[0]._process.pid, signal.SIGSEGV)
-        time.sleep(0.2)
+        process = ahead._processes[0]._process
+        process.send_signal(signal.SIGSEGV)
+        process.wait()
         return 8, 8
 
     groups = items(folder, "0.png", "clip.mp4", "1.png")
@@ -197,7 +197,7 @@ def test_same_media_are_read_once():
 
 def test_a_reader_needs_no_torch():
     code = "import sys, illava_cli.batch.reader; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("processes", [0, 1])

@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-import time
 
 import pytest
 
@@ -39,19 +38,18 @@ def journal(tmp_path, items):
 
 
 def test_records_are_written_as_they_come(journal, items):
-    seen, writer = [], Told()
+    seen, writer, written = [], Told(), threading.Semaphore(0)
     with Interrupts() as interrupts:
 
         def answer(pending):
-            for number, item in enumerate(pending):
+            for item in pending:
                 yield record(item, CONFIG)
-                deadline = time.monotonic() + 10
-                while len(seen) <= number and time.monotonic() < deadline:
-                    time.sleep(0.001)  # it is on disk before the next one is asked
+                assert written.acquire(timeout=60)  # it is on disk before the next one is asked
 
         def on_record(one):
             lines = journal.path.read_text().splitlines()
             seen.append((one["id"], json.loads(lines[-1])["id"]))
+            written.release()
 
         run(answer, items, journal, [writer], interrupts, on_record=on_record)
     assert seen == [(name, name) for name in "abcd"]
@@ -67,7 +65,7 @@ def test_a_failure_ends_a_run_that_is_told_so(journal, items):
                     return
                 yield record(item, CONFIG, None if item.id == "b" else "red")
                 if item.id == "b":
-                    assert interrupts.stop.wait(10)
+                    assert interrupts.stop.wait(60)
 
         run(answer, items, journal, [], interrupts, on_error="stop")
     assert list(journal.entries) == ["a", "b"]
@@ -94,7 +92,7 @@ def test_a_writer_that_fails_ends_the_run_when_the_worker_has(journal, items):
 
         def answer(pending):
             yield record(pending[0], CONFIG)
-            assert interrupts.stop.wait(10)
+            assert interrupts.stop.wait(60)
             finished.set()
 
         with pytest.raises(OutputError):
@@ -115,9 +113,9 @@ def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
         def answer(pending):
             yield record(pending[0], CONFIG)
             signal.raise_signal(signum)
-            assert interrupts.stop.wait(10)
+            assert interrupts.stop.wait(60)
             yield record(pending[1], CONFIG)  # what was in flight
-            assert written.wait(10)
+            assert written.wait(60)
             signal.raise_signal(signum)
             asleep.wait()
 
@@ -130,3 +128,18 @@ def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
     asleep.set()
     assert signal.getsignal(signum) is before
     assert list(journal.entries) == ["a", "b"]
+
+
+def test_what_the_process_was_told_to_ignore_stays_ignored():
+    """A script starts a job in the background with Ctrl-C ignored: only SIGTERM is for it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGINT)
+            assert not interrupts.stop.is_set()
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupts.stop.is_set()
+        assert interrupts.exit_code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,7 +4,6 @@ import importlib.util
 import json
 
 import pytest
-import torch
 
 from illava_cli.bench.compare import compare
 from illava_cli.bench.lab import Plan
@@ -18,12 +17,6 @@ from tests.conftest import picture
 LLAVA, QWEN = ["-m", "random:llava-onevision-toy"], ["-m", "random:qwen2-vl-toy"]
 QUICK = ["--device", "cpu", "--repeats", "1", "--new-tokens", "2", "--format", "json"]
 SPREAD = {"median", "min", "max"}
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch):
-    for name in ("ILLAVA_MODEL", "ILLAVA_PRESET"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -113,7 +106,6 @@ def test_a_family_has_its_own_preset(name, report):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("mode", [(), ("--profile",), ("--tower",), ("--rivals",)])
 def test_on_cuda(mode, report):
     media = [] if "--rivals" in mode else ["--frames", 2]
@@ -189,14 +181,14 @@ def test_tower(family, report, small):
     assert all(r["variants"]["merging"]["seconds"].keys() == SPREAD for r in results)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is optional")
+@pytest.mark.needs("matplotlib")
 def test_plot(report, small, tmp_path):
     path = tmp_path / "tower.png"
     report(*small("llava_onevision"), *QUICK, "--tower", "--frames", 1, "--frames", 2, "--plot", path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is optional")
+@pytest.mark.needs("matplotlib")
 def test_a_profile_as_a_picture(report, small, tmp_path):
     path = tmp_path / "parts.png"
     report(*small("llava_onevision"), *QUICK, "--profile", "--frames", 1, "--plot", path)

@@ -1,7 +1,6 @@
 """The small parts of a report: spreads, speed-ups, memory, the machine, tables and the page."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -16,6 +15,7 @@ from illava_cli.bench.samples import Sample, speedups, spread, summary
 from illava_cli.engine.features import TENSORS
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.reduction import received_attention
+from tests import processes
 from tests.conftest import clip
 from tests.schedules import SCHEDULES
 
@@ -79,7 +79,8 @@ def test_the_memory_meter_lets_warnings_through():
         "    del before\n"  # PyTorch's profiler writes a line about it
         "    warnings.warn('heard')\n"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    run = processes.run([sys.executable, "-c", script])
+    run.check_returncode()
     assert [line for line in run.stderr.splitlines() if "warn" in line.lower()] == [
         "<string>:6: UserWarning: heard"
     ]
@@ -214,6 +215,7 @@ def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, open_session
     assert peaks[1] - peaks[0] <= 3 * (kept[1] - kept[0])
 
 
+@pytest.mark.needs("git")
 def test_a_changed_preset_marks_the_commit_and_a_new_report_does_not(tmp_path, monkeypatch):
     """What is measured is code and presets; the reports that it replaces are neither."""
     package = tmp_path / "illava_cli" / "bench"
@@ -224,7 +226,7 @@ def test_a_changed_preset_marks_the_commit_and_a_new_report_does_not(tmp_path, m
     (reports / "old.json").write_text("{}")
     who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "start"]):
-        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+        processes.run(["git", *arguments], cwd=tmp_path).check_returncode()
     monkeypatch.setattr(machine, "__file__", str(package / "machine.py"))
     (reports / "old.json").write_text("{1}")
     assert not machine.commit().endswith("+changes")

@@ -11,6 +11,7 @@ from illava_cli.bench.variants import PROMPT
 from illava_cli.config import MediaOptions
 from illava_cli.errors import UsageError
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
+from tests.tolerances import FLOAT32
 
 FAMILIES = tuple(WRITERS)
 
@@ -63,7 +64,7 @@ def test_equals_off(family, medium, batch, lab):
     ours.expect(3)
     requests = [{"prompt": PROMPT, "images": images, "videos": videos} for images, videos in media]
     answers = ours.session.ask_batch(requests, logits=True)
-    torch.testing.assert_close(torch.stack([a.logits for a in answers]), logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.stack([a.logits for a in answers]), logits, **FLOAT32)
     unspoken = small.family.unspoken.nonzero().flatten().tolist()  # ours never chooses these
     settings = GenerationConfig(max_new_tokens=3, pad_token_id=0, suppress_tokens=unspoken)
     tokens = small.stock.generate(**inputs, generation_config=settings)[:, len(ids[0]) :]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.cli import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -20,10 +20,7 @@ MODEL = ["-m", "qwen2-vl-2b"]  # a named model: no question of what this machine
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
-    """No ILLAVA_* from outside, and a state folder that is nobody's."""
-    for name in list(os.environ):
-        if name.startswith("ILLAVA_"):
-            monkeypatch.delenv(name)
+    """A state folder that is nobody's, and a width."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -33,8 +30,7 @@ def illava():
     """Runs the real program in a process."""
 
     def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-        options = {"capture_output": True, "text": True, "cwd": ROOT, "input": ""} | options
-        return subprocess.run([*ILLAVA, *arguments], **options)
+        return processes.run([*ILLAVA, *arguments], **({"cwd": ROOT} | options))
 
     return run
 

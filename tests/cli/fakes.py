@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 import types
 
 from illava_cli.config import Config, parse_setting, validate
@@ -72,7 +71,7 @@ class FakeSession:
             text += "word "
             if on_text:
                 on_text("word ")
-            time.sleep(0.05)
+            cancel.wait(0.05)
         return text
 
     def chat(self, system=None) -> FakeChat:

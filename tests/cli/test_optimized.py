@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -19,12 +18,11 @@ QUESTION = ("-m", "tiny", "--image", SHAPES, "-p", "What shape is the red one?",
 def optimized():
     """Runs the program under PYTHONOPTIMIZE, in a process."""
 
-    def run(level: int, *arguments: str):
+    def start(level: int, *arguments: str):
         environment = {**os.environ, "PYTHONOPTIMIZE": str(level)}
-        options = {"capture_output": True, "text": True, "cwd": ROOT, "input": "", "env": environment}
-        return subprocess.run([*ILLAVA, *arguments], check=False, **options)
+        return run([*ILLAVA, *arguments], cwd=ROOT, env=environment)
 
-    return run
+    return start
 
 
 def commands(group=None, path=()):
@@ -39,6 +37,7 @@ HELPS = """
 import json, sys
 from typer.testing import CliRunner
 from illava_cli.cli.app import app
+from tests.processes import run
 told = [CliRunner().invoke(app, words, prog_name="illava").stdout for words in json.load(sys.stdin)]
 json.dump(told, sys.stdout)
 """
@@ -49,8 +48,8 @@ def test_every_help_and_the_schema_are_the_same():
     told = []
     for level in ("0", "2"):
         environment = {**os.environ, "PYTHONOPTIMIZE": level}
-        options = {"capture_output": True, "text": True, "cwd": ROOT, "env": environment}
-        done = subprocess.run([sys.executable, "-c", HELPS], input=json.dumps(asked), check=True, **options)
+        done = run([sys.executable, "-c", HELPS], input=json.dumps(asked), cwd=ROOT, env=environment)
+        assert done.returncode == 0, done.stderr
         told.append(json.loads(done.stdout))
     for words, plain, stripped in zip(asked, *told, strict=True):
         assert stripped == plain, words

@@ -49,7 +49,7 @@ def test_what_is_no_utf8_is_escaped(tmp_path):
     assert (tmp_path / "x").read_text() == '"\\udcff"'
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.needs("/dev/full")
 def test_a_device_is_written_to_and_never_replaced():
     with pytest.raises(OutputError, match="No space left on device"):
         write_file(Path("/dev/full"), "x")

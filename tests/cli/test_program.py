@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import FAKE, ILLAVA, MODEL, ROOT
+from tests.processes import Process, run
 
 COMMANDS = ["run", "chat", "batch", "eval", "doctor", "models", "config"]
 PAGES = [
@@ -40,7 +41,7 @@ def test_help_imports_no_torch():
         "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'rich', 'yaml.foo'} & set(sys.modules); "
         "assert not heavy, heavy; sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run([sys.executable, "-c", script])
     assert done.returncode == 0, done.stderr
     assert all(command in done.stdout for command in COMMANDS)
 
@@ -106,9 +107,7 @@ def test_debug(where):
     arguments = ["run", *MODEL, "-p", "crash"]
     arguments = {"before": ["--debug", *arguments], "after": [*arguments, "--debug"]}.get(where, arguments)
     environment = os.environ | ({"ILLAVA_DEBUG": "1"} if where == "variable" else {})
-    done = subprocess.run(
-        [*FAKE, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
+    done = run([*FAKE, *arguments], cwd=ROOT, env=environment)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1] == "illava: internal error: ValueError: several lines"
@@ -118,42 +117,28 @@ def test_debug(where):
 def test_a_closed_pipe_is_quiet(command):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        [*command, "--debug"],
-        stdin=subprocess.DEVNULL,
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    done = run([*command, "--debug"], stdout=write, cwd=ROOT)
     os.close(write)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "downloading" not in line] == []
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.needs("/dev/full")
 @pytest.mark.parametrize(
     "arguments", [[], ["--stream"], ["--format", "json"]], ids=["text", "stream", "json"]
 )
 def test_a_full_disk_is_one_line(arguments):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*FAKE, "run", *MODEL, "-q", "-p", "x", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+        done = run([*FAKE, "run", *MODEL, "-q", "-p", "x", *arguments], stdout=full, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr == "illava: error: cannot write to stdout: No space left on device\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["run", "--help"]], ids=" ".join)
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.needs("/dev/full")
 def test_a_full_disk_under_help_is_one_line(illava, arguments):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*ILLAVA, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        done = run([*ILLAVA, *arguments], stdout=full, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "No space left on device" in done.stderr
@@ -161,7 +146,7 @@ def test_a_full_disk_under_help_is_one_line(illava, arguments):
 
 def test_ctrl_c_stops_a_run_with_130():
     command = [*FAKE, "run", *MODEL, "-q", "--stream", "-p", "slow"]
-    with subprocess.Popen(
+    with Process(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     ) as process:
         assert process.stdout.read(5) == b"word "
@@ -172,6 +157,17 @@ def test_ctrl_c_stops_a_run_with_130():
     assert out.endswith(b"\n")
 
 
+def test_a_job_in_the_background_ignores_ctrl_c_and_ends_on_sigterm():
+    """As a script starts it: with Ctrl-C, which is for what runs in the foreground, ignored."""
+    command = [*FAKE, "run", *MODEL, "-q", "--stream", "-p", "slow"]
+    with Process(["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command], stdout=-1, cwd=ROOT) as process:
+        assert process.stdout.read(5) == b"word "
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read(20) == b"word word word word "
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == -signal.SIGTERM
+
+
 def test_a_process_ends_with_mains_code_and_lets_others_end_first():
     """It takes no modules apart, but whoever waits for the end has his turn; what was printed is there."""
     code = (
@@ -179,6 +175,6 @@ def test_a_process_ends_with_mains_code_and_lets_others_end_first():
         "sys.argv[1:] = ['config', 'show', '--preset', 'nonsense']; program(); "
         "atexit.register(print, 'my turn')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = run([sys.executable, "-c", code], cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, "my turn\n")
     assert "nonsense" in done.stderr

@@ -8,12 +8,16 @@ import select
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import FAKE, MODEL, ROOT
+from tests.needs import require
+from tests.processes import Process
 
-pty = pytest.importorskip("pty")
+pty = pytest.importorskip("pty", reason="needs pseudo-terminals: this system has none")
+
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 # prompt_toolkit draws a line again whenever it changes; bracketed paste goes on when it starts to read
 PROMPT = {"prompt_toolkit": rb"\x1b\[\?2004h[^>]*>", "readline": rb"(?<!-)> ", "input": rb"(?<!-)> "}
@@ -35,14 +39,13 @@ class Terminal:
         # Python's input() edits lines with readline only where stdout is the terminal as well
         stdout_too = reader == "readline"
         self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(
+        self.process = Process(
             [*command, "chat", *MODEL],
             stdin=slave,
             stderr=slave,
             stdout=slave if stdout_too else subprocess.PIPE,
             cwd=ROOT,
             env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-            start_new_session=True,
             preexec_fn=lambda: os.close(os.open(os.ttyname(slave), os.O_RDWR)),
         )
         os.close(slave)
@@ -50,7 +53,7 @@ class Terminal:
 
     def wait_for(self, pattern: bytes) -> None:
         """Reads the terminal until `pattern` has come since the last call."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not (found := re.search(pattern, self.seen)):
             ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
             assert ready, f"{pattern} did not come after {self.seen!r}"
@@ -61,12 +64,21 @@ class Terminal:
         """Reads the terminal until the chat takes a line: what is typed before may be lost."""
         self.wait_for(self.prompt)
 
+    def wait_until_it_waits(self) -> None:
+        """Until it sleeps: a signal just before Python waits for the next key is seen only with that key."""
+        state = Path(f"/proc/{self.process.pid}/stat")
+        if not state.exists():
+            time.sleep(0.3)
+            return
+        while state.read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.001)
+
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
     def end(self) -> tuple[int, str]:
         """Exit code and what the pipe got, once the program has ended."""
-        out, _ = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate()
         os.close(self.master)
         return self.process.returncode, (out or b"").decode()
 
@@ -78,16 +90,14 @@ def start(request):
 
     def start(reader: str) -> Terminal:
         if reader == "prompt_toolkit":
-            pytest.importorskip("prompt_toolkit")
+            require("prompt_toolkit")
         started.append(Terminal(reader))
         started[0].wait_for_prompt()
         return started[0]
 
     yield start
     for terminal in started:
-        if terminal.process.poll() is None:
-            terminal.process.kill()
-            terminal.process.wait()
+        terminal.process.end()
 
 
 @pytest.mark.parametrize("reader", ["prompt_toolkit", "input"])
@@ -123,18 +133,18 @@ def test_ctrl_c_at_the_prompt(start, reader):
     terminal = start(reader)
     terminal.type(b"half a line")
     terminal.wait_for(b"line")
-    time.sleep(0.3)  # a signal just before Python waits for the next key is seen only with that key
+    terminal.wait_until_it_waits()
     terminal.type(CTRL_C)
     if reader != "prompt_toolkit":  # which clears the line in place
         terminal.wait_for_prompt()
     terminal.type(b"/nothing\r")
     terminal.wait_for(b"unknown command /nothing ")
     terminal.wait_for_prompt()
-    time.sleep(0.3)
+    terminal.wait_until_it_waits()
     terminal.type(CTRL_C)
     terminal.wait_for(b"Ctrl-C again")
     terminal.wait_for_prompt()
-    time.sleep(0.3)
+    terminal.wait_until_it_waits()
     terminal.type(CTRL_C)
     assert terminal.end()[0] == 0
 

@@ -11,6 +11,7 @@ from illava_cli.errors import UsageError
 from illava_cli.models.family import Survivors
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
+from tests.tolerances import FLOAT32
 
 ROWS = [
     Request("One.", [picture(200, 150, 1)]),
@@ -29,7 +30,7 @@ def test_batch_equals_single(name, open_session):
     together = session.ask_batch(rows, logits=True)
     for row, answer in zip(rows, together, strict=True):
         alone = session.ask(row.prompt, row.images, row.videos, system=row.system, logits=True)
-        torch.testing.assert_close(answer.logits, alone.logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(answer.logits, alone.logits, **FLOAT32)
         assert answer.token_ids == alone.token_ids
         assert answer.usage == alone.usage
         assert answer.text == alone.text
@@ -41,7 +42,7 @@ def test_the_tower_in_chunks_of_one_tile_changes_nothing(open_session):
     whole = session.ask("What?", [picture(500, 480, 4)], logits=True)
     session.family.chunk_bytes = 1
     torch.testing.assert_close(
-        session.ask("What?", [picture(500, 480, 4)], logits=True).logits, whole.logits, atol=1e-5, rtol=0
+        session.ask("What?", [picture(500, 480, 4)], logits=True).logits, whole.logits, **FLOAT32
     )
 
 
@@ -62,7 +63,7 @@ def test_frames_are_pooled_chunk_by_chunk(name, open_session, monkeypatch):
 
     monkeypatch.setattr(Survivors, "cat", staticmethod(cat))
     answer = session.ask("What?", videos=[clip(5, 96, 64, 1)], logits=True)
-    torch.testing.assert_close(answer.logits, whole.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(answer.logits, whole.logits, **FLOAT32)
     assert [frames for frames, _ in chunks] == [1] * 5
     assert 5 * chunks[0][1] == answer.usage.visual.llm_in < answer.usage.visual.vision_kept
 
@@ -113,7 +114,7 @@ def test_beams_reorder_the_cache(open_session):
         plain = model(input_ids=token, past_key_values=_copy(cache), use_cache=True).logits[:, -1]
         cache.reorder_cache(order)
         swapped = model(input_ids=token[order], past_key_values=cache, use_cache=True).logits[:, -1]
-    torch.testing.assert_close(swapped[order], plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(swapped[order], plain, **FLOAT32)
 
 
 def _copy(cache):
@@ -133,7 +134,7 @@ def test_threads_do_not_disturb_one_another(open_session):
             pool.submit(session.ask_batch, [{"prompt": "What?", "images": [i]}], logits=True) for i in images
         ]
         for job, logits in zip(jobs, expected, strict=True):
-            torch.testing.assert_close(job.result()[0].logits, logits, atol=1e-5, rtol=0)
+            torch.testing.assert_close(job.result()[0].logits, logits, **FLOAT32)
 
 
 def test_a_question_within_on_text_is_refused(open_session):

@@ -15,6 +15,7 @@ from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.reduction import slow
 from tests.reference import Medium, Schedule, reference_conversation, reference_greedy
 from tests.schedules import SCHEDULES, asked_of
+from tests.tolerances import FLOAT64, NEIGHBOURS
 
 REQUESTS = {
     "one tile": Request("What?", [picture(80, 80, 1)]),
@@ -97,7 +98,7 @@ def test_merged_logits_equal_the_reference(name, case, double):
     answer = session.ask(request.prompt, request.images, request.videos, logits=True)
     pieces, schedule = pieces_of(session, request), schedule_of(session)
     result = reference_conversation(session.model, [pieces], schedule)
-    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    torch.testing.assert_close(answer.logits, result.logits, **FLOAT64)
     visual = answer.usage.visual
     for field in ("patches", "vision_kept", "llm_in", "llm_kept", "newlines_in", "newlines_kept"):
         assert getattr(visual, field) == sum(getattr(c, field) for c in result.counts), field
@@ -142,11 +143,11 @@ def test_every_method_equals_the_reference(method, name, case, open_session):
     schedule = schedule_of(session)
     result = reference_conversation(session.model, [pieces_of(session, request)], schedule)
     # of two patches that show the same, either may be the nearest: the last bit decides
-    torch.testing.assert_close(answer.logits, result.logits, atol=1e-6, rtol=0)
+    torch.testing.assert_close(answer.logits, result.logits, **NEIGHBOURS)
     assert answer.usage.visual.llm_kept == sum(c.llm_kept for c in result.counts)
     other = replace(schedule, method="illava" if method != "illava" else "assign", queries="last")
     wrong = reference_conversation(session.model, [pieces_of(session, request)], other)
-    assert (answer.logits - wrong.logits).abs().max() > 1e-4
+    assert (answer.logits - wrong.logits).abs().max() > 10 * NEIGHBOURS["atol"]
 
 
 @pytest.mark.parametrize("case", ["tiles with padding", "interpolated", "two images", "image and video"])
@@ -169,7 +170,7 @@ def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, cas
     answer = session.ask(request.prompt, request.images, request.videos, logits=True)
     schedule = schedule_of(session)
     result = reference_conversation(session.model, [pieces_of(session, request)], schedule)
-    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    torch.testing.assert_close(answer.logits, result.logits, **FLOAT64)
     visual = answer.usage.visual
     for field in ("patches", "vision_kept", "llm_in", "llm_kept"):
         assert getattr(visual, field) == sum(getattr(c, field) for c in result.counts), field
@@ -214,7 +215,7 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
         else [list(first.token_ids), *later]
     )
     result = reference_conversation(session.model, [opening, later], schedule_of(session))
-    torch.testing.assert_close(second.logits, result.logits, atol=1e-8, rtol=0)
+    torch.testing.assert_close(second.logits, result.logits, **FLOAT64)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from illava_cli.engine.session import Session
 from illava_cli.models.family import Features
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
+from tests.tolerances import FLOAT32
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_media_of_few_tokens_are_not_merged_and_it_is_said(open_session):
     session.merging = False
     session.features.clear()
     off = session.ask("What?", [small], logits=True)
-    torch.testing.assert_close(whole.logits, off.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(whole.logits, off.logits, **FLOAT32)
 
 
 def test_auto_has_a_threshold_and_toys_have_none(open_session):

@@ -5,11 +5,12 @@ import torch
 
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 from tests.stock import Stock
+from tests.tolerances import FLOAT32, FLOAT64
 
 FAMILIES = tuple(WRITERS)
 OFF = ("preset=off", "generation.max_tokens=6")
-# in float32, where the unmodified Qwen2.5-VL itself is up to 3e-4 from its own logits in float64
-CLOSE = {"llava_next": 1e-4, "llava_onevision": 1e-4, "qwen2_vl": 1e-4, "qwen2_5_vl": 5e-4}
+# the unmodified Qwen2.5-VL in float32 is up to 3e-4 from its own logits in float64
+DTYPES = {family: "float64" if family == "qwen2_5_vl" else "float32" for family in FAMILIES}
 
 CASES = {
     "one image with tiles": {"images": [picture(200, 150, 1)]},
@@ -27,7 +28,11 @@ ASKED = [(f, case) for f in FAMILIES for case in CASES if not (f in IMAGES_ONLY 
 
 @pytest.fixture(scope="module")
 def stock(checkpoints):
-    return {family: Stock(checkpoints(family)) for family in FAMILIES}
+    return {family: Stock(checkpoints(family), dtype=getattr(torch, DTYPES[family])) for family in FAMILIES}
+
+
+def off(family):
+    return *OFF, f"model.dtype={DTYPES[family]}"
 
 
 def message(prompt, images=(), videos=()):
@@ -42,14 +47,14 @@ def frames(videos):
 @pytest.mark.parametrize(("family", "case"), ASKED)
 def test_off_equals_transformers(family, case, stock, open_session):
     media = CASES[case]
-    session = open_session(family, *OFF)
+    session = open_session(family, *off(family))
     answer = session.ask("What is shown here?", **media, logits=True)
     reference = stock[family]
     text = reference.chat([message("What is shown here?", **media)])
     logits, tokens = reference.answer(
         text, media.get("images", ()), frames(media.get("videos", ())), tokens=6
     )
-    torch.testing.assert_close(answer.logits, logits, atol=CLOSE[family], rtol=0)
+    torch.testing.assert_close(answer.logits, logits, **FLOAT32)
     assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
     assert len(tokens) == 6 or answer.finish_reason == "stop"
 
@@ -60,11 +65,11 @@ PAGES = [picture(200, 150, 1), picture(60, 300, 2), picture(500, 480, 3), pictur
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_of_several_images_tiled_equals_transformers(family, stock, open_session):
     """Its processor tiles only single images; its model, given their tiles, takes any number of them."""
-    answer = open_session(family, *OFF, "media.tile_each=true").ask("Which page?", PAGES, logits=True)
+    answer = open_session(family, *off(family), "media.tile_each=true").ask("Which page?", PAGES, logits=True)
     reference = stock[family]
     text = reference.chat([message("Which page?", PAGES)])
     logits, tokens = reference.answer(text, PAGES, groups=[1] * len(PAGES))
-    torch.testing.assert_close(answer.logits, logits, atol=CLOSE[family], rtol=0)
+    torch.testing.assert_close(answer.logits, logits, **FLOAT32)
     assert list(answer.token_ids) == tokens
     usual = open_session(family, *OFF).ask("Which page?", PAGES)
     assert (answer.usage.visual.patches > usual.usage.visual.patches) == (family == "llava_onevision")
@@ -79,7 +84,7 @@ def test_windows_equal_transformers_in_float64(case, checkpoints, open_session):
     reference = Stock(checkpoints("qwen2_5_vl"), dtype=torch.float64)
     text = reference.chat([message("What?", **CASES[case])])
     logits, _ = reference.answer(text, CASES[case].get("images", ()), tokens=1)
-    torch.testing.assert_close(answer.logits, logits, atol=1e-9, rtol=0)
+    torch.testing.assert_close(answer.logits, logits, **FLOAT64)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -92,11 +97,9 @@ def test_the_prepared_model_called_directly_equals_transformers(family, case, st
     reference = stock[family]
     text = reference.chat([message("What is shown here?", **media)])
     inputs = reference.inputs(text, media.get("images", ()), frames(media.get("videos", ())))
-    model = open_session(family, *OFF).model
+    model = open_session(family, *off(family)).model
     with torch.no_grad():
-        torch.testing.assert_close(
-            model(**inputs).logits, reference.model(**inputs).logits, atol=CLOSE[family], rtol=0
-        )
+        torch.testing.assert_close(model(**inputs).logits, reference.model(**inputs).logits, **FLOAT32)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -108,19 +111,19 @@ def test_padded_batch_equals_transformers(family, stock, open_session):
     ]
     if family not in IMAGES_ONLY:
         rows.append({"prompt": "And then?", "videos": [clip(5, 96, 64, 1)]})
-    answers = open_session(family, *OFF).ask_batch(rows, logits=True)
+    answers = open_session(family, *off(family)).ask_batch(rows, logits=True)
     for row, answer in zip(rows, answers, strict=True):
         media = {"images": row.get("images", []), "videos": row.get("videos", [])}
         text = stock[family].chat([message(row["prompt"], **media)])
         logits, tokens = stock[family].answer(text, media["images"], frames(media["videos"]), tokens=6)
-        torch.testing.assert_close(answer.logits, logits, atol=CLOSE[family], rtol=0)
+        torch.testing.assert_close(answer.logits, logits, **FLOAT32)
         assert list(answer.token_ids) == tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_second_turn_equals_transformers(family, stock, open_session):
     """Turn 2 brings a new image; the reference computes the whole conversation anew."""
-    session, reference = open_session(family, *OFF), stock[family]
+    session, reference = open_session(family, *off(family)), stock[family]
     images = [picture(200, 150, 1), picture(90, 170, 2)]
     chat = session.chat()
     first = chat.ask("What is this?", images=images[:1])
@@ -145,13 +148,13 @@ def test_second_turn_equals_transformers(family, stock, open_session):
         logits = reference.model(**whole).logits[0, -1]
         greedy = {"do_sample": False, "suppress_tokens": reference.unspoken()}
         tokens = reference.model.generate(**whole, max_new_tokens=6, **greedy)[0, ids.shape[1] :]
-    torch.testing.assert_close(second.logits, logits, atol=CLOSE[family], rtol=0)
+    torch.testing.assert_close(second.logits, logits, **FLOAT32)
     assert list(second.token_ids) == tokens.tolist()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_image_matters(family, open_session):
-    session = open_session(family, *OFF)
+    session = open_session(family, *off(family))
     one = session.ask("What?", images=[picture(200, 150, 1)], logits=True).logits
     other = session.ask("What?", images=[picture(200, 150, 2)], logits=True).logits
     assert (one - other).abs().max() > 0.1
@@ -160,6 +163,6 @@ def test_the_image_matters(family, open_session):
 def test_eager_equals_sdpa(open_session):
     for family in FAMILIES:
         question = {"images": [picture(200, 150, 1)], "logits": True}
-        sdpa = open_session(family, *OFF).ask("What?", **question)
-        eager = open_session(family, *OFF, "model.attn=eager").ask("What?", **question)
-        torch.testing.assert_close(eager.logits, sdpa.logits, atol=CLOSE[family], rtol=0)
+        sdpa = open_session(family, *off(family)).ask("What?", **question)
+        eager = open_session(family, *off(family), "model.attn=eager").ask("What?", **question)
+        torch.testing.assert_close(eager.logits, sdpa.logits, **FLOAT32)

@@ -11,6 +11,7 @@ from illava_cli.cli.app import main
 from illava_cli.evals.runner import Runner
 from illava_cli.evals.sample import EvalSample
 from tests.conftest import clip, picture
+from tests.processes import Process
 
 ROOT = Path(__file__).parents[2]
 ILLAVA = [sys.executable, "-m", "illava_cli.cli.app"]
@@ -79,7 +80,7 @@ def start(common):
 
     def run(*arguments, **options):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT} | options
-        return subprocess.Popen([*ILLAVA, *common(), *map(str, arguments)], **options)
+        return Process([*ILLAVA, *common(), *map(str, arguments)], **options)
 
     return run
 

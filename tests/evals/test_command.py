@@ -10,8 +10,6 @@ import pytest
 from illava_cli.cli.app import main
 from tests.evals.conftest import MERGING
 
-HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
-
 
 def test_report(evaluate, task_file, tmp_path):
     saved, page = tmp_path / "report.json", tmp_path / "report.md"
@@ -108,12 +106,10 @@ def test_another_configuration_is_refused(evaluate, task_file, tmp_path):
     assert len(err.splitlines()) == 1
 
 
-def wait_for_lines(path, count):
-    for _ in range(600):
-        if path.exists() and path.read_bytes().count(b"\n") >= count:
-            return
-        time.sleep(0.05)
-    raise AssertionError("no answers came")
+def wait_for_lines(path, count, process):
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
@@ -123,7 +119,7 @@ def test_it_goes_on_after_a_stop(how, start, evaluate, task_file, tmp_path):
     task_file.write_text("".join(line.replace("Number", f"{n}") + "\n" for n in range(200) for line in lines))
     arguments = ["--tasks", task_file, "--variant", MERGING, "--batch-size", 1, "-o", out]
     with start(*arguments) as process:
-        wait_for_lines(out, 8)
+        wait_for_lines(out, 8, process)
         process.send_signal(how)
         _, err = process.communicate()
     assert process.returncode == (130 if how == signal.SIGINT else -how)
@@ -172,7 +168,7 @@ def test_a_sweep_of_qwen(evaluate, task_file):
     assert stages["llm_kept"] < stages["llm_in"] < stages["patches"] / 4
 
 
-@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is optional")
+@pytest.mark.needs("matplotlib")
 def test_plot(evaluate, task_file, tmp_path):
     path = tmp_path / "sweep.png"
     code, _, err = evaluate("--tasks", task_file, "--sweep", "--llm-keep", "0.5", "--plot", path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from illava_cli import load
 from illava_cli.evals.world import questions
+from tests import processes
 
 ASSETS = Path(__file__).parents[2] / "illava_cli" / "assets"
 PICTURE, CLIP = str(ASSETS / "shapes.jpg"), str(ASSETS / "shapes.mp4")
@@ -57,12 +57,10 @@ def test_a_cold_start_needs_no_network(preset):
     for flag, medium, questions_and_answers in asked:
         question, answer = list(questions_and_answers.items())[-1]
         command = [sys.executable, "-m", "illava_cli.cli.app", "run", "-m", "tiny", "--preset", preset, "-q"]
-        run = subprocess.run(
+        run = processes.run(
             [*command, flag, medium, "-p", question, "--device", "cpu"],
             env=environment,
             cwd=ASSETS.parents[1],
-            capture_output=True,
-            text=True,
         )
         assert (run.returncode, run.stdout, run.stderr) == (0, f"{answer}\n", "")
 

@@ -20,6 +20,7 @@ from illava_cli import load
 from illava_cli.evals.world import TASKS, stream
 from illava_cli.evals.world.scene import COLOURS, WORDS, draw_scene
 from illava_cli.evals.world.task import Album, media
+from tests.tolerances import FLOAT32
 
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96}
 
@@ -60,7 +61,7 @@ def test_training_sees_what_illava_shows(tokenizer, tmp_path, task):
         with torch.no_grad():
             out = builder.forward([Example(stage, [(prompt, answer)])])
         seen = session.ask(prompt, **media(stage), logits=True)
-        torch.testing.assert_close(out.logits[0], seen.logits.float().view(-1), atol=2e-4, rtol=0)
+        torch.testing.assert_close(out.logits[0], seen.logits.float().view(-1), **FLOAT32)
 
 
 def test_turns_apart_are_first_turns(tokenizer):
@@ -73,8 +74,8 @@ def test_turns_apart_are_first_turns(tokenizer):
         third = builder.forward([Example(stage, [*others, question])])
         chat = builder.forward([Example(stage, [*others, question])], apart=False)
     count = len(alone.logits)
-    torch.testing.assert_close(alone.logits, third.logits[-count:], atol=1e-5, rtol=0)
-    assert not torch.allclose(alone.logits, chat.logits[-count:], atol=1e-5)
+    torch.testing.assert_close(alone.logits, third.logits[-count:], **FLOAT32)
+    assert not torch.allclose(alone.logits, chat.logits[-count:], atol=10 * FLOAT32["atol"])
     assert third.numbers.tolist()[-1] == 2
 
 

@@ -4,10 +4,8 @@ The task is made here: drawn scenes and the sample clip, a JSON file of question
 that the harness wants of a task.
 """
 
-import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from illava_cli import load
 from illava_cli.evals.world import questions
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 CLIP = str(ROOT / "illava_cli" / "assets" / "shapes.mp4")
@@ -42,10 +41,7 @@ def score(doc, results):
     return {"accuracy": float(results[0].strip() == doc["answer"])}
 """
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("lmms_eval") is None,
-    reason="lmms-eval is not installed: docs/lmms-eval.md says how to get it beside a CPU build of torch",
-)
+pytestmark = pytest.mark.needs("lmms-eval")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +77,7 @@ def folder(tmp_path_factory):
 def evaluate(folder):
     """Runs the harness on the task: the finished process, its report and its samples."""
     runs = {}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ILLAVA_")}
-    environment |= {
+    environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
         "HF_HOME": str(folder / "hub"),
         "HF_HUB_OFFLINE": "1",
@@ -97,7 +92,7 @@ def evaluate(folder):
         command = [sys.executable, "-m", "lmms_eval", "--model", "illava", "--model_args", model_args]
         command += ["--include_path", str(folder), "--tasks", "drawn_shapes", "--batch_size", batch_size]
         command += ["--output_path", str(output), "--log_samples"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+        done = processes.run(command, env=environment, cwd=folder)
         reports = [json.loads(path.read_text()) for path in output.rglob("*_results.json")]
         lines = [line for path in output.rglob("*_samples_*.jsonl") for line in path.read_text().splitlines()]
         runs[model_args, batch_size] = done, reports, [json.loads(line) for line in lines]
@@ -155,7 +150,7 @@ def test_likelihoods_are_refused_in_one_line():
         "Illava.loglikelihood(object.__new__(Illava), [])\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = processes.run([sys.executable, "-c", code], env=environment)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("illava: error: illava answers generate_until requests")
     assert "Traceback" not in done.stderr

@@ -1,9 +1,10 @@
 """Where lmms-eval is missing, one line says what to install."""
 
-import subprocess
 import sys
 
 import pytest
+
+from tests.processes import run
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,7 @@ import pytest
 )
 def test_a_missing_harness_is_one_line(statement):
     code = f"import sys; sys.modules['lmms_eval'] = None; {statement}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run([sys.executable, "-c", code])
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: lmms-eval 0.7 or later is needed here")

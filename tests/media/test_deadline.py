@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from illava_cli.errors import Cancelled, MediaError, Timeout
 from illava_cli.media import deadline, read_video, within
 from illava_cli.media.deadline import GivenUp, changed, checkpoint, gathered
+from tests.processes import run
 
 
 def test_what_is_read_is_given_and_what_it_raises_is_raised():
@@ -186,6 +186,6 @@ def test_a_reading_that_never_ends_keeps_no_process_from_ending(tmp_path: Path):
     )
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = run(command, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "x.jpg: not read within 0.01 s" in done.stdout

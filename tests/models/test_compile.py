@@ -1,28 +1,13 @@
 """`--compile` changes the speed and nothing else."""
 
-import shutil
-
 import pytest
 import torch
 
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
+from tests.tolerances import FLOAT32
 
-DEVICES = [
-    pytest.param(
-        "cpu",
-        marks=pytest.mark.skipif(
-            shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU"
-        ),
-    ),
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
+DEVICES = [pytest.param("cpu", marks=pytest.mark.needs("g++")), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -34,7 +19,7 @@ def test_compiled_equals_eager(name, device, open_session):
     eager = open_session(family, *settings).ask("What?", **media, logits=True)
     session = open_session(family, *settings, "model.compile=true")
     compiled = session.ask("What?", **media, logits=True)
-    torch.testing.assert_close(compiled.logits, eager.logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(compiled.logits, eager.logits, **FLOAT32)
     assert compiled.token_ids == eager.token_ids
     assert compiled.usage == eager.usage
     # a trace that watches every layer runs the tower as it is written

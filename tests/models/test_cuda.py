@@ -14,10 +14,7 @@ from illava_cli.visualize.way import Way
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def requests_to(family: str) -> list[Request]:

@@ -12,6 +12,7 @@ from illava_cli.models.vision import TowerState
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture
 from tests.stock import PROCESSORS, Stock
+from tests.tolerances import FLOAT32
 
 OFF = ("preset=off", "generation.max_tokens=4")
 SIGLIP = {
@@ -99,7 +100,7 @@ def test_variants_equal_transformers(overrides, tmp_path):
     stock = Stock(folder)
     text = stock.chat([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}])
     logits, tokens = stock.answer(text, [image], tokens=4)
-    torch.testing.assert_close(answer.logits, logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(answer.logits, logits, **FLOAT32)
     assert list(answer.token_ids) == tokens
 
 

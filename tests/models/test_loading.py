@@ -11,6 +11,7 @@ from illava_cli.engine.session import Session
 from illava_cli.errors import ModelError, UsageError
 from tests.builders import write_llava_onevision, write_qwen2_vl
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
+from tests.tolerances import FLOAT32
 
 
 def session(folder, *settings):
@@ -28,7 +29,7 @@ def test_old_and_new_layout_give_the_same_answer(family, tmp_path):
         if family not in IMAGES_ONLY:
             media["videos"] = [clip(3, 60, 60)]
         answers.append(session(folder, "preset=off").ask("What?", **media, logits=True))
-    torch.testing.assert_close(answers[0].logits, answers[1].logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(answers[0].logits, answers[1].logits, **FLOAT32)
 
 
 @pytest.mark.parametrize("family", WRITERS)
@@ -55,7 +56,7 @@ def test_offloaded_to_disk(family, tmp_path):
             environ={},
         )
     ).ask("What?", **question)
-    torch.testing.assert_close(spread.logits, whole.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(spread.logits, whole.logits, **FLOAT32)
 
 
 def test_dtypes(tmp_path):
@@ -147,7 +148,7 @@ def test_qwen_refuses_what_needs_tiles(family, checkpoints):
         session(checkpoints(family), "preset=off", "media.max_tiles=2").ask("?", [picture(60, 60)])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.needs("no GPU")
 def test_cuda_asked_for_and_absent(checkpoints):
     with pytest.raises(ModelError, match="--device cpu"):
         Session(resolve(checkpoints("qwen2_vl"), settings=["model.device=cuda"], environ={}))

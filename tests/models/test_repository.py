@@ -21,9 +21,11 @@ from illava_cli.models.repository import translate
 from tests.builders import write_llava_next, write_llava_onevision
 from tests.conftest import clip, picture
 from tests.engine.test_end_to_end import pieces_of, schedule_of
+from tests.needs import require
 from tests.reference import reference_conversation
 from tests.repository import write_repository
 from tests.stock import Stock
+from tests.tolerances import FLOAT32, FLOAT64
 
 OFF = ("preset=off", "generation.max_tokens=4")
 
@@ -87,7 +89,7 @@ def test_logits_equal_those_of_the_hf_layout(kind, media, pair):
     logits, tokens = stock.answer(
         stock.chat([{"role": "user", "content": content}]), images, videos, tokens=4
     )
-    torch.testing.assert_close(answer.logits, logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(answer.logits, logits, **FLOAT32)
     assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
 
 
@@ -133,7 +135,7 @@ def test_llava_video_ends_each_row_of_a_frame_with_a_newline(name, pair, tmp_pat
     request = Request("What happens?", videos=[clip(3, 96, 64, 1)])
     answer = session.ask(request.prompt, videos=request.videos, logits=True)
     result = reference_conversation(session.model, [pieces_of(session, request)], schedule_of(session))
-    torch.testing.assert_close(answer.logits, result.logits, atol=1e-8, rtol=0)
+    torch.testing.assert_close(answer.logits, result.logits, **FLOAT64)
     visual, (counts,) = answer.usage.visual, result.counts
     for field in ("patches", "vision_kept", "llm_in", "llm_kept", "newlines_in", "newlines_kept"):
         assert getattr(visual, field) == getattr(counts, field), field
@@ -456,7 +458,9 @@ def test_a_sentencepiece_tokenizer_names_its_package(only_sentencepiece, monkeyp
 
 def train_sentencepiece(folder):
     """A small tokenizer.model of the kind that Llama has: nothing normalised, bytes for what is unknown."""
-    sentencepiece = pytest.importorskip("sentencepiece")
+    require("sentencepiece")
+    import sentencepiece
+
     text = folder / "text.txt"
     text.write_text("The image shows a small house on a green hill.\n" * 20 + "What is in this image?\n" * 20)
     (folder / "tokenizer.model").unlink()

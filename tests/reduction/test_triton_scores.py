@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-triton = pytest.importorskip("triton", reason="triton is not installed: PyTorch computes the scores")
+triton = pytest.importorskip("triton", reason="needs Triton: pip install triton")
 
 import triton.language as tl  # noqa: E402
 from triton.runtime import JITFunction  # noqa: E402
@@ -17,11 +17,11 @@ from illava_cli.reduction.triton_scores import (  # noqa: E402
     received_attention_packed,
     received_attention_triton,
 )
+from tests.needs import skip  # noqa: E402
 from tests.reduction.test_scores import full_map  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")  # inf is wanted
 KERNELS = "illava_cli.reduction.triton_kernels"
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 # relative, and absolute below 1. Products of 16-bit numbers are exact in float32, so the interpreter is as
 # exact for them as for float32; tensor cores add with fewer bits.
@@ -32,7 +32,7 @@ PYTORCH_TOLERANCE = {F32: 2e-5, F16: 5e-3, BF16: 4e-2}  # that path rounds logit
 @pytest.fixture(
     scope="module",
     autouse=True,
-    params=["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])],
+    params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)],
 )
 def device(request):
     """Kernels that are interpreted for "cpu", and gone afterwards; compiled ones for "cuda"."""
@@ -40,7 +40,7 @@ def device(request):
         yield request.param
         return
     if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):
-        pytest.skip("the interpreter of triton before 3.7 fails with numpy 2.4")
+        skip("Triton", "the interpreter before 3.7 fails with numpy 2.4")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "TRITON_INTERPRET", "1")
         for name, helper in list(vars(tl).items()):  # triton may have been imported without the variable
@@ -245,7 +245,6 @@ def test_available_and_refusals(device):
 
 
 @pytest.mark.gpu
-@needs_gpu
 class TestOnTheGpu:
     """What the interpreter cannot show."""
 
@@ -276,7 +275,7 @@ class TestOnTheGpu:
 
     def test_more_than_2_31_numbers(self):
         if torch.cuda.mem_get_info()[0] < 6 << 30:
-            pytest.skip("needs 6 GiB of GPU memory")
+            skip("GPU", "6 GiB of its memory")
         far = torch.empty(2**31 + 2**12, dtype=F16, device="cuda").as_strided(
             (2, 1, 64, 16), (2**31, 0, 16, 1)
         )

@@ -15,6 +15,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.processes import Process
+
 FLAGS = (
     "--headless",
     "--disable-gpu",
@@ -37,18 +39,12 @@ KEYS |= {"pagedown": "\ue00f", "pageup": "\ue00e", "enter": "\ue007", "escape": 
 LOCAL = ("file:", "data:", "about:", "chrome:")
 
 
-def missing() -> str | None:
-    """What this machine lacks for the tests, or None."""
-    lacks = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    return f"no {' and no '.join(lacks)}: apt-get install chromium chromium-driver" if lacks else None
-
-
 class Browser:
     """One window. Closed by `close`, or at the end of a `with`."""
 
     def __init__(self) -> None:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self._driver = subprocess.Popen(
+        self._driver = Process(
             ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         port = next(
@@ -86,8 +82,8 @@ class Browser:
 
     def _stop(self) -> None:
         self._driver.terminate()
-        self._driver.wait()
-        self._driver.stdout.close()
+        with self._driver:
+            pass
         self._profile.cleanup()
 
     def open(self, path: Path) -> None:
@@ -100,7 +96,7 @@ class Browser:
         """The value of an expression in the page."""
         return self._call("POST", "/execute/sync", {"script": f"return ({expression})", "args": []})
 
-    def wait(self, expression: str, seconds: float = 20) -> None:
+    def wait(self, expression: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not self.js(expression):
             if time.monotonic() > end:

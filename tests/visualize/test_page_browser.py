@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from illava_cli.visualize.page import render
-from tests.visualize.browser import Browser, missing
+from tests.visualize.browser import Browser
 from tests.visualize.sample_payload import image_payload, video_payload
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+pytestmark = pytest.mark.needs("browser")
 
 Place = tuple[float, float]
 MIDDLE, OFF_MIDDLE = (0.5, 0.5), (0.6, 0.6)

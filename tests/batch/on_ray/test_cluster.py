@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-pytest.importorskip("ray", reason="--workers ray needs ray")
+pytest.importorskip("ray", reason="needs Ray: pip install 'illava[ray]'")
 
 from illava_cli.batch.on_ray.cluster import _refused, cluster
 from illava_cli.errors import IllavaError

@@ -1,7 +1,6 @@
 """`illava batch --workers ray` on the embedded model, and the mistakes that it tells at once."""
 
 import json
-import os
 import sys
 
 import pytest
@@ -17,8 +16,6 @@ QUICK = ["batch", "photos", "-p", "What?", "-m", "tiny", "--max-tiles", "1", "--
 def folder(tmp_path, monkeypatch):
     """Five pictures and a broken one in `photos`, which is in the working directory."""
     photos(tmp_path, 5)
-    for name in [name for name in os.environ if name.startswith(("ILLAVA_", "RAY_"))]:
-        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -29,8 +26,8 @@ def records(path):
     return sorted(([line[name] for name in names] for line in lines), key=lambda values: values[0])
 
 
+@pytest.mark.needs("Ray")
 def test_two_replicas_write_what_one_model_writes(folder):
-    pytest.importorskip("ray", reason="--workers ray needs ray")
     program = Program(folder)
     try:
         assert program.run(*QUICK, "-o", "here.jsonl", "--readers", "0") == 3

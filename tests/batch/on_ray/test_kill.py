@@ -2,14 +2,13 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.batch.test_kill import BATCH, expected, folder, program, records  # noqa: F401
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("Ray")]
 
 
 def replicas_of(pid):
@@ -29,11 +28,9 @@ def replicas_of(pid):
 
 
 def test_a_replica_that_is_killed_costs_nothing(folder, program, expected):  # noqa: F811
-    pytest.importorskip("ray", reason="--workers ray needs ray")
     path = folder / "ray.jsonl"
     pid = program.start(*BATCH, "-o", path.name, "--workers", "ray", "--replicas", "2")
-    while not path.exists() or path.read_bytes().count(b"\n") < 100:
-        time.sleep(0.05)
+    program.wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 100)
     assert path.read_bytes().count(b"\n") < 250
     victim = replicas_of(pid)[0]
     os.kill(victim, signal.SIGKILL)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-pytest.importorskip("ray", reason="--workers ray needs ray")
+pytest.importorskip("ray", reason="needs Ray: pip install 'illava[ray]'")
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.on_ray import pool as module
@@ -16,13 +16,14 @@ from illava_cli.batch.on_ray.shares import Share
 from illava_cli.config import Config
 from illava_cli.errors import ModelError, UsageError
 from tests.batch.on_ray import replicas
+from tests.needs import skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster():
     with cluster("local") as nodes:
         if sum(node.cpus for node in nodes) < 2:
-            pytest.skip("two replicas need two cores")
+            skip("two cores", "two replicas")
         yield
 
 

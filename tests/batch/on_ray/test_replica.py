@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-pytest.importorskip("ray", reason="--workers ray needs ray")
+pytest.importorskip("ray", reason="needs Ray: pip install 'illava[ray]'")
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.on_ray import replica as module
