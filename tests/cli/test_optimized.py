@@ -9,6 +9,7 @@ import typer
 
 from illava_cli.cli.app import app
 from tests.cli.conftest import ILLAVA, ROOT
+from tests.processes import run
 
 SHAPES = "illava_cli/assets/shapes.jpg"
 QUESTION = ("-m", "tiny", "--image", SHAPES, "-p", "What shape is the red one?", "--device", "cpu")
@@ -37,7 +38,6 @@ HELPS = """
 import json, sys
 from typer.testing import CliRunner
 from illava_cli.cli.app import app
-from tests.processes import run
 told = [CliRunner().invoke(app, words, prog_name="illava").stdout for words in json.load(sys.stdin)]
 json.dump(told, sys.stdout)
 """
