@@ -49,7 +49,10 @@ def install(folder: Path | None) -> dict[str, Any]:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", str(folder)]
         if not _run([*pip, *there]):
             site = tempfile.mkdtemp(prefix="gpu-suite-")
-            for name in there:  # one by one: one that does not fit must not keep the others out
+            newer = [
+                name for name in ("typing-extensions",) if _wheel(folder, name)
+            ]  # than the one that is there
+            for name in [*there, *newer]:  # one by one: one that does not fit must not keep the others out
                 _run([*pip, "--no-deps", "--target", site, name])
             sys.path.insert(0, site)
     still = lacking(NEEDED)

@@ -25,6 +25,7 @@ DEVICES = [
 ]
 
 
+@pytest.mark.usefixtures("exact_float32")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])
 def test_compiled_equals_eager(name, device, open_session):
