@@ -106,6 +106,12 @@ def _two_threads():
 
 
 @pytest.fixture
+def exact_float32(monkeypatch):
+    """Convolutions in float32 as on a CPU: cuDNN rounds their inputs to TF32, 10 bits, by default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.fixture
 def quiet(_two_threads):
     """One thread, since tests run side by side and toys are as fast on it."""
     torch.set_num_threads(1)

@@ -57,6 +57,7 @@ def _two_cores() -> str | None:
 NEEDS: dict[str, Missing] = {
     "GPU": _gpu,
     "no GPU": _no_gpu,
+    "FlashAttention": _module("flash_attn", "flash-attn"),
     "network": lambda: None,  # found by asking: tests/test_network.py
     "browser": _program("chromium", "chromedriver", package="chromium chromium-driver"),
     "jq": _program("jq"),

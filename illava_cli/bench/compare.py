@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from illava_cli.bench.flops import Flops, RequestCounts, count
@@ -16,54 +16,86 @@ from illava_cli.bench.variants import Ours, Stock, measure
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import VisualUsage
 
+# is told of each case what is known so far, and the variant that runs next where it is the first time
+Learned = Callable[[dict[str, Any], str | None], None]
 BOUNDS = {"vision": "vision", "prefill": "prefill", "ttft": "ttft", "request": "total"}
 
 
 def compare(
-    lab: Lab, media: Sequence[Medium], batches: Sequence[int], plan: Plan, progress: Callable[[str], None]
+    lab: Lab,
+    media: Sequence[Medium],
+    batches: Sequence[int],
+    plan: Plan,
+    progress: Callable[[str], None],
+    learned: Learned = lambda result, running: None,
 ) -> list[dict[str, Any]]:
-    """One result for each medium and batch size."""
-    return [_case(lab, medium, batch, plan, progress) for medium in media for batch in batches]
+    """One result for each medium and batch size.
+
+    Args:
+        learned: takes each result as it grows, before a variant's first request and after each round, so
+            that a run that is cut off is not lost.
+    """
+    cases = [_Case(lab, medium, batch) for medium in media for batch in batches]
+    return [_measured(case, plan, progress, learned) for case in cases]
 
 
-def _case(
-    lab: Lab, medium: Medium, batch: int, plan: Plan, progress: Callable[[str], None]
-) -> dict[str, Any]:
-    label = medium.description.label + (f", batch {batch}" if batch > 1 else "")
-    variants = lab.variants(medium, batch)
-    counts, tokens, peaks, left_out = {}, {}, {}, []
+@dataclass
+class _Case:
+    """What is known of one medium and batch size; everything by name of the variant."""
+
+    lab: Lab
+    medium: Medium
+    batch: int
+    counts: dict[str, RequestCounts] = field(default_factory=dict)
+    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    peaks: dict[str, int | None] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def result(self) -> dict[str, Any]:
+        """As it stands in the report; a variant is there once it was measured."""
+        samples = {name: taken for name, taken in self.samples.items() if taken}
+        flops = {name: count(self.lab.shape, self.counts[name]) for name in samples}
+        results: dict[str, dict[str, Any]] = {}
+        for name, taken in samples.items():
+            results[name] = {"tokens": self.tokens[name], **summary(taken, self.batch)}
+            results[name]["peak_bytes_beyond_weights"] = self.peaks[name]
+            results[name]["flops"] = _flops_record(flops[name])
+            if name != STOCK and STOCK in samples:
+                results[name] |= _against(samples[STOCK], taken, flops[STOCK], flops[name])
+            if OFF in samples and name not in (STOCK, OFF):
+                results[name]["over_off"] = _against(samples[OFF], taken, flops[OFF], flops[name])
+        return {
+            "medium": self.medium.description.record(),
+            "batch_size": self.batch,
+            "variants": results,
+            "left_out": self.left_out,
+        }
+
+
+def _measured(case: _Case, plan: Plan, progress: Callable[[str], None], learned: Learned) -> dict[str, Any]:
+    lab, batch = case.lab, case.batch
+    label = case.medium.description.label + (f", batch {batch}" if batch > 1 else "")
+    variants = lab.variants(case.medium, batch)
     warm_up = 0.0
     for name, variant in list(variants.items()):
         # the bound needs two variants; more are for those who have the time to warm up and measure all
-        if len(counts) >= 2 and not plan.has_time(warm_up * (len(counts) + 2)):
-            left_out.append(name)
+        if len(case.counts) >= 2 and not plan.has_time(warm_up * (len(case.counts) + 2)):
+            case.left_out.append(name)
             del variants[name]
             continue
         progress(f"{label}: warm-up of {name}")
+        learned(case.result(), name)
         started = time.perf_counter()
-        counts[name], tokens[name], peaks[name] = _warm_up(lab, variant, plan.new_tokens)
+        case.counts[name], case.tokens[name], case.peaks[name] = _warm_up(lab, variant, plan.new_tokens)
         warm_up = max(warm_up, time.perf_counter() - started)
-    samples: dict[str, list[Sample]] = {name: [] for name in variants}
+    case.samples |= {name: [] for name in variants}
     for number in plan.each_round():
         progress(f"{label}: round {number + 1} of {plan.rounds}")
         for name, variant in in_turn(variants, number):
-            samples[name].append(measure(variant, lab.next_number(batch), plan.new_tokens))
-    flops = {name: count(lab.shape, counts[name]) for name in variants}
-    results = {}
-    for name in variants:
-        results[name] = {"tokens": tokens[name], **summary(samples[name], batch)}
-        results[name]["peak_bytes_beyond_weights"] = peaks[name]
-        results[name]["flops"] = _flops_record(flops[name])
-        if name != STOCK:
-            results[name] |= _against(samples[STOCK], samples[name], flops[STOCK], flops[name])
-        if OFF in variants and name not in (STOCK, OFF):
-            results[name]["over_off"] = _against(samples[OFF], samples[name], flops[OFF], flops[name])
-    return {
-        "medium": medium.description.record(),
-        "batch_size": batch,
-        "variants": results,
-        "left_out": left_out,
-    }
+            case.samples[name].append(measure(variant, lab.next_number(batch), plan.new_tokens))
+        learned(case.result(), None)
+    return case.result()
 
 
 def _warm_up(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -33,6 +35,8 @@ def describe(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
+        "driver": driver(),
+        "triton": _version("triton"),
         "transformers": transformers.__version__,
         "illava": __version__,
         "commit": commit(),
@@ -64,6 +68,26 @@ def gpus() -> list[dict[str, Any]]:
         properties = torch.cuda.get_device_properties(index)
         found.append({"name": properties.name, "memory_bytes": properties.total_memory})
     return found
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None where there is none, or nobody to ask."""
+    program = shutil.which("nvidia-smi")
+    if program is None or not torch.cuda.is_available():
+        return None
+    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.split()), None)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def commit() -> str | None:

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from illava_cli.bench.text import Table, headline, merged, tables, title
+from illava_cli.bench import text
+from illava_cli.bench.text import Table, headline, merged, tables
 
 
-def page(reports: dict[str, dict[str, Any] | None]) -> str:
+def page(reports: dict[str, dict[str, Any] | None], title: str = "Benchmarks") -> str:
     """A page with a section for each report; None stands for one that was not measured."""
-    lines = ["# Benchmarks", ""]
+    lines = [f"# {title}", ""]
     known = [report for report in reports.values() if report is not None]
     if known:
-        lines += [*_machine(known[0]["machine"]), ""]
+        lines += [*machine_lines(known[0]["machine"]), ""]
     lines += [
         "Times are medians with the least and the greatest in brackets, speed-ups medians over interleaved",
         "rounds. `1.62x of 1.83x: 88 %` is the measured speed-up over the unmodified `transformers` model,",
@@ -36,14 +37,14 @@ def page(reports: dict[str, dict[str, Any] | None]) -> str:
         commit = report["machine"]["commit"] or "unknown"
         lines += [f"{headline(report)} | commit {commit}", "", f"    {report['machine']['command']}", ""]
         for table in tables(report):
-            lines += [*_table(table), ""]
+            lines += [*table_lines(table), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _slowest(reports: dict[str, dict[str, Any] | None]) -> str:
     """Whether any merged request was slower than the unmodified model's, and where merging gained least."""
     found = [
-        (variant["speedup"]["request"]["median"], f"{name}, {title(result)}, `{preset}`")
+        (variant["speedup"]["request"]["median"], f"{_case(name, result)}, `{preset}`")
         for name, report in reports.items()
         for result in (report or {}).get("results", [])
         for preset, variant in result["variants"].items()
@@ -61,11 +62,21 @@ def _slowest(reports: dict[str, dict[str, Any] | None]) -> str:
     )
 
 
-def _machine(machine: dict[str, Any]) -> list[str]:
+def _case(name: str, result: dict[str, Any]) -> str:
+    """A result's section and medium, said once where the section has the medium's name."""
+    medium = text.title(result)
+    return name if name == medium else f"{name}, {medium}"
+
+
+def machine_lines(machine: dict[str, Any]) -> list[str]:
+    """What was measured on, as a list."""
     graphics = ", ".join(f"{gpu['name']} ({_gigabytes(gpu['memory_bytes'])})" for gpu in machine["gpus"])
     memory = _gigabytes(machine["memory_bytes"]) if machine["memory_bytes"] else "unknown memory"
     versions = f"Python {machine['python']}, torch {machine['torch']}"
     versions += f", transformers {machine['transformers']}, illava {machine['illava']}"
+    for name in ("triton", "cuda", "driver"):
+        if machine["gpus"] and machine.get(name):
+            versions += f", {name} {machine[name]}"
     return [
         f"- CPU: {machine['cpu']}, {machine['cores']} cores ({machine['threads']} threads used), {memory}",
         f"- GPU: {graphics or 'none'}",
@@ -77,7 +88,8 @@ def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.0f} GB"
 
 
-def _table(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
+    """A table as Markdown."""
     header, rows = table
     lines = [header, ["---"] * len(header), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]

@@ -101,6 +101,16 @@ def synthetic_image(tiles: int, family: Family) -> Medium:
     )
 
 
+def synthetic_picture(width: int, height: int) -> Medium:
+    """A picture of that size in pixels, read as the model reads any: for those without tiles."""
+    return Medium(
+        Description(f"{width} x {height} pixels", "image", True, width=width, height=height),
+        (blobs(width, height, seed=0),),
+        (),
+        MediaOptions(),
+    )
+
+
 def _grid(cells: int, family: Family, edge: int) -> tuple[int, int]:
     """Rows and columns of `cells` tiles, as square as the model allows."""
     pinpoints = getattr(family.model.config, "image_grid_pinpoints", None)

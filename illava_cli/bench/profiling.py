@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from illava_cli.bench import media as bench_media
+from illava_cli.bench.compare import Learned
 from illava_cli.bench.lab import WARM_TOKENS, Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock, synchronize
@@ -157,9 +158,17 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
 
 
 def profile(
-    lab: Lab, media: Sequence[Medium], plan: Plan, progress: Callable[[str], None]
+    lab: Lab,
+    media: Sequence[Medium],
+    plan: Plan,
+    progress: Callable[[str], None],
+    learned: Learned = lambda result, running: None,
 ) -> list[dict[str, Any]]:
-    """Seconds and shares of each part, one result for each medium."""
+    """Seconds and shares of each part, one result for each medium.
+
+    Args:
+        learned: takes each result as it grows, before each variant's turn.
+    """
     results = []
     for medium in media:
         label = medium.description.label
@@ -171,14 +180,17 @@ def profile(
         for number in plan.each_round():
             progress(f"{label}: round {number + 1} of {plan.rounds}")
             for name, variant in in_turn(variants, number):
+                learned(_result(medium, taken), name)
                 taken[name].append(_one(lab, variant, plan.new_tokens))
-        results.append(
-            {
-                "medium": medium.description.record(),
-                "variants": {name: _summary(rounds) for name, rounds in taken.items()},
-            }
-        )
+        results.append(_result(medium, taken))
     return results
+
+
+def _result(medium: Medium, taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    return {
+        "medium": medium.description.record(),
+        "variants": {name: _summary(rounds) for name, rounds in taken.items() if rounds},
+    }
 
 
 def _one(lab: Lab, variant: Ours | Stock, new_tokens: int) -> dict[str, float]:

@@ -65,7 +65,7 @@ def merged(visual: dict[str, int]) -> bool:
     return visual["vision_kept"] < visual["patches"] or visual["llm_kept"] < visual["llm_in"]
 
 
-def reached(against: dict[str, Any], stage: str, without: str = "1") -> str:
+def reached(against: dict[str, Any], stage: str, without: str) -> str:
     """`1.62x of 1.83x: 88 %`: measured speed-up, bound, efficiency."""
     if "speedup" not in against:
         return without
@@ -84,8 +84,10 @@ def comparison(result: dict[str, Any]) -> Table:
         rows.append([name, *(spread(v[key], number) for v in variants.values())])
     peaks = [megabytes(v["peak_bytes_beyond_weights"]) for v in variants.values()]
     rows.append(["peak beyond weights", *peaks])
+    reference = "1" if any("speedup" in v for v in variants.values()) else "-"
     for stage in ("vision", "prefill", "ttft", "request"):
-        rows.append([f"speed-up, {STAGE_NAMES[stage]}", *(reached(v, stage) for v in variants.values())])
+        cells = (reached(v, stage, reference) for v in variants.values())
+        rows.append([f"speed-up, {STAGE_NAMES[stage]}", *cells])
     if any("over_off" in v for v in variants.values()):
         for stage in ("vision", "prefill", "ttft", "request"):
             cells = (reached(v.get("over_off", {}), stage, "-") for v in variants.values())

@@ -10,6 +10,7 @@ from tests.tolerances import FLOAT32
 DEVICES = [pytest.param("cpu", marks=pytest.mark.needs("g++")), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
+@pytest.mark.usefixtures("exact_float32")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])
 def test_compiled_equals_eager(name, device, open_session):

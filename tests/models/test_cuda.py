@@ -5,16 +5,19 @@ import torch
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
+from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request
+from illava_cli.models import decoder, vision
 from illava_cli.models.hf import CACHE
+from illava_cli.reduction import received_attention
 from illava_cli.visualize.attention import heat, shares
 from illava_cli.visualize.places import places
 from illava_cli.visualize.stages import stages
 from illava_cli.visualize.way import Way
-from tests.conftest import IMAGES_ONLY, clip, picture
+from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 from tests.schedules import SCHEDULES
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact_float32")]
 
 
 def requests_to(family: str) -> list[Request]:
@@ -37,6 +40,80 @@ def test_cuda_equals_cpu(name, open_session):
     for cpu, cuda in zip(*answers, strict=True):
         torch.testing.assert_close(cuda.logits, cpu.logits, atol=1e-3, rtol=0)
         assert cuda.usage == cpu.usage
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_batch_answers_as_single_questions_do(name, open_session):
+    family, settings = SCHEDULES[name]
+    session = open_session(family, *settings, "model.device=cuda", "model.dtype=float32")
+    session.features.clear()
+    together = session.ask_batch(requests_to(family), logits=True)
+    for request, answer in zip(requests_to(family), together, strict=True):
+        session.features.clear()
+        alone = session.ask(request.prompt, request.images, request.videos, logits=True)
+        torch.testing.assert_close(answer.logits, alone.logits, atol=1e-3, rtol=0)
+        assert answer.usage == alone.usage
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_eager_attention_equals_sdpa(name, open_session):
+    """In float32, where SDPA has a kernel of its own and merge layers give no log-sum-exp."""
+    family, settings = SCHEDULES[name]
+    sdpa, eager = (
+        open_session(
+            family, *settings, "model.device=cuda", "model.dtype=float32", f"model.attn={attn}"
+        ).ask_batch(requests_to(family), logits=True)
+        for attn in ("sdpa", "eager")
+    )
+    for one, other in zip(sdpa, eager, strict=True):
+        torch.testing.assert_close(other.logits, one.logits, atol=1e-3, rtol=0)
+        assert other.usage == one.usage
+
+
+ATTENTION = ["sdpa", "eager", pytest.param("flash_attention_2", marks=pytest.mark.needs("FlashAttention"))]
+
+
+@pytest.mark.parametrize("attn", ATTENTION)
+@pytest.mark.parametrize("family", WRITERS)
+def test_bfloat16_without_merging_answers_like_float32(family, attn, open_session):
+    settings = ("preset=off", "generation.max_tokens=2", "model.device=cuda")
+    exact = open_session(family, *settings, "model.dtype=float32").ask_batch(requests_to(family), logits=True)
+    session = open_session(family, *settings, "model.dtype=bfloat16", f"model.attn={attn}")
+    for wide, narrow in zip(exact, session.ask_batch(requests_to(family), logits=True), strict=True):
+        assert narrow.usage.prompt_tokens == wide.usage.prompt_tokens
+        assert torch.cosine_similarity(narrow.logits.float(), wide.logits.float(), dim=0) > 0.95
+
+
+@pytest.mark.parametrize("attn", ATTENTION)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_scores_in_a_bfloat16_model_equal_float64(name, attn, open_session, monkeypatch):
+    """Answers would not tell: where scores lie close, rounding alone changes who stays."""
+    family, settings = SCHEDULES[name]
+    scored = []
+
+    def checked(query, key, *, lse, **options):
+        scores = received_attention(query, key, **options, lse=lse)
+        exact = received_attention(query.double(), key.double(), **options)
+        torch.testing.assert_close(scores.double(), exact, atol=1e-3, rtol=1e-3)
+        scored.append(lse is not None)
+        return scores
+
+    for module in (vision, decoder):
+        monkeypatch.setattr(module, "received_attention", checked)
+    session = open_session(
+        family, *settings, "model.device=cuda", "model.dtype=bfloat16", f"model.attn={attn}"
+    )
+    session.features.clear()
+    answers = session.ask_batch(requests_to(family))
+    assert len(scored) >= 3
+    exact = open_session(family, *settings).ask_batch(requests_to(family))
+    assert [counts(answer) for answer in answers] == [counts(answer) for answer in exact]
+
+
+def counts(answer: Generation) -> tuple[int, ...]:
+    """What the schedule decides; under variant `authors` newlines rank too, of which it decides the sum."""
+    visual = answer.usage.visual
+    return visual.patches, visual.vision_kept, visual.llm_in, visual.llm_kept + visual.newlines_kept
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # 16-bit layers give their log-sum-exp

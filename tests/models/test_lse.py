@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from illava_cli.models import decoder, lse, vision
-from illava_cli.reduction import received_attention
+from illava_cli.reduction import received_attention, triton_scores
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
 from tests.tolerances import FLOAT32
@@ -50,6 +50,20 @@ def test_output_and_log_sum_exp(monkeypatch, device, dtype, tolerance, causal):
     )
     wanted = expected_lse(query, key, causal, 0.1)
     torch.testing.assert_close(found.cpu().double(), wanted, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dim", [64, 72, 80, 128])  # of the towers and decoders of all families
+def test_real_models_get_the_fast_way(dim):
+    """Without it nothing is wrong, only slower: no other test would tell."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        pytest.skip("Triton and FlashAttention need compute capability 8.0")
+    pytest.importorskip("triton", reason="triton is not installed: PyTorch computes the scores")
+    assert triton_scores.available(device, torch.bfloat16, dim)
+    query = torch.randn(1, 4, 33, dim, device=device, dtype=torch.bfloat16)
+    key = query[:, :2]
+    assert lse.attention_with_lse(query, key, key, causal=True, scaling=0.1) is not None
 
 
 def test_none_where_no_kernel_gives_it(monkeypatch):

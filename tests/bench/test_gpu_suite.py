@@ -1,0 +1,343 @@
+"""The suite for a GPU in its toy edition: what it learns is on disk, whatever ends it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from gpu_suite import jobs, measure, pages, plan, told, wheels
+from gpu_suite.__main__ import LATER, MACHINE, TESTS, main
+from gpu_suite.journal import Journal, read
+
+ROOT = Path(__file__).parents[2]
+QWEN, LLAVA = "qwen2.5-vl-toy", "llava-onevision-toy"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="a bash script and its signals")
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Starts `scripts/gpu_suite.sh --toy` into `tmp_path`; what still runs is ended."""
+    started = []
+
+    def start(*arguments):
+        command = [ROOT / "scripts" / "gpu_suite.sh", "--toy", "--out", tmp_path, *arguments]
+        env = os.environ | {"PYTHON": sys.executable}
+        process = subprocess.Popen([*map(str, command)], env=env, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.stderr.close()
+        process.wait()
+
+
+def until(process, words):
+    """Read what the suite says until it says this."""
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it ended without {words!r}")
+
+
+def is_table(text):
+    """Whether all rows of each Markdown table have as many cells as its header."""
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return bool(blocks) and all(len({row.count("|") for row in block.splitlines()}) == 1 for block in blocks)
+
+
+@posix
+def test_one_model_to_its_end(suite, tmp_path):
+    process = suite("--only", MACHINE, "--only", QWEN, "--minutes", "9")
+    _, said = process.communicate()
+    assert process.returncode == 0, (said, (tmp_path / "gpu-log.txt").read_text())
+    found = {path.name for path in tmp_path.iterdir()}
+    names = ("gpu-results.jsonl", "gpu-summary.md", f"gpu-{QWEN}.md", "gpu-log.txt")
+    assert found == set(names)
+    summary, page = ((tmp_path / name).read_text() for name in (pages.SUMMARY, f"gpu-{QWEN}.md"))
+    assert is_table(summary)
+    assert is_table(page)
+    for preset in ("transformers", "auto", "off", "best"):
+        assert f"| {QWEN} | 168 x 168 pixels | {preset} |" in summary
+    for preset in ("paper", "video"):
+        assert f"`{preset}` is refused: preset '{preset}' is for LLaVA-OneVision" in summary
+    assert "## 168 x 168 pixels, part by part" in page
+    assert "scoring in the tower" in page
+    assert str(ROOT) not in summary + page
+
+    rendered = tmp_path / "again"
+    assert main(["--render", str(tmp_path / "gpu-results.jsonl"), "--out", str(rendered)]) == 0
+    assert (rendered / pages.SUMMARY).read_text() == summary
+
+
+@pytest.mark.slow
+@posix
+def test_all_steps(suite, tmp_path):
+    process = suite("--minutes", "9")
+    _, said = process.communicate()
+    summary = (tmp_path / pages.SUMMARY).read_text()
+    assert process.returncode == 0, (said, summary, (tmp_path / "gpu-log.txt").read_text())
+    for step in (MACHINE, TESTS, LLAVA, QWEN, LATER):
+        assert f"| {step} | ok |" in summary
+    assert "| llava-onevision-toy | 2 frames | video |" in summary
+    assert "needs a CUDA device" in summary
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_kill_midway_leaves_what_was_learned(suite, tmp_path):
+    """Nobody can write anything after SIGKILL: it must all be there, and no process go on alone."""
+    process = suite("--only", LLAVA, "--only", QWEN, "--minutes", "9")
+    until(process, f"{LLAVA}: requests, 2 frames: 1 rounds")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    lines = (tmp_path / "gpu-results.jsonl").read_text().splitlines()
+    known = read(lines)
+    assert len(known) >= len(lines) - 1
+    result = [record for record in known if record["kind"] == "result"][-1]["result"]
+    assert set(result["variants"]) == {"transformers", "auto", "off", "paper", "video", "best"}
+    summary, page = ((tmp_path / name).read_text() for name in (pages.SUMMARY, f"gpu-{LLAVA}.md"))
+    assert is_table(summary)
+    assert is_table(page)
+    assert "not at its end" in summary
+    assert f"| {QWEN} | not run |" in summary
+    assert f"| {LLAVA} | 2 frames | best |" in summary
+    assert "2 frames: did not come to its end" in summary
+    assert "Not measured." in page
+    assert children
+    deadline = time.monotonic() + 30
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not any(map(alive, children))
+
+
+@posix
+def test_a_signal_is_answered_with_the_last_page(suite, tmp_path):
+    process = suite("--minutes", "9")
+    until(process, f"{MACHINE}: running")
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    summary = (tmp_path / pages.SUMMARY).read_text()
+    assert "stopped by signal 15" in summary
+    assert f"| {MACHINE} | cut off |" in summary
+    assert f"| {TESTS} | not run |" in summary
+
+
+def test_without_time_nothing_is_run_and_the_page_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *args: None)  # those of this process stay
+    assert main(["--toy", "--out", str(tmp_path), "--minutes", "0.01"]) == 1
+    summary = (tmp_path / pages.SUMMARY).read_text()
+    assert summary.count("not run (no time was left)") == 5
+    assert f"- {LLAVA}: not measured (frames:2, tiles:2)" in summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "llava"], "there are machine, tests"),
+        (["--wheels", "nowhere"], "no such folder"),
+        (["--minutes", "0"], "more than 0"),
+        (["--render", "nowhere.jsonl"], "no such file"),
+    ],
+)
+def test_bad_arguments_end_with_2(arguments, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_a_broken_line_is_left_out(tmp_path):
+    journal = Journal(tmp_path / "results.jsonl")
+    journal.add("wheels", installed=["é"])
+    with open(journal.path, "a") as file:
+        file.write('{"kind": "machine", "mach')
+    assert [record["installed"] for record in journal.read()] == [["é"]]
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def job(code):
+    return jobs.Job("one", lambda seconds: [sys.executable, "-c", code], dict(os.environ))
+
+
+def run(one, tmp_path, seconds=60):
+    return jobs.run([one], seconds, tmp_path / "log", lambda: None)["one"]
+
+
+@posix
+def test_a_crash_is_a_new_start_and_a_failure_is_not(tmp_path):
+    for code, starts, outcome in (
+        ("", 1, "ok"),
+        ("raise SystemExit(1)", 1, "exit code 1"),
+        ("import os; os.kill(os.getpid(), 11)", jobs.STARTS, "killed by signal 11"),
+        (f"raise SystemExit({plan.AGAIN})", jobs.STARTS, f"exit code {plan.AGAIN}"),
+    ):
+        one = job(code)
+        assert run(one, tmp_path) == outcome
+        assert one.starts == starts
+
+
+@posix
+def test_the_limit_ends_a_process_that_does_not_want_to(tmp_path):
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+    one = job(stubborn)
+    assert run(one, tmp_path, seconds=0.3) == "cut off after 0 s"
+    assert one.process.poll() is not None
+
+
+SUITE_OF_TESTS = """
+import os, pytest
+pytestmark = pytest.mark.gpu
+def test_good(): pass
+def test_bad(): assert 1 == 2
+@pytest.mark.skipif(True, reason="needs a CUDA device")
+def test_absent(): pass
+def test_dies(): os.kill(os.getpid(), 11)
+def test_behind(): pass
+def test_spoils(): raise RuntimeError("CUDA error: device-side assert triggered")
+def test_last(): pass
+def test_of_a_cpu(): pass
+test_of_a_cpu.pytestmark = []
+"""
+
+
+@posix
+def test_each_test_is_told_and_none_takes_the_others_along(tmp_path):
+    (tmp_path / "test_it.py").write_text(SUITE_OF_TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: x\n")
+    journal = Journal(tmp_path / "results.jsonl")
+    path = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
+    env = os.environ | {"PYTHONPATH": path, told.JOURNAL: str(journal.path), told.GROUP: "all"}
+    options = ["-m", "gpu", "-q", "-p", "gpu_suite.told", "-p", "no:cacheprovider", str(tmp_path)]
+    one = jobs.Job("one", lambda seconds: [sys.executable, "-m", "pytest", *options], env)
+    assert run(one, tmp_path) == "ok"
+    assert one.starts == 3
+    found = {r["id"].partition("::")[2]: r for r in journal.read() if r["kind"] == "test"}
+    assert {name: record["outcome"] for name, record in found.items()} == {
+        **{"test_good": "passed", "test_bad": "failed", "test_absent": "skipped", "test_dies": "crashed"},
+        **{
+            "test_behind": "passed",
+            "test_spoils": "failed",
+            "test_last": "passed",
+            "test_of_a_cpu": "passed",
+        },
+    }
+    assert "assert 1 == 2" in found["test_bad"]["message"]
+    summary = pages.pages(journal.read())[pages.SUMMARY]
+    assert "4 passed, 2 failed, 1 crashed, 1 skipped, 0 without an outcome." in summary
+    assert "- skipped 1: needs a CUDA device" in summary
+
+
+# --- measurements ---------------------------------------------------------------------------------
+
+
+def test_what_broke_a_process_is_left_out_by_the_next(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "results.jsonl")
+    arguments = ["measure", "--journal", str(journal.path), "--model", QWEN, "--seconds", "600", "--toy"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(measure.compare.__globals__["Ours"], "answer", breaks := Breaking())
+    assert measure.main() == plan.AGAIN
+    assert breaks.calls == 2  # of `auto` and of `off`, which breaks
+    assert measure.main() == 0
+    records = journal.read()
+    (broken,) = (record for record in records if record["kind"] == "broken")
+    assert (broken["variant"], broken["label"]) == ("off", "168 x 168 pixels")
+    (error,) = (record for record in records if record["kind"] == "error")
+    assert "unspecified launch failure" in error["message"]
+    last = {record["what"]: record for record in records if record["kind"] == "result"}
+    for what in ("requests", "parts"):
+        assert last[what]["over"]
+        assert list(last[what]["result"]["variants"]) == ["transformers", "auto", "best"]
+    summary = pages.pages(records)[pages.SUMMARY]
+    assert "`off` broke the process (168 x 168 pixels)" in summary
+
+
+class Breaking:
+    """`Ours.answer`, which fails once, in its second call."""
+
+    def __init__(self):
+        self.calls = 0
+        self.answer = measure.Ours.answer
+
+    def __get__(self, instance, owner=None):
+        return partial(self, instance)
+
+    def __call__(self, variant, *args, **kwargs):
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return self.answer(variant, *args, **kwargs)
+
+
+def test_the_newer_run_counts_and_an_empty_start_hides_nothing():
+    def result(rounds):
+        variants = {} if not rounds else {"off": {"rounds": rounds}}
+        return {
+            "kind": "result",
+            "name": "m",
+            "what": "requests",
+            "label": "1 tile",
+            "running": None,
+            "over": 1,
+        } | {"result": {"variants": variants}}
+
+    from gpu_suite.gathered import gather
+
+    def newest(*records):
+        return (
+            gather(records).models["m"].results["requests", "1 tile"]["result"]["variants"]["off"]["rounds"]
+        )
+
+    assert newest(result(1), result(2)) == 2
+    assert newest(result(3), result(0)) == 3
+
+
+# --- wheels ---------------------------------------------------------------------------------------
+
+
+def test_only_what_is_lacking_and_there_is_installed(tmp_path, monkeypatch):
+    for name in ("pydantic_core-2.0-cp312-x.whl", "pydantic-2.0-py3-none-any.whl", "numpy-2.0-x.whl"):
+        (tmp_path / name).touch()
+    absent = {"pydantic", "pydantic_core", "triton"}
+    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None if name in absent else name)
+    commands = []
+
+    def pip(command):
+        commands.append(command[2:])
+        if "--target" in command:
+            absent.discard(command[-1].replace("-", "_"))
+        return "--target" in command  # the environment itself takes nothing
+
+    monkeypatch.setattr(wheels, "_run", pip)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = wheels.install(tmp_path)
+    assert found == {"installed": ["pydantic", "pydantic-core"], "lacking": [], "without": ["triton"]}
+    assert all("--no-index" in command for command in commands)
+    assert commands[0][-2:] == ["pydantic-core", "pydantic"]
+    assert [command[-1] for command in commands[1:]] == ["pydantic-core", "pydantic"]
+    assert "gpu-suite-" in sys.path[0]
+
+
+def test_the_page_names_all_steps_and_wheels():
+    page = (ROOT / "docs" / "benchmarks" / "gpu.md").read_text()
+    for step in (MACHINE, TESTS, LATER, *(model.name for model in plan.GPU.models)):
+        assert f"| `{step}` |" in page
+    for name in {**wheels.NEEDED, **wheels.USEFUL}.values():
+        assert re.search(rf"\b{name}\b", page), name
+    assert json.dumps(plan.GPU.new_tokens) in page
