@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ MACHINE, TESTS, LATER = "machine", "tests", "tests that are left"
 SHARES = {MACHINE: 0.12, TESTS: 0.3, LATER: 1.0}  # of the time that is left
 RESERVE_S = 4.0  # for ending processes and writing the last pages
 LEAST_S = 6.0  # what no step is begun under
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TEST_S = 90  # of one test, where pytest-timeout is there
 
 
@@ -65,11 +67,10 @@ class Conductor:
             self.refresh()
 
     def _jobs(self, name: str) -> list[Job]:
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
-        env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        env = {key: value for key, value in os.environ.items() if not key.startswith("ILLAVA_")}
+        env |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         if self.toy:
             env["OMP_NUM_THREADS"] = "1"  # toys are as fast on one, and leave the others alone
-        env = {key: value for key, value in env.items() if not key.startswith("ILLAVA_")}
         if name == MACHINE:
             return [
                 Job(
@@ -124,7 +125,8 @@ class Conductor:
                 traceback.print_exc(file=log)
         for record in records[self.spoken :]:
             if (text := _spoken(record)) is not None:
-                print(text, file=sys.stderr, flush=True)
+                with suppress(OSError):  # nobody may be listening any more
+                    print(text, file=sys.stderr, flush=True)
         self.spoken = len(records)
 
 
@@ -163,6 +165,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0, help="after which all has ended (default 8)")
     parser.add_argument("--toy", action="store_true", help="toy models on the CPU: tries the suite itself")
     parser.add_argument("--only", action="append", metavar="STEP", help="machine, tests or a model; repeats")
+    parser.add_argument("--commit", metavar="ID", help="of this checkout, where git is not there to say it")
     parser.add_argument(
         "--render",
         nargs="+",
@@ -209,9 +212,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     edition = suite(arguments.toy)
     conductor = Conductor(edition, out, begun + 60 * arguments.minutes, arguments.toy)
     journal = conductor.journal
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    for number in signals:
-        signal.signal(number, _stop)
     models = [model for model in edition.models if model.name in arguments.steps]
     journal.add(
         "start",
@@ -220,9 +220,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         toy=arguments.toy,
         steps=arguments.steps,
         models=[{"name": model.name, "media": model.media} for model in models],
+        commit=arguments.commit,
     )
     state, code = "ended", None
     try:
+        for number in SIGNALS:
+            signal.signal(number, _stop)
         journal.add("wheels", **wheels.install(arguments.wheels))
         for name in arguments.steps:
             if name not in (MACHINE, TESTS, LATER) and not arguments.toy and not conductor.has_cuda():
@@ -231,11 +234,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             conductor.step(name)
     except Stopped as stopped:
         state, code = f"stopped by signal {stopped.args[0]}", 128 + stopped.args[0]
-    for number in signals:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the last pages take milliseconds
     journal.add("end", state=state, seconds=round(time.monotonic() - begun, 1))
     conductor.refresh()
-    print(f"wrote {out / pages.SUMMARY}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"wrote {out / pages.SUMMARY}", file=sys.stderr)
     return code or (0 if gather(journal.read()).went_well() else 1)
 
 

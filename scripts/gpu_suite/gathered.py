@@ -17,13 +17,18 @@ class ModelFound:
     results: dict[tuple[str, str], Record] = field(default_factory=dict)
     broken: list[Record] = field(default_factory=list)
 
-    def report(self, what: str, label: str, command: str) -> dict[str, Any] | None:
-        """A report as `illava bench` writes it, or None where nothing was measured."""
+    def report(self, what: str, label: str, start: Record) -> dict[str, Any] | None:
+        """A report as `illava bench` writes it, or None where nothing was measured.
+
+        Args:
+            start: has the command, and the commit where the machine did not know it.
+        """
         record = self.results.get((what, label))
         if self.about is None or record is None or not record["result"]["variants"]:
             return None
         section = "results" if what == "requests" else "profile"
-        machine = self.about["machine"] | {"command": command}
+        machine = self.about["machine"] | {"command": start.get("command", "unknown")}
+        machine["commit"] = machine["commit"] or start.get("commit")
         return {"model": self.about["model"], "machine": machine, section: [record["result"]]}
 
     def is_partial(self, what: str, label: str) -> bool:
@@ -69,7 +74,7 @@ def gather(records: Sequence[Record]) -> Found:
     for record in records:
         kind, name = record["kind"], record.get("name", "")
         if kind == "start":
-            found.start = found.start | record
+            found.start, found.end = record, None
             for model in record["models"]:
                 found.models.setdefault(model["name"], ModelFound())
             for step in record["steps"]:

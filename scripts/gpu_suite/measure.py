@@ -44,6 +44,7 @@ class Measurement:
     def __init__(self, journal: Journal, edition: Suite, model: Model, seconds: float):
         self.journal, self.edition, self.model = journal, edition, model
         self.end = time.perf_counter() + seconds - MARGIN_S
+        self.began = False  # to measure something
 
     def run(self) -> None:
         """Load, then measure all that is left to measure."""
@@ -92,6 +93,7 @@ class Measurement:
         label = medium.description.label
 
         def learned(result: Record, running: str | None, over: bool = False) -> None:
+            self.began = True
             self._tell("result", what=what, label=label, result=result, running=running, over=over)
 
         def progress(text: str) -> None:
@@ -139,7 +141,7 @@ def main() -> int:
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         journal.add("error", where=arguments.model, message=message, traceback=traceback.format_exc()[-3000:])
-        return AGAIN
+        return AGAIN if measurement.began else 1
     return 0
 
 

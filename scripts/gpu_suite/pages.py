@@ -59,7 +59,7 @@ def _machine(found: Found) -> Iterator[str]:
         from illava_cli.bench.markdown import machine_lines
 
         yield from machine_lines(found.machine)
-        yield f"- commit {found.machine['commit'] or 'unknown'}"
+        yield f"- commit {found.machine['commit'] or found.start.get('commit') or 'unknown'}"
     if found.wheels is not None:
         for key, said in (("installed", "Installed"), ("lacking", "Lacking"), ("without", "Done without")):
             if found.wheels[key]:
@@ -161,9 +161,8 @@ def _remarks(model: ModelFound) -> Iterator[str]:
 def _model_page(found: Found, name: str, model: ModelFound) -> str:
     from illava_cli.bench.markdown import page
 
-    command = found.start.get("command", "scripts/gpu_suite.sh")
     reports = {
-        HEADINGS[what].format(label): model.report(what, label, command)
+        HEADINGS[what].format(label): model.report(what, label, found.start)
         for what in HEADINGS
         for label in model.about["media"]
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def install(folder: Path | None) -> dict[str, Any]:
             for name in [*there, *newer]:  # one by one: one that does not fit must not keep the others out
                 _run([*pip, "--no-deps", "--target", site, name])
             sys.path.insert(0, site)
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH")]))
     still = lacking(NEEDED)
     return {
         "installed": sorted(set(wanted) - set(lacking(NEEDED | USEFUL))),

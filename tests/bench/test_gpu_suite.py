@@ -3,16 +3,17 @@
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 from gpu_suite import jobs, measure, pages, plan, told, wheels
 from gpu_suite.__main__ import LATER, MACHINE, TESTS, main
+from gpu_suite.gathered import gather
 from gpu_suite.journal import Journal, read
 
 ROOT = Path(__file__).parents[2]
@@ -90,19 +91,13 @@ def test_all_steps(suite, tmp_path):
     assert "needs a CUDA device" in summary
 
 
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_kill_midway_leaves_what_was_learned(suite, tmp_path):
     """Nobody can write anything after SIGKILL: it must all be there, and no process go on alone."""
     process = suite("--only", LLAVA, "--only", QWEN, "--minutes", "9")
     until(process, f"{LLAVA}: requests, 2 frames: 1 rounds")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ends = [os.pidfd_open(int(pid)) for pid in children]  # readable once a process has ended
     process.kill()
     process.wait()
     lines = (tmp_path / "gpu-results.jsonl").read_text().splitlines()
@@ -118,11 +113,10 @@ def test_a_kill_midway_leaves_what_was_learned(suite, tmp_path):
     assert f"| {LLAVA} | 2 frames | best |" in summary
     assert "2 frames: did not come to its end" in summary
     assert "Not measured." in page
-    assert children
-    deadline = time.monotonic() + 30
-    while any(map(alive, children)) and time.monotonic() < deadline:
-        os.sched_yield()
-    assert not any(map(alive, children))
+    assert ends
+    for end in ends:
+        assert select.select([end], [], [], 30)[0], "it went on alone"
+        os.close(end)
 
 
 @posix
@@ -297,8 +291,6 @@ def test_the_newer_run_counts_and_an_empty_start_hides_nothing():
             "over": 1,
         } | {"result": {"variants": variants}}
 
-    from gpu_suite.gathered import gather
-
     def newest(*records):
         return (
             gather(records).models["m"].results["requests", "1 tile"]["result"]["variants"]["off"]["rounds"]
@@ -326,12 +318,33 @@ def test_only_what_is_lacking_and_there_is_installed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(wheels, "_run", pip)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
     found = wheels.install(tmp_path)
     assert found == {"installed": ["pydantic", "pydantic-core"], "lacking": [], "without": ["triton"]}
     assert all("--no-index" in command for command in commands)
     assert commands[0][-2:] == ["pydantic-core", "pydantic"]
     assert [command[-1] for command in commands[1:]] == ["pydantic-core", "pydantic"]
+    assert os.environ["PYTHONPATH"] == os.pathsep.join([sys.path[0], "elsewhere"])
     assert "gpu-suite-" in sys.path[0]
+
+
+def test_a_model_that_does_not_load_is_not_tried_again(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "results.jsonl")
+    arguments = ["measure", "--journal", str(journal.path), "--model", QWEN, "--seconds", "9", "--toy"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(measure, "Session", lambda config: 1 / 0)
+    assert measure.main() == 1
+    assert journal.read()[-1]["message"] == "ZeroDivisionError: division by zero"
+
+
+def test_the_commit_is_told_where_git_is_not_there():
+    about = {"kind": "model", "name": "m", "refused": {}, "media": ["1 tile"]}
+    about |= {"model": {"load_s": 1.0}, "machine": {"commit": None}}
+    result = {"medium": {}, "variants": {"off": {}}}
+    record = {"kind": "result", "name": "m", "what": "requests", "label": "1 tile", "result": result}
+    model = gather([about, record | {"running": None, "over": True}]).models["m"]
+    assert model.report("requests", "1 tile", {"commit": "abc"})["machine"]["commit"] == "abc"
+    assert model.report("parts", "1 tile", {}) is None
 
 
 def test_the_page_names_all_steps_and_wheels():
