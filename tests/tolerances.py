@@ -17,7 +17,7 @@ NEIGHBOURS = {"rtol": 0, "atol": 1e-5}
 # Wrong: 1.5e-3.
 EAGER = {"rtol": 0, "atol": 1.2e-4}
 
-# Float32. Rounding: 5.5e-5 in Qwen2.5-VL, 6e-6 elsewhere. Wrong: one of 316 tokens one position further, 8.9e-3;
-# two neighbours swapped, 1.7e-2. A large picture rounds by 1.8e-4 in Qwen2.5-VL's own layers: its identity with
-# transformers is tested in float64.
+# Float32. Rounding: 5.5e-5 in Qwen2.5-VL, 6e-6 elsewhere. Wrong: one of 316 tokens one position further,
+# 8.9e-3; two neighbours swapped, 1.7e-2. A large picture rounds by 1.8e-4 in Qwen2.5-VL's own layers: its
+# identity with transformers is tested in float64.
 FLOAT32 = {"rtol": 0, "atol": 6e-4}
