@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from illava_cli.batch.interrupts import Interrupts
+from illava_cli.batch.interrupts import SIGNALS, Interrupts
 from illava_cli.batch.journal import Journal
 from illava_cli.batch.runner import Leave, run
 from illava_cli.config import Config
@@ -100,7 +100,17 @@ def test_a_writer_that_fails_ends_the_run_when_the_worker_has(journal, items):
     assert finished.is_set()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def foreground():
+    """No signal is ignored, wherever the tests were started from."""
+    before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in SIGNALS}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.usefixtures("foreground")
+@pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
     before = signal.getsignal(signum)
     asleep, written = threading.Event(), threading.Event()
@@ -130,16 +140,14 @@ def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
     assert list(journal.entries) == ["a", "b"]
 
 
+@pytest.mark.usefixtures("foreground")
 def test_what_the_process_was_told_to_ignore_stays_ignored():
     """A script starts a job in the background with Ctrl-C ignored: only SIGTERM is for it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Interrupts() as interrupts:
-            signal.raise_signal(signal.SIGINT)
-            assert not interrupts.stop.is_set()
-            signal.raise_signal(signal.SIGTERM)
-            assert interrupts.stop.is_set()
-        assert interrupts.exit_code == 128 + signal.SIGTERM
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        assert not interrupts.stop.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.stop.is_set()
+    assert interrupts.exit_code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
