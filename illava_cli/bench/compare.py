@@ -15,6 +15,7 @@ from illava_cli.bench.samples import COMPARED, Sample, speedups, summary
 from illava_cli.bench.variants import Ours, Stock, measure
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import VisualUsage
+from illava_cli.models.schedule import Schedule
 
 # is told of each case what is known so far, and the variant that runs next where it is the first time
 Learned = Callable[[dict[str, Any], str | None], None]
@@ -120,7 +121,7 @@ def _stock_tokens(lab: Lab, variant: Stock, new_tokens: int) -> tuple[RequestCou
     rows = variant.read(media)
     ids = variant.ids(media, rows)
     counts = unmerged_counts(lab.family, rows[0], len(ids[0]), new_tokens)
-    expansions = [lab.family.stock_tokens(pixels) for pixels in rows[0]]
+    expansions = [lab.family.tokens(pixels, Schedule()) for pixels in rows[0]]
     patches = sum(medium.segments * medium.patches[0] for medium in counts.media)
     visual, newlines = sum(e.visual for e in expansions), sum(e.newlines for e in expansions)
     usage = VisualUsage(patches, patches, visual, visual, newlines, newlines)

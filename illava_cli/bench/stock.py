@@ -12,6 +12,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.prompt import Slot
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Family, Pixels
+from illava_cli.models.schedule import Schedule
 
 
 def stock_model(family: Family) -> nn.Module:
@@ -43,7 +44,7 @@ def prompt_ids(family: Family, text: str, images: int, videos: int, media: Seque
     for piece in prompts.first_turn(family, user, None, images, videos):
         if isinstance(piece, Slot):
             pixels = media[piece.index + (images if piece.kind == "video" else 0)]
-            count = family.stock_tokens(pixels).total
+            count = family.tokens(pixels, Schedule()).total
             ids += [placeholder[piece.kind]] * count
         else:
             ids += piece

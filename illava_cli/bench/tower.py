@@ -72,5 +72,5 @@ def _encode(lab: Lab, variant: Ours | Stock, pixels: list[Pixels]) -> None:
         inputs = stock.on_device(family, variant.model, inputs)
         family.stock_vision(variant.model, inputs)
     else:
-        family.encode(pixels, variant.session.reduction)
+        family.encode(pixels, variant.session.schedules)
     synchronize(family.device)

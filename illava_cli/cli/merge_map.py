@@ -59,7 +59,7 @@ def check_drawable(session: Session) -> None:
         UsageError: a guide shows the tower a part of each picture, and a map shows whole ones.
     """
     if session.guide is not None:
-        method = session.family.guide_stage(session.reduction).method
+        method = session.schedules["image"].guide.method
         raise UsageError(f"a merge map shows whole pictures, {method} a part of each: leave it out")
 
 

@@ -95,7 +95,7 @@ def check_greedy(config: Config) -> None:
 
 def can_differ(session: Session) -> bool:
     """Whether a session merges anything, so that there is something to compare."""
-    return session.merging and session.family.reduces(session.reduction)
+    return session.reduces
 
 
 def ask(

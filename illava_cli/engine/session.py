@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
@@ -41,12 +41,13 @@ from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import ModelError, OutOfMemory, UsageError
 from illava_cli.models import schedule_key
 from illava_cli.models.cache import MergeCache
-from illava_cli.models.family import Family, Features, Pixels, check_guide
+from illava_cli.models.family import Family, Features, Pixels
 from illava_cli.models.guide import Guide, checkpoint_of, find_guide, load_guide
 from illava_cli.models.loading import load_family
+from illava_cli.models.schedule import KINDS, Schedule, check_guide, plan, stages_of
 from illava_cli.trace import DecoderTrace, Trace, Tracing
 
-OFF = Reduction()
+OFF = {kind: Schedule() for kind in KINDS}
 
 
 @contextmanager
@@ -105,7 +106,7 @@ class Session:
         self._find_guide()
         self.family: Family = load_family(config, on_note)
         self.model = self.family.model
-        self.reduction = self._reduction()
+        self.reduction, self.schedules = self._planned()
         self.min_visual_tokens = self._threshold()
         self._guides: dict[tuple[str, str], Guide] = {}  # shared by all sessions on this model
         self.guide = self._guide()
@@ -117,20 +118,25 @@ class Session:
 
     # --- what a session is ----------------------------------------------------------------------
 
-    def _reduction(self) -> Reduction:
-        key = self.family.schedule_key(self.family.text_config.hidden_size)
-        reduction = self.config.reduction_for(key)
+    def _planned(self) -> tuple[Reduction, dict[str, Schedule]]:
+        """The preset's reduction for this model, and the schedule of each kind of medium."""
+        reduction = self.config.reduction_for(self.family.schedule_key(self.family.text_config.hidden_size))
         try:
-            self.family.check(reduction)
+            schedules = {kind: plan(reduction, self.family.schedule_shape, kind) for kind in KINDS}
         except UsageError as error:
             overridden = not self.config.model_fields_set.isdisjoint(OVERRIDES)
             if self.config.preset != "auto" or overridden:
                 raise
             self.on_note(f"merging is off: preset auto does not fit this model ({error})")
-            return OFF
-        if reduction.method is not None and not self.family.reduces(reduction):
+            return Reduction(), OFF
+        if reduction.method is not None and not any(s.reduces for s in schedules.values()):
             self.on_note(f"merging is off: preset {self.config.preset} has no stage for {reduction.method}")
-        return reduction
+        return reduction, schedules
+
+    @property
+    def reduces(self) -> bool:
+        """Whether anything is done to any medium."""
+        return self.merging and any(schedule.reduces for schedule in self.schedules.values())
 
     def _threshold(self) -> int:
         """Visual tokens below which the preset leaves a medium whole; toys always merge."""
@@ -148,7 +154,7 @@ class Session:
         except UsageError:
             return  # loading says it, and so below
         try:
-            stages = {Family.guide_stage(self.config.reduction_for(key)) for key in keys}
+            stages = {stages_of(self.config.reduction_for(key), "image").guide for key in keys}
             for stage in stages - {None}:
                 check_guide(stage)
         except UsageError:
@@ -158,7 +164,7 @@ class Session:
 
     def _guide(self) -> Guide | None:
         """The checkpoint that chooses frames and regions by the prompt, if the schedule has one do so."""
-        stage = self.family.guide_stage(self.reduction)
+        stage = self.schedules["image"].guide
         if stage is None:
             return None
         key = checkpoint_of(stage)
@@ -176,7 +182,7 @@ class Session:
         """
         other = copy.copy(self)
         other.config = config
-        other.reduction = other._reduction()
+        other.reduction, other.schedules = other._planned()
         other.min_visual_tokens = other._threshold()
         other.guide = other._guide()
         other.features = FeatureCache(0)
@@ -286,7 +292,7 @@ class Session:
         if self.guide is None or not self.merging:
             return None
         words = " ".join(replaced(request.prompt, lambda kind: " ").split())
-        return Guidance(self.guide, self.family.guide_stage(self.reduction), words)
+        return Guidance(self.guide, self.schedules["image"].guide, words)
 
     def ask_batch(
         self,
@@ -320,9 +326,8 @@ class Session:
             images, videos = one.request.counts
             kind = "image" if images else "video" if videos else None
             groups.setdefault(kind, []).append(index)
-        kinds = [kind for kind in groups if kind is not None]
-        stages = {kind: self.family.llm_stage(self.reduction, kind) for kind in kinds}
-        if all(stage == stages[kinds[0]] for stage in stages.values()):
+        schedules = [self.schedules[kind] for kind in groups if kind is not None]
+        if len({(schedule.decoder, schedule.scope) for schedule in schedules}) < 2:
             return {None: list(range(len(prepared)))} if prepared else {}
         return groups
 
@@ -362,11 +367,11 @@ class Session:
 
     def _tower_settings(self) -> str:
         """What of the schedule decides a medium's features."""
-        reduction = self.reduction if self.merging else OFF
+        reduction = self.reduction if self.merging else Reduction()
         return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
     def _encode(
-        self, turns: list[Turn], reduction: Reduction, notes: list[str], trace: Tracing
+        self, turns: list[Turn], schedules: Mapping[str, Schedule], notes: list[str], trace: Tracing
     ) -> dict[str, Features]:
         """Features of all media of a pass by key; each different medium goes through the tower once."""
         items = {key: item for turn in turns for key, item in turn.prepared.slots.values()}
@@ -375,12 +380,12 @@ class Session:
             items = {key: self.features.get(key) or item for key, item in items.items()}
         new = {key: item for key, item in items.items() if isinstance(item, Pixels)}
         few = {key for key, item in new.items() if item.segments * item.tokens < self.min_visual_tokens}
-        for keys, schedule in ((new.keys() - few, reduction), (few, OFF)):
+        for keys, planned in ((new.keys() - few, schedules), (few, OFF)):
             ordered = [key for key in new if key in keys]
             if ordered:
-                encoded = self.family.encode([new[k] for k in ordered], schedule, trace=trace)
+                encoded = self.family.encode([new[k] for k in ordered], planned, trace=trace)
                 items |= zip(ordered, encoded, strict=True)
-        if few and reduction is not OFF:
+        if few and schedules is not OFF:
             notes.append(f"media of fewer than {self.min_visual_tokens} visual tokens were not merged")
             for key in few:
                 # nor does the decoder rank them
@@ -390,22 +395,22 @@ class Session:
             self.features.put(key, features)
         return items
 
-    def _schedule(self, turns: list[Turn], cache: MergeCache, notes: list[str]):
-        """The reduction of this pass, and the decoder's part of it: `(reduction, stage, merge points)`.
+    def _schedule(
+        self, turns: list[Turn], cache: MergeCache, notes: list[str]
+    ) -> tuple[Mapping[str, Schedule], Schedule]:
+        """The schedules of this pass's media, and the one of its decoder.
 
-        The decoder's part is fixed by a conversation's first media, since its layers' caches are.
+        The decoder's is fixed by a conversation's first media, since its layers' caches are.
         """
         kinds = {slot.kind for turn in turns for slot in turn.prepared.slots}
         if not kinds:
-            return OFF, None, {}
+            return OFF, Schedule()
         if cache.leading_kind is None:
             cache.leading_kind = "image" if "image" in kinds else "video"
         if not self.merging:
             notes.append("merging was off")
-            return OFF, None, {}
-        kind = cache.leading_kind
-        stage = self.family.llm_stage(self.reduction, kind)
-        return self.reduction, stage, self.family.merge_points(self.reduction, kind)
+            return OFF, Schedule()
+        return self.schedules, self.schedules[cache.leading_kind]
 
     @_out_of_memory_in_one_line()
     @torch.inference_mode()
@@ -427,9 +432,9 @@ class Session:
         device = self.family.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        reduction, stage, merge_points = self._schedule(turns, cache, notes)
+        schedules, decoder = self._schedule(turns, cache, notes)
 
-        encoded = self._encode(turns, reduction, notes, trace)
+        encoded = self._encode(turns, schedules, notes, trace)
         rows = []
         for turn, start in zip(turns, starts, strict=True):
             by_slot = {slot: encoded[key] for slot, (key, _) in turn.prepared.slots.items()}
@@ -444,14 +449,13 @@ class Session:
         decoding.synchronize(device)
         vision_done = time.perf_counter()
 
-        packed = (reduction.positions or ("packed" if reduction.layout == "grid" else "original")) == "packed"
         traced = DecoderTrace(watched=trace == "attention") if trace else None
         embeds, prefill = assemble(
             self.family,
             rows,
-            merge_points,
-            packed=packed and self.family.rope_axes == 1,
-            scope=stage.scope if stage else "medium",
+            dict(decoder.decoder),
+            packed=decoder.packed and self.family.rope_axes == 1,
+            scope=decoder.scope,
             trace=traced,
         )
         options = self.config.generation

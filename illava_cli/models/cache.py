@@ -15,21 +15,8 @@ from transformers import DynamicCache
 
 from illava_cli.errors import MergeError
 from illava_cli.models.hf import versions
-from illava_cli.reduction import METHODS
+from illava_cli.models.schedule import MergePoint
 from illava_cli.trace import NEWLINE, TEXT, VISUAL, DecoderTrace
-
-
-@dataclass
-class MergePoint:
-    """A merge before a decoder layer."""
-
-    keep: float
-    method: str = "illava"
-    queries: str = "last"
-
-    def kept(self, n: int) -> int:
-        """How many of a group's `n` tokens stay."""
-        return METHODS[self.method].left(n, self.keep)
 
 
 @dataclass
@@ -185,4 +172,4 @@ class MergeCache(DynamicCache):
         self._map_rows(lambda x: x[indices.to(x.device)])
 
 
-__all__ = ["NEWLINE", "TEXT", "VISUAL", "Depth", "MergeCache", "MergePoint", "Prefill"]
+__all__ = ["NEWLINE", "TEXT", "VISUAL", "Depth", "MergeCache", "Prefill"]

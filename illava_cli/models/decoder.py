@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from illava_cli.models.attention import Scorer, install_tap
 from illava_cli.models.binding import bind, stock_forward
-from illava_cli.models.cache import MergeCache, MergePoint, Prefill
+from illava_cli.models.cache import MergeCache, Prefill
 from illava_cli.models.hf import CACHE, BaseModelOutputWithPast, cache_of, create_causal_mask
 from illava_cli.models.host import to_device
+from illava_cli.models.schedule import MergePoint
 from illava_cli.reduction import (
     METHODS,
     Assignment,

@@ -6,9 +6,8 @@ lays the survivors out as decoder tokens with their places in the unmerged seque
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -18,28 +17,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from illava_cli.config import (
-    GuideStage,
-    InputStage,
-    LLMByMedium,
-    LLMStage,
-    MediaOptions,
-    Reduction,
-    VisionByMedium,
-    VisionStage,
-    near_miss,
-)
-from illava_cli.errors import UsageError
+from illava_cli.config import InputStage, MediaOptions
+from illava_cli.errors import MergeError, UsageError
 from illava_cli.families import family_name
-from illava_cli.models.cache import MergePoint
 from illava_cli.models.control_tokens import ControlTokens
 from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.frames import resized
+from illava_cli.models.hf import versions
 from illava_cli.models.host import to_device
+from illava_cli.models.schedule import Schedule, ScheduleShape
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
-from illava_cli.reduction import METHODS, Merge, Method
+from illava_cli.reduction import Merge
 from illava_cli.trace import Tracing, View
 
 IMAGES_ONLY = "this model takes images only: give single frames of the video with --image"
@@ -119,6 +109,7 @@ class Family(ABC):
     encodes_apart = False  # whether a run of text between media is tokenized by itself
     patches_per_token = 1
     class_tokens = 0  # of the tower, before the patches
+    tile_tokens: int | None = None  # tokens of a tile, of a tower over square tiles
     frames_of_one_size = False  # a region of a frame has as many tokens as all of it
 
     def __init__(self, model: nn.Module, tokenizer, image_processor, video_settings: dict, chunk_bytes: int):
@@ -178,15 +169,15 @@ class Family(ABC):
         raise UsageError(IMAGES_ONLY)
 
     @abstractmethod
-    def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
-        """Tokens removed at each tower layer from a segment of `tokens`, checked."""
+    def expansion(self, pixels: Pixels, kept: int, schedule: Schedule) -> Expansion:
+        """Decoder tokens of a medium of which `kept` tokens of each segment are laid out."""
 
     @abstractmethod
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
         """A chunk of segments through tower and projector -> (B, M, C)."""
 
     @abstractmethod
-    def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+    def lay_out(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
         """The survivors of one medium as decoder tokens."""
 
     @abstractmethod
@@ -196,10 +187,6 @@ class Family(ABC):
     @abstractmethod
     def tower_shape(self) -> tuple[TowerShape, Projector]:
         """The widths of tower and projector."""
-
-    @abstractmethod
-    def stock_tokens(self, pixels: Pixels) -> Expansion:
-        """Decoder tokens that stand for a medium in the unmodified model."""
 
     @abstractmethod
     def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
@@ -235,11 +222,11 @@ class Family(ABC):
         """(segments, tokens) padding of the image; None where a family or a form of medium has none."""
         return None
 
-    def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
+    def padding(self, pixels: Pixels, schedule: Schedule) -> Tensor | None:
         """(segments, tokens) image padding that leaves first; None where none does."""
         return None
 
-    def condense(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Survivors:
+    def condense(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Survivors:
         """What is done to each segment alone, chunk by chunk: no more is kept than the decoder takes."""
         return survivors
 
@@ -297,165 +284,86 @@ class Family(ABC):
         compile_blocks(self.tower_blocks())
         compile_decoder(self.text_model)
 
-    @staticmethod
-    def guide_stage(reduction: Reduction) -> GuideStage | None:
-        """The choice of frames and regions before the tower."""
-        stage = reduction.guide
-        if reduction.method is None:
-            return stage
-        if "guide" not in known_method(reduction.method).stages:
-            return None
-        return (stage or GuideStage()).model_copy(update={"method": reduction.method})
-
-    def vision_stage(self, reduction: Reduction, kind: str) -> VisionStage | None:
-        """The tower's schedule for a kind of medium."""
-        stage = reduction.vision
-        stage = getattr(stage, kind) if isinstance(stage, VisionByMedium) else stage
-        if stage is None or reduction.method is None:
-            return stage
-        method = known_method(reduction.method)
-        return stage.model_copy(update={"method": reduction.method}) if "vision" in method.stages else None
-
-    def input_stage(self, reduction: Reduction) -> InputStage | None:
-        """The reduction between projector and decoder."""
-        stage = reduction.input
-        if reduction.method is None:
-            return stage
-        stages = known_method(reduction.method).stages
-        if stage is None and stages == ("input",):
-            return InputStage(method=reduction.method)
-        return stage.model_copy(update={"method": reduction.method}) if stage and "input" in stages else None
-
-    def llm_stage(self, reduction: Reduction, kind: str) -> LLMStage | None:
-        """The decoder's part of a reduction for a kind of medium."""
-        stage = reduction.llm
-        stage = getattr(stage, kind) if isinstance(stage, LLMByMedium) else stage
-        if stage is None or reduction.method is None:
-            return stage
-        method = known_method(reduction.method)
-        changed = {"method": reduction.method, "queries": method.queries or stage.queries}
-        return stage.model_copy(update=changed) if "llm" in method.stages else None
-
-    def reduces(self, reduction: Reduction) -> bool:
-        """Whether any stage does anything."""
-        if self.guide_stage(reduction) is not None or self.input_stage(reduction) is not None:
-            return True
-        stages = [
-            of(reduction, kind) for of in (self.vision_stage, self.llm_stage) for kind in ("image", "video")
-        ]
-        return any(stage is not None and stage.layers for stage in stages)
-
-    def merge_points(self, reduction: Reduction, kind: str) -> dict[int, MergePoint]:
-        """The decoder's schedule, for a session whose leading medium is `kind`."""
-        stage = self.llm_stage(reduction, kind)
-        return {} if stage is None else self._llm_points(stage, reduction.variant)
-
-    def _llm_points(self, stage: LLMStage, variant: str) -> dict[int, MergePoint]:
-        method = known_method(stage.method, "llm")
-        layers = self.text_config.num_hidden_layers
-        keep = per_layer(stage.keep, stage.layers, "llm.keep")
-        for layer in stage.layers:
-            if not 1 <= layer < layers:
-                raise UsageError(
-                    f"llm.layers: {layer} is out of range: tokens merge before layers 1 to {layers - 1}"
-                )
-        if variant == "authors" and stage.queries not in (None, "last"):
-            raise UsageError("llm.queries: variant 'authors' ranks by the last token: set queries: last")
-        if method.queries and stage.queries not in (None, method.queries):
-            raise UsageError(
-                f"llm.queries: method {stage.method!r} ranks by {method.queries!r}: leave it out"
-            )
-        queries = stage.queries or method.queries or ("last" if variant == "authors" else "visual-literal")
-        if any(k <= 0 for k in keep):
-            raise UsageError("llm.keep: must be more than 0: at least one token has to stay")
-        return {
-            layer: MergePoint(k, stage.method, queries)
-            for layer, k in zip(stage.layers, keep, strict=True)
-            if k < 1
-        }
-
-    def check(self, reduction: Reduction) -> None:
-        """Refuse a schedule that this model cannot run, before anything is computed."""
-        guide = self.guide_stage(reduction)
-        if guide is not None:
-            check_guide(guide)
-        for kind in ("image", "video"):
-            stage = self.vision_stage(reduction, kind)
-            if stage is not None:
-                self.check_vision(stage, reduction)
-            self.merge_points(reduction, kind)
-        stage = self.input_stage(reduction)
-        if stage is None:
-            return
-        if known_method(stage.method, "input").count is None and stage.keep is None:
-            raise UsageError(f"input.keep is missing: say which share {stage.method!r} keeps")
-        if stage.keep == 0:
-            raise UsageError("input.keep: must be more than 0: at least one token has to stay")
-        if reduction.layout == "grid":
-            raise UsageError("input: its survivors keep their own place: set layout: faithful")
-
-    def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
-        """Layers and method of a tower schedule."""
-        method = known_method(stage.method, "vision")
-        if stage.proportional and not method.proportional:
-            able = ", ".join(name for name, method in METHODS.items() if method.proportional)
-            raise UsageError(f"vision.proportional: not defined for {stage.method!r}, but for {able}")
-        if stage.proportional and "flash" in (self.model.config._attn_implementation or ""):
-            raise UsageError("vision.proportional: FlashAttention takes no sizes: give --attn sdpa")
-        for layer in stage.layers:
-            if layer >= self.tower_layers:
-                raise UsageError(
-                    f"vision.layers: {layer} is out of range: "
-                    f"the tower runs layers 0 to {self.tower_layers - 1}"
-                )
+    @property
+    def schedule_shape(self) -> ScheduleShape:
+        """What decides which schedules it can run."""
+        return ScheduleShape(
+            name=self.name,
+            own_preset=self.own_preset,
+            tower_layers=self.tower_layers,
+            decoder_layers=self.text_config.num_hidden_layers,
+            tile_tokens=self.tile_tokens,
+            attention=self.model.config._attn_implementation,
+        )
 
     @torch.inference_mode()
     def encode(
-        self, media: Sequence[Pixels], reduction: Reduction, *, trace: Tracing = False
+        self, media: Sequence[Pixels], schedules: Mapping[str, Schedule], *, trace: Tracing = False
     ) -> list[Features]:
         """Media through tower, projector and layout. Segments of one shape share passes.
 
         The passes are bounded in memory, so that a longer video does not need more of it.
 
         Args:
+            schedules: by kind of medium.
             trace: keep the merges of each tower layer in `Features.merges`, and the layout.
+
+        Raises:
+            MergeError: a reduction did not happen as scheduled.
         """
-        together: dict[tuple, list[int]] = {}
+        together: dict[tuple[tuple, Schedule], list[int]] = {}
         for index, pixels in enumerate(media):
-            stage = self.vision_stage(reduction, pixels.kind)
-            key = (pixels.shape, stage.model_dump_json() if stage else None)
+            schedule = schedules[pixels.kind]
+            # a pass is one schedule's as far as the tower and what comes right after it
+            key = (pixels.shape, replace(schedule, decoder=(), scope="medium"))
             together.setdefault(key, []).append(index)
         features: dict[int, Features] = {}
-        for indices in together.values():
+        for (_, schedule), indices in together.items():
             group = [media[i] for i in indices]
-            survivors = self._run_group(group, reduction, trace)
+            survivors = self._run_group(group, schedule, trace)
             start = 0
             for index, pixels in zip(indices, group, strict=True):
                 own = survivors.rows(start, start + pixels.segments)
-                features[index] = self._decoder_tokens(pixels, own, reduction)
+                features[index] = self._decoder_tokens(pixels, own, schedule)
                 start += pixels.segments
         return [features[i] for i in range(len(media))]
 
-    def _decoder_tokens(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+    def _decoder_tokens(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
         """The survivors of one medium behind the reduction between tower and decoder, if there is one."""
-        behind, stage = self.input_stage(reduction), self.vision_stage(reduction, pixels.kind)
-        if behind is None:
-            return self.lay_out(pixels, survivors, reduction)
-        left = pixels.tokens - (sum(self.budget(stage, pixels.tokens).values()) if stage else 0)
-        if behind.keep is None:  # as many in each segment: all of a medium have to be seen
-            survivors = self.condense(pixels, self._thinned(survivors, behind), reduction)
-        features = self.lay_out(pixels, survivors, reduction)
+        entry = schedule.input
+        if entry is not None and entry.keep is None:
+            # as many in each segment: all of a medium have to be seen
+            survivors = self.condense(pixels, self._thinned(survivors, entry), schedule)
+        features = self.lay_out(pixels, survivors, schedule)
+        self._verify(pixels, features, schedule)
+        left = schedule.after_tower(pixels.tokens)
         return replace(features, vision_kept=pixels.segments * left * self.patches_per_token)
+
+    def _verify(self, pixels: Pixels, features: Features, schedule: Schedule) -> None:
+        """What was laid out is what the schedule says; the host knows both."""
+        planned = self.tokens(pixels, schedule)
+        laid_out = Expansion(features.visual, features.newlines)
+        if len(features.embeds) != laid_out.total or planned not in (None, laid_out):
+            raise MergeError(
+                f"merging before the LLM did not happen as scheduled: {len(features.embeds)} tokens of "
+                f"{pixels.kind} are laid out, not {(planned or laid_out).total} ({versions()})"
+            )
+
+    def tokens(self, pixels: Pixels, schedule: Schedule) -> Expansion | None:
+        """Decoder tokens that a medium takes under a schedule, from its size alone.
+
+        None where the method finds its own number. Under `Schedule()` it is what the unmodified model takes.
+        """
+        kept = schedule.after_input(pixels.tokens)
+        return None if kept is None else self.expansion(pixels, kept, schedule)
 
     def _thinned(self, survivors: Survivors, stage: InputStage) -> Survivors:
         return thinned(survivors, stage.method, stage.keep, layer=self.tower_layers)
 
-    def _run_group(self, group: list[Pixels], reduction: Reduction, trace: Tracing) -> Survivors:
-        first = group[0]
-        stage, behind = self.vision_stage(reduction, first.kind), self.input_stage(reduction)
-        budget = self.budget(stage, first.tokens) if stage else {}
-        reduces = any(budget.values()) or behind is not None
-        padding = [self.padding(p, reduction) if reduces else None for p in group]
+    def _run_group(self, group: list[Pixels], schedule: Schedule, trace: Tracing) -> Survivors:
+        first, entry = group[0], schedule.input
+        tower = schedule.in_tower(first.tokens, self.tower_layers)
+        padding = [self.padding(p, schedule) if tower.reduces else None for p in group]
         if any(p is not None for p in padding):
             nothing = torch.zeros(1, first.tokens, dtype=torch.bool)
             masks = zip(group, padding, strict=True)
@@ -472,23 +380,19 @@ class Family(ABC):
                 segments=stop - start,
                 tokens=first.tokens,
                 device=self.device,
+                plan=tower,
                 group=self.patches_per_token,
                 class_tokens=self.class_tokens,
-                budget=budget,
-                method=stage.method if stage else "illava",
-                proportional=bool(stage and stage.proportional),
-                include_self=reduction.variant == "authors",
                 padding=None if padding is None else to_device(padding[start:stop], self.device),
-                scored=None if behind is None else self.tower_layers - 1,
                 traced=bool(trace),
                 watched=trace == "attention",
             )
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             survivors = Survivors.of(hidden_states, state)
-            if behind is not None and behind.keep is not None:
-                survivors = self._thinned(survivors, behind)
-            adapts = behind is not None and behind.keep is None
-            parts.append(survivors if adapts else self.condense(first, survivors, reduction))
+            if entry is not None and entry.keep is not None:
+                survivors = self._thinned(survivors, entry)
+            adapts = entry is not None and entry.keep is None
+            parts.append(survivors if adapts else self.condense(first, survivors, schedule))
         return Survivors.cat(parts)
 
 
@@ -514,47 +418,3 @@ def _pixel_slice(group: list[Pixels], start: int, stop: int) -> Tensor:
             parts.append(pixels.pixel_values(lo, hi))
         offset += pixels.segments
     return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-
-def known_method(name: str, stage: str | None = None) -> Method:
-    """The method of that name; refused where it is not registered, or has no meaning for the stage."""
-    here = [known for known, method in METHODS.items() if stage is None or stage in method.stages]
-    if name not in METHODS:
-        where = f"{stage}.method" if stage else "method"
-        raise UsageError(
-            f"{where}: unknown method {name!r}{near_miss(name, here)} (there are: {', '.join(here)})"
-        )
-    if name not in here:
-        stages = " and ".join(METHODS[name].stages)
-        raise UsageError(f"{stage}.method: {name!r} is for {stages} only (here: {', '.join(here)})")
-    return METHODS[name]
-
-
-def check_guide(stage: GuideStage) -> None:
-    """Refuse a choice of frames and regions that can show nothing, or a method that makes none."""
-    known_method(stage.method, "guide")
-    if 0 in (stage.keep, stage.roi):
-        raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
-
-
-def per_layer(value: float | list[float] | None, layers: list[int], name: str) -> list[float]:
-    """One budget per layer, from one value or a list."""
-    stage = name.partition(".")[0]
-    if len(set(layers)) != len(layers):
-        raise UsageError(f"{stage}.layers: a layer is named twice: {layers}")
-    if value is None:
-        if layers:
-            raise UsageError(f"{name} is missing: say how many tokens the layers {layers} work with")
-        return []
-    values = value if isinstance(value, list) else [value] * len(layers)
-    if len(values) != len(layers):
-        raise UsageError(
-            f"{name} has {len(values)} values for {len(layers)} layers: give one, or one a layer"
-        )
-    return values
-
-
-def nearest_squares(n: int) -> str:
-    """The squares around n, for an error message."""
-    root = math.isqrt(n)
-    return f"{root**2} or {(root + 1) ** 2}"

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers.models.llava_onevision.modeling_llava_onevision import unpad_image
 
-from illava_cli.config import MediaOptions, Reduction, VisionStage
-from illava_cli.errors import ModelError, UsageError
+from illava_cli.config import MediaOptions
+from illava_cli.errors import ModelError
 from illava_cli.models.anyres import (
     TileGrid,
     coarser,
@@ -34,7 +34,8 @@ from illava_cli.models.attention import PLAIN
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import NEWLINE, VISUAL
 from illava_cli.models.decoder import prepare_decoder
-from illava_cli.models.family import Family, Features, Pixels, Survivors, nearest_squares, per_layer
+from illava_cli.models.family import Family, Features, Pixels, Survivors
+from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
 from illava_cli.reduction import Merge
@@ -132,6 +133,7 @@ class Llava(Family):
         self.tile = config.vision_config.image_size
         self.patch = config.vision_config.patch_size
         self.side = self.tile // self.patch
+        self.tile_tokens = self.side**2
         tower = self.model.model.vision_tower
         prepare_blocks(self.tower_blocks(), BLOCK, PLAIN)
         prepare_decoder(self.text_model, self.rope_axes)
@@ -213,37 +215,6 @@ class Llava(Family):
 
     # --- tower --------------------------------------------------------------------------------
 
-    def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
-        for name in ("drop", "keep"):
-            if getattr(stage, name) is not None:
-                raise UsageError(
-                    f"vision.{name} is for Qwen2-VL and Qwen2.5-VL: "
-                    "give vision.r, the tokens removed per layer and tile"
-                )
-        budget = dict(zip(stage.layers, per_layer(stage.r, stage.layers, "vision.r"), strict=True))
-        left = tokens
-        for layer, r in sorted(budget.items()):
-            if r >= left:
-                raise UsageError(
-                    f"vision.r: cannot remove {r} of the {left} tokens that a tile has at layer {layer}"
-                )
-            left -= r
-        return budget
-
-    def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
-        super().check_vision(stage, reduction)
-        left = self.side**2 - sum(self.budget(stage, self.side**2).values())
-        if reduction.layout == "grid":
-            if reduction.positions == "original":
-                raise UsageError(
-                    "positions 'original' needs layout 'faithful': a re-formed grid has no places"
-                )
-            if math.isqrt(left) ** 2 != left:
-                raise UsageError(
-                    f"vision.r leaves {left} tokens a tile, no square grid: remove so many that "
-                    f"{nearest_squares(left)} remain, or set layout: faithful"
-                )
-
     def outside(self, pixels: Pixels) -> Tensor | None:
         geometry: Geometry = pixels.geometry
         if geometry.form == "frames":
@@ -253,8 +224,8 @@ class Llava(Family):
         whole = torch.zeros(1, self.side**2, dtype=torch.bool)
         return torch.cat([whole, self._grid(geometry, self.side).padding()])
 
-    def padding(self, pixels: Pixels, reduction: Reduction) -> Tensor | None:
-        return None if reduction.layout == "grid" else self.outside(pixels)
+    def padding(self, pixels: Pixels, schedule: Schedule) -> Tensor | None:
+        return None if schedule.layout == "grid" else self.outside(pixels)
 
     def views(self, pixels: Pixels) -> list[View]:
         geometry: Geometry = pixels.geometry
@@ -270,9 +241,9 @@ class Llava(Family):
         hidden_states = self.model.model.vision_tower(pixel_values, state=state)
         return self.model.model.multi_modal_projector(hidden_states)
 
-    def _regrids(self, kept: int, reduction: Reduction) -> bool:
+    def _regrids(self, kept: int, schedule: Schedule) -> bool:
         """Whether the tokens of a tile are taken as a square grid: all of them, or in layout `grid`."""
-        return kept == self.side**2 or reduction.layout == "grid"
+        return kept == self.side**2 or schedule.layout == "grid"
 
     # --- layout -------------------------------------------------------------------------------
 
@@ -288,19 +259,18 @@ class Llava(Family):
         with at_hand(module):
             return module.image_newline.to(like.device, like.dtype)
 
-    def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+    def lay_out(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
         geometry: Geometry = pixels.geometry
         kept = survivors.left
         grid, faithful = self.forms[geometry.form]
-        if self._regrids(kept, reduction):
+        if self._regrids(kept, schedule):
             layout: Layout = getattr(self, grid)(geometry, survivors, math.isqrt(kept))
         else:
             layout = getattr(self, faithful)(geometry, survivors)
         embeds, newline = layout.embeds, layout.newline
-        newlines = self._count_newlines(pixels, kept, reduction)
-        row_newlines = reduction.variant == "authors" and geometry.form == "tiles"
+        visual, newlines = self.expansion(pixels, kept, schedule)
+        row_newlines = schedule.authors and geometry.form == "tiles"
         rankable = torch.ones_like(newline) if row_newlines else ~newline
-        visual = embeds.shape[0] - newlines
         return Features(
             embeds=embeds,
             kinds=torch.where(newline, NEWLINE, VISUAL).to(torch.int8),
@@ -317,11 +287,27 @@ class Llava(Family):
             layout=layout.origin() if survivors.traced else None,
         )
 
-    def _count_newlines(self, pixels: Pixels, kept: int, reduction: Reduction) -> int:
-        if pixels.geometry.form != "tiles":
-            return 1
-        side = math.isqrt(kept) if reduction.layout == "grid" else self.side
-        return self._grid(pixels.geometry, side).out_height
+    def expansion(self, pixels: Pixels, kept: int, schedule: Schedule) -> Expansion:
+        geometry: Geometry = pixels.geometry
+        if geometry.form == "square":
+            return Expansion(kept, 1)
+        if self._regrids(kept, schedule):
+            grid = self._grid(geometry, math.isqrt(kept))
+            return Expansion(kept + grid.tokens - grid.out_height, grid.out_height)
+        grid = self._grid(geometry, self.side)
+        return Expansion(kept + self._cells(grid, kept)[1], grid.out_height)
+
+    def _cells(self, grid: TileGrid, kept: int) -> tuple[int, int]:
+        """Survivors within an unpadded grid where `kept` of each tile are left, and behind its pooling.
+
+        Padding leaves a tile first, so that both are known from the image's size.
+        """
+        cut = grid.padding().sum(1)
+        inside = len(cut) * kept - int((cut - (self.side**2 - kept)).clamp(min=0).sum())
+        if not grid.interpolates:
+            return inside, inside
+        share = inside / (grid.height * grid.width)
+        return inside, max(1, round(grid.out_height * grid.out_width * share))
 
     def _tiles_grid(self, geometry: Geometry, survivors: Survivors, side: int) -> Layout:
         """The model's own packing, with `side` cells along a tile."""
@@ -373,16 +359,12 @@ class Llava(Family):
         raster = (row * grid.tile_columns * self.side + column).masked_fill(
             tiles.padding, torch.iinfo(row.dtype).max
         )
-        removed = self.side**2 - kept
-        cut = grid.padding().sum(1)
-        inside = count * kept - int((cut - removed).clamp(min=0).sum())  # known from the image's size
+        inside, m = self._cells(grid, kept)
         order = raster.flatten().argsort()[:inside]
         row, column = row.flatten()[order] - grid.top, column.flatten()[order] - grid.left
         features = tiles.features.flatten(0, 1)[order]
         joined = Merge.select(order[None], count * kept) if survivors.traced else None
         if grid.interpolates:
-            share = inside / (grid.height * grid.width)
-            m = max(1, round(grid.out_height * grid.out_width * share))
             scores = tiles.scores.flatten()[order]
             merge = Merge.from_assignment(nearest(scores[None], row[None], column[None], m), m)
             features = merge.apply(features[None])[0]
@@ -435,12 +417,3 @@ class Llava(Family):
             class_tokens=self.class_tokens,
         )
         return tower, ((vision.hidden_size, width), (width, width))
-
-    def stock_tokens(self, pixels: Pixels) -> Expansion:
-        geometry: Geometry = pixels.geometry
-        if geometry.form == "square":
-            return Expansion(self.side**2, 1)
-        if geometry.form == "frames":
-            return Expansion(pixels.segments * math.ceil(self.side / 2) ** 2, 1)
-        grid = self._grid(geometry, self.side)
-        return Expansion(self.side**2 + grid.tokens - grid.out_height, grid.out_height)

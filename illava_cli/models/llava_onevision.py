@@ -22,11 +22,13 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 
-from illava_cli.config import MediaOptions, Reduction
+from illava_cli.config import MediaOptions
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.anyres import coarser, rescaled
 from illava_cli.models.family import Pixels, normalised
 from illava_cli.models.llava import Geometry, Layout, Llava
+from illava_cli.models.schedule import Schedule
+from illava_cli.models.shape import Expansion
 from illava_cli.models.survivors import Survivors
 from illava_cli.reduction import Merge, gather_tokens
 from illava_cli.reduction.nearest import nearest
@@ -86,11 +88,11 @@ class LlavaOnevision(Llava):
 
     # --- frames -------------------------------------------------------------------------------
 
-    def condense(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Survivors:
+    def condense(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Survivors:
         """Frames are pooled at once: by the model's own rule, or the most attended survivors remain."""
         if pixels.geometry.form != "frames":
             return survivors
-        if self._regrids(survivors.left, reduction):
+        if self._regrids(survivors.left, schedule):
             side = math.isqrt(survivors.left)
             cells = survivors.features.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (F, C, side, side)
             pooled = interpolate(cells, size=[math.ceil(side / 2)] * 2, mode="bilinear")
@@ -102,7 +104,7 @@ class LlavaOnevision(Llava):
                 joined = Merge.cat([one] * len(features))
         else:
             pooled = math.ceil(self.side / 2)
-            m = max(1, round(pooled**2 * survivors.left / self.side**2))
+            m = self._pooled(survivors.left)
             row, column = survivors.place // self.side, survivors.place % self.side
             merge = Merge.from_assignment(nearest(survivors.scores, row, column, m), m)
             row, column = (rescaled(merge.keep(x), self.side, pooled) for x in (row, column))
@@ -131,11 +133,17 @@ class LlavaOnevision(Llava):
             tokens, place // pooled, place % pooled, frames * pooled, pooled, joined
         )
 
-    def _count_newlines(self, pixels: Pixels, kept: int, reduction: Reduction) -> int:
-        if pixels.geometry.form == "frames" and self.row_newlines:
-            side = math.isqrt(kept) if self._regrids(kept, reduction) else self.side
-            return pixels.segments * math.ceil(side / 2)
-        return super()._count_newlines(pixels, kept, reduction)
+    def expansion(self, pixels: Pixels, kept: int, schedule: Schedule) -> Expansion:
+        if pixels.geometry.form != "frames":
+            return super().expansion(pixels, kept, schedule)
+        regrids = self._regrids(kept, schedule)
+        rows = math.ceil((math.isqrt(kept) if regrids else self.side) / 2)
+        cells = rows**2 if regrids else self._pooled(kept)
+        return Expansion(pixels.segments * cells, pixels.segments * rows if self.row_newlines else 1)
+
+    def _pooled(self, kept: int) -> int:
+        """Cells of a pooled frame that stay where `kept` of its tokens do."""
+        return max(1, round(math.ceil(self.side / 2) ** 2 * kept / self.side**2))
 
     # --- the unmodified model -----------------------------------------------------------------
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from illava_cli.config import Reduction
 from illava_cli.models.family import Features, Pixels, Survivors
 from illava_cli.models.qwen2_vl import Qwen2VL
+from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Projector, TowerShape
 from illava_cli.models.vision import TowerState
 from illava_cli.models.windows import Windows, window_cells
@@ -85,8 +85,8 @@ class Qwen2_5VL(Qwen2VL):
 
     # --- decoder ------------------------------------------------------------------------------
 
-    def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
-        features = super().lay_out(pixels, survivors, reduction)
+    def lay_out(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
+        features = super().lay_out(pixels, survivors, schedule)
         return replace(features, interval=seconds_per_grid(pixels, self.temporal))
 
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ as a batch. Survivors keep their own (t, h, w) position.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -18,14 +17,15 @@ from transformers import Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.vision_utils import get_vision_position_ids
 
-from illava_cli.config import MediaOptions, Reduction, VisionStage
+from illava_cli.config import MediaOptions
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.models.attention import PACKED
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
-from illava_cli.models.family import Family, Features, Pixels, normalised, per_layer
+from illava_cli.models.family import Family, Features, Pixels, normalised
 from illava_cli.models.host import to_device
+from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
@@ -187,56 +187,16 @@ class Qwen2VL(Family):
 
     # --- tower --------------------------------------------------------------------------------
 
-    def budget(self, stage: VisionStage, tokens: int) -> dict[int, int]:
-        if stage.r is not None:
-            raise UsageError(
-                "vision.r is for models with tiles: give vision.drop, the fraction of 2x2 groups removed"
-            )
-        if stage.keep is not None:
-            return self._rounded(stage, tokens)
-        drops = dict(zip(stage.layers, per_layer(stage.drop, stage.layers, "vision.drop"), strict=True))
-        budget, left = {}, tokens
-        for layer, drop in sorted(drops.items()):
-            budget[layer] = math.floor(drop * left)
-            if budget[layer] >= left:
-                raise UsageError(f"vision.drop: {drop:g} leaves no token at layer {layer}: give less than 1")
-            left -= budget[layer]
-        return budget
-
-    def _rounded(self, stage: VisionStage, tokens: int) -> dict[int, int]:
-        """Groups removed so that behind each layer the nearest number to its share of all is left."""
-        if stage.drop is not None:
-            raise UsageError("vision.keep and vision.drop say the same thing: give one of them")
-        keeps = dict(zip(stage.layers, per_layer(stage.keep, stage.layers, "vision.keep"), strict=True))
-        budget, left, share = {}, tokens, 1.0
-        for layer, keep in sorted(keeps.items()):
-            if keep == 0:
-                raise UsageError(f"vision.keep: 0 leaves no token at layer {layer}: give more")
-            share *= keep
-            remaining = max(1, round(tokens * share))
-            budget[layer], left = left - remaining, remaining
-        return budget
-
-    def check_vision(self, stage: VisionStage, reduction: Reduction) -> None:
-        super().check_vision(stage, reduction)
-        self.budget(stage, 1 << 14)
-        if reduction.layout == "grid" and stage.layers:
-            raise UsageError(
-                f"layout 'grid' needs square tiles: {self.name} takes preset auto, {self.own_preset} or off"
-            )
-
-    def check(self, reduction: Reduction) -> None:
-        super().check(reduction)
-        if reduction.positions == "packed":
-            raise UsageError("positions 'packed' is for LLaVA: with M-RoPE survivors keep their own position")
-
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
         frame = torch.tensor([[1, *pixels.shape]])
         position_ids = get_vision_position_ids(frame, self.merge_size).repeat(state.segments, 1)
         position_ids = to_device(position_ids, state.device)
         return self.model.model.visual(pixel_values, state=state, position_ids=position_ids)
 
-    def lay_out(self, pixels: Pixels, survivors: Survivors, reduction: Reduction) -> Features:
+    def expansion(self, pixels: Pixels, kept: int, schedule: Schedule) -> Expansion:
+        return Expansion(pixels.segments * kept, 0)
+
+    def lay_out(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
         frames, kept = survivors.place.shape
         start = torch.arange(frames, device=survivors.place.device)[:, None] * pixels.tokens
         embeds = survivors.features.flatten(0, 1)
@@ -295,9 +255,6 @@ class Qwen2VL(Family):
     def patch_values(self) -> int:
         """Numbers in one patch of pixels."""
         return self.model.config.vision_config.in_channels * self.temporal * self.patch**2
-
-    def stock_tokens(self, pixels: Pixels) -> Expansion:
-        return Expansion(pixels.segments * pixels.tokens, 0)
 
     def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
         inputs: dict[str, Tensor] = {}

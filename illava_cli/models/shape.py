@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,8 @@ class TowerShape:
 Projector = tuple[tuple[int, int], ...]  # (inputs, outputs) of its matrices, per token that leaves the tower
 
 
-@dataclass(frozen=True)
-class Expansion:
-    """Decoder tokens of a medium in the unmodified model."""
+class Expansion(NamedTuple):
+    """Decoder tokens of a medium."""
 
     visual: int
     newlines: int

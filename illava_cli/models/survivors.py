@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from illava_cli.models.schedule import input_kept
 from illava_cli.models.vision import TowerState
 from illava_cli.reduction import METHODS, Candidates, Merge, decide
 
@@ -33,7 +34,7 @@ class Survivors:
     @staticmethod
     def of(features: Tensor, state: TowerState) -> Survivors:
         """At the end of a pass."""
-        last = {"keys": state.keys, "sizes": state.sizes} if state.scored is not None else {}
+        last = {"keys": state.keys, "sizes": state.sizes} if state.plan.scored is not None else {}
         return Survivors(
             features,
             state.place,
@@ -92,7 +93,7 @@ def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int
         valid = valid if survivors.padding is None else ~survivors.padding
         kept = int(METHODS[method].count(survivors.scores, valid).max())
     else:
-        kept = round(tokens * keep)
+        kept = input_kept(tokens, keep)
     kept = max(1, min(kept, tokens))
     candidates = Candidates.of(
         survivors.scores, [(tokens, tokens - kept)], keys=survivors.keys, sizes=survivors.sizes

@@ -22,6 +22,7 @@ from illava_cli.errors import MergeError
 from illava_cli.models.attention import install_tap, with_bias
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.hf import versions
+from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.windows import Windows
 from illava_cli.reduction import METHODS, Candidates, Merge, decide, received_attention
 from illava_cli.reduction.merge import accumulation_dtype
@@ -45,16 +46,12 @@ class TowerState:
         segments: B, segments in this chunk.
         tokens: N, tokens per segment now.
         group: patches per token.
+        plan: the schedule of the tower.
         class_tokens: further tokens before these N: they attend and are never merged (CLIP's one).
-        budget: tokens removed at each layer of the schedule.
-        method: name of the method.
-        proportional: attention counts a merged token as often as it stands for others (ToMe, eq. 1).
-        include_self: whether a patch's attention to itself counts (variant `authors`).
         padding: (B, N) True for image padding, which leaves first; None where there is none.
         rope: rotary cos and sin (B * N * group, D) of a tower that has them.
         windows: where the tokens stand, of a tower with attention within windows.
         layer: the block that runs.
-        scored: a layer that gives scores and keys though it may not merge, for a reduction behind the tower.
         traced: keep each layer's `Merge`; without it nothing grows with the number of segments.
         watched: score every layer, and keep what it gives.
     """
@@ -62,17 +59,13 @@ class TowerState:
     segments: int
     tokens: int
     device: torch.device
+    plan: TowerPlan = field(default_factory=TowerPlan)
     group: int = 1
     class_tokens: int = 0
-    budget: dict[int, int] = field(default_factory=dict)
-    method: str = "illava"
-    proportional: bool = False
-    include_self: bool = False
     padding: Tensor | None = None
     rope: tuple[Tensor, Tensor] | None = None
     windows: Windows | None = None
     layer: int = 0
-    scored: int | None = None
     traced: bool = False
     watched: bool = False
     merges: dict[int, Merge] = field(default_factory=dict)  # by layer, where `traced`
@@ -89,7 +82,7 @@ class TowerState:
 
     def attention_bias(self, dtype: torch.dtype) -> Tensor | None:
         """(B, class + N * group) what proportional attention adds to logits: the logarithm of sizes."""
-        if not self.proportional or self.tokens == self.full:
+        if not self.plan.proportional or self.tokens == self.full:
             return None
         sizes = self.sizes.to(accumulation_dtype(dtype))
         bias = sizes.log().to(dtype).repeat_interleave(self.group, dim=1)
@@ -108,7 +101,7 @@ class TowerState:
         A class token is one of the queries. Within `windows` the score is a multiple of an even share, since
         windows differ in size.
         """
-        if self.scored is not None or METHODS[self.method].compares:
+        if self.plan.scored is not None or METHODS[self.plan.method].compares:
             # ToMe's metric: keys, averaged over heads (arXiv 2210.09461, section 3)
             mean = key.mean(1)
             mean = mean if windows is None else windows.pack(mean)
@@ -118,11 +111,11 @@ class TowerState:
         if bias is not None:  # one more dimension adds it to the logits
             query = torch.cat([query, torch.ones_like(query[..., :1])], dim=-1)
             key = torch.cat([key, (bias / scaling).transpose(2, 3).expand(-1, key.shape[1], -1, -1)], dim=-1)
-        if self.class_tokens and self.layer == self.scored and not self.budget.get(self.layer):
+        if self.class_tokens and self.layer == self.plan.scored and not self.plan.budget.get(self.layer):
             # behind the tower the class token judges, as PruMerge has it (arXiv 2403.15388, section 3.2)
             query, lse = query[:, :, :1], None if lse is None else lse[:, :, :1]
-        options = {"scaling": scaling, "include_self": self.include_self, "lse": lse}
-        own = 0 if self.include_self else 1
+        options = {"scaling": scaling, "include_self": self.plan.include_self, "lse": lse}
+        own = 0 if self.plan.include_self else 1
         if windows is None:
             received = received_attention(query, key, **options) / max(1, query.shape[2] - own)
         else:
@@ -139,11 +132,11 @@ class TowerState:
     def reduce(self, hidden_states: Tensor, scores: Tensor, layer: int) -> Tensor:
         """Merge at `layer`; everything that is aligned with the tokens follows."""
         shape = hidden_states.shape
-        r = self.budget[layer]
+        r = self.plan.budget[layer]
         candidates = Candidates.of(
             scores, [(self.tokens, r)], keys=self.keys, sizes=self.sizes, before=self.class_tokens
         )
-        assignment = decide(self.method, candidates, self.padding)
+        assignment = decide(self.plan.method, candidates, self.padding)
         merge = Merge.from_assignment(assignment, self.tokens - r)
         hidden_states = hidden_states.reshape(self.segments, self.class_tokens + self.tokens, -1)
         before, tokens = hidden_states.tensor_split([self.class_tokens], dim=1)  # (B, N, group * C)
@@ -178,9 +171,9 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
                 return self.unmerged(hidden_states, *args, **kwargs)
             state, layer = merge_point
             attention = getattr(self, parts.attention)
-            merges = bool(state.budget.get(layer))
+            merges = bool(state.plan.budget.get(layer))
             scorer = None
-            if merges or layer == state.scored or state.watched:
+            if merges or layer == state.plan.scored or state.watched:
                 scorer = partial(state.score, windows=kwargs.get("windows"))
             with attention.tap.recording(scorer, state.attention_bias(hidden_states.dtype)) as tap:
                 if scorer is None:
@@ -191,7 +184,7 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
                 state.attention[layer] = tap.scores
             if merges:
                 hidden_states = state.reduce(hidden_states, tap.scores, layer)
-            elif layer == state.scored:
+            elif layer == state.plan.scored:
                 state.scores = tap.scores
             return hidden_states + getattr(self, parts.mlp)(getattr(self, parts.norm2)(hidden_states))
 
@@ -209,7 +202,7 @@ def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerS
     for layer, block in enumerate(blocks):
         state.layer = layer
         hidden_states = block(hidden_states, merge_point=(state, layer), **arguments(state))
-    planned = state.full - sum(state.budget.values())
+    planned = state.full - sum(state.plan.budget.values())
     held = hidden_states.shape[:-1].numel() // state.segments - state.class_tokens
     if state.tokens != planned or held != planned * state.group:
         raise MergeError(

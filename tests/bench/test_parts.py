@@ -209,7 +209,7 @@ def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, open_session
     for frames in (16, 64):
         pixels = prepared(frames)
         with torch.inference_mode(), PeakMeter(family.device) as meter:
-            (features,) = family.encode([pixels], session.reduction)
+            (features,) = family.encode([pixels], session.schedules)
         peaks.append(meter.peak_bytes)
         kept.append(sum(getattr(features, tensor).nbytes for tensor in TENSORS))
     assert peaks[1] - peaks[0] <= 3 * (kept[1] - kept[0])

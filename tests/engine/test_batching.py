@@ -101,9 +101,9 @@ def test_beams_reorder_the_cache(open_session):
         user = prompts.user_message(session.family, request.prompt, len(request.images), 0)
         parts = prompts.first_turn(session.family, user, None, len(request.images), 0)
         with torch.inference_mode():
-            features = session.family.encode([p for _, p in prepared.slots.values()], session.reduction)
+            features = session.family.encode([p for _, p in prepared.slots.values()], session.schedules)
         rows.append(Row([features[p.index] if not isinstance(p, list) else p for p in parts]))
-    points = session.family.merge_points(session.reduction, "image")
+    points = dict(session.schedules["image"].decoder)
     with torch.inference_mode():
         embeds, prefill = assemble(session.family, rows, points, packed=False)
         cache.expect(prefill)

@@ -11,6 +11,7 @@ import torch
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
+from illava_cli.models.schedule import stages_of
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.reduction import slow
 from tests.reference import Medium, Schedule, reference_conversation, reference_greedy
@@ -31,7 +32,8 @@ REQUESTS = {
 
 def schedule_of(session, **changes) -> Schedule:
     reduction = session.reduction
-    stage, llm = session.family.vision_stage(reduction, "image"), session.family.llm_stage(reduction, "image")
+    stages = stages_of(reduction, "image")
+    stage, llm, behind = stages.vision, stages.llm, stages.input
     tower, decoder = {}, {}
     if llm is not None:
         decoder = {
@@ -44,7 +46,6 @@ def schedule_of(session, **changes) -> Schedule:
         budgets = budgets if isinstance(budgets, list) else [budgets] * len(stage.layers)
         tower = dict(zip(stage.layers, budgets, strict=True))
     positions = reduction.positions or ("packed" if reduction.layout == "grid" else "original")
-    behind = session.family.input_stage(reduction)
     schedule = Schedule(
         variant=reduction.variant,
         layout=reduction.layout,

@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
-from illava_cli.config import Reduction, VisionStage, resolve
+from illava_cli.config import Reduction, resolve
 from illava_cli.errors import UsageError
 from illava_cli.evals.sweep import Grid, Point, frontier, points, read_layers, read_share
+from illava_cli.models.schedule import plan
 
 
 def test_the_default_walk(open_session):
@@ -69,9 +70,10 @@ def test_groups_that_are_kept_are_rounded_over_all_layers(keep, open_session):
     """Also of few groups as many stay as the share says, which a floor at each layer would miss."""
     family = open_session("qwen2_vl", "preset=off").family
     text = Point(keep, (1, 2, 3, 4), 1.0, ()).stages(family, "faithful")["vision"]
-    stage = VisionStage(**yaml.safe_load(text))
+    reduction = Reduction(vision=yaml.safe_load(text), layout="faithful")
+    schedule = plan(reduction, family.schedule_shape, "image")
     for groups in (1, 4, 7, 36, 1000):
-        budget = family.budget(stage, groups)
+        budget = schedule.tower.of(groups)
         left = groups - sum(budget.values())
         assert left == 1 or abs(left - groups * keep) < 0.5 + 1e-9
         assert all(removed >= 0 for removed in budget.values())

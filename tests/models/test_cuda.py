@@ -130,12 +130,12 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
         user = prompts.user_message(family, request.prompt, *counts)
         prepared.append(session.prepare(request))
         parts.append(prompts.first_turn(family, user, None, *counts))
-    points = family.merge_points(session.reduction, "image")
+    points = dict(session.schedules["image"].decoder)
 
     def prefill():
         rows = []
         for request, pieces in zip(prepared, parts, strict=True):
-            encoded = family.encode([pixels for _, pixels in request.slots.values()], session.reduction)
+            encoded = family.encode([pixels for _, pixels in request.slots.values()], session.schedules)
             by_slot = dict(zip(request.slots, encoded, strict=True))
             rows.append(Row([by_slot.get(p, p) if not isinstance(p, list) else p for p in pieces]))
         embeds, plan = assemble(family, rows, points, packed=family.rope_axes == 1)

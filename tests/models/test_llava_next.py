@@ -8,6 +8,7 @@ from illava_cli.config import MediaOptions, resolve
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Session
 from illava_cli.errors import ModelError, UsageError
+from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.vision import TowerState
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture
@@ -29,7 +30,7 @@ def open_checkpoint(folder, *settings):
 @pytest.mark.parametrize("include_self", [True, False])
 def test_the_class_token_scores_and_is_not_scored(include_self):
     query, key = torch.randn(2, 2, 3, 10, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    state = TowerState(2, 9, torch.device("cpu"), class_tokens=1, include_self=include_self)
+    state = TowerState(2, 9, torch.device("cpu"), TowerPlan(include_self=include_self), class_tokens=1)
     attention = (query @ key.transpose(-1, -2) * 0.3).softmax(-1).mean(1)  # (B, 10, 10)
     if not include_self:
         attention = attention * (1 - torch.eye(10))
@@ -39,7 +40,7 @@ def test_the_class_token_scores_and_is_not_scored(include_self):
 
 def test_the_class_token_is_never_merged():
     x = torch.randn(2, 10, 4, generator=torch.Generator().manual_seed(0))
-    state = TowerState(2, 9, torch.device("cpu"), class_tokens=1, budget={0: 4})
+    state = TowerState(2, 9, torch.device("cpu"), TowerPlan({0: 4}), class_tokens=1)
     scores = torch.arange(9.0).expand(2, 9)
     y = state.reduce(x, scores, 0)
     assert y.shape == (2, 6, 4)

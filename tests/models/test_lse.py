@@ -104,8 +104,8 @@ def test_a_model_answers_the_same(name, open_session, monkeypatch):
         monkeypatch.setattr(module, "received_attention", checked)
     reused = answer()
     session = open_session(family, *settings)
-    tower = session.family.vision_stage(session.reduction, "image").layers
-    decoder_points = session.family.merge_points(session.reduction, "image")
+    tower = session.schedules["image"].tower.layers
+    decoder_points = dict(session.schedules["image"].decoder)
     # a mask, as of windows with empty cells, leaves no log-sum-exp
     full = [layer for layer in tower if layer in getattr(session.family, "full_attention", tower)]
     assert len(used) >= len(full) + len(decoder_points)

@@ -7,8 +7,9 @@ import torch
 
 from illava_cli.errors import MergeError
 from illava_cli.models.binding import bind
-from illava_cli.models.cache import MergePoint, Prefill
+from illava_cli.models.cache import Prefill
 from illava_cli.models.hf import CACHE, cache_of
+from illava_cli.models.schedule import MergePoint
 from tests.conftest import picture
 from tests.schedules import SCHEDULES
 

@@ -9,6 +9,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionA
 from transformers.vision_utils import get_vision_window_index
 
 from illava_cli.models.attention import PACKED, install_tap, tapped_attention
+from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.vision import TowerState
 from illava_cli.models.windows import Windows, window_cells
 from illava_cli.reduction import Merge
@@ -99,7 +100,7 @@ def test_attention_and_scores(grid, left, backend, include_self):
     install_tap(attention, PACKED)
     if backend == "flash_attention_2" and windows.ragged:
         attention.tap.backend, attention.tap.is_flash = by_length, True
-    state = TowerState(segments, tokens, torch.device("cpu"), group=4, include_self=include_self)
+    state = TowerState(segments, tokens, torch.device("cpu"), TowerPlan(include_self=include_self), group=4)
     query, key, value = noise(3, 1, 2, segments * tokens * 4, 8).unbind(0)
     with attention.tap.recording(partial(state.score, windows=windows)) as tap:
         out, _ = tapped_attention(attention, query, key, value, None, windows=windows, scaling=0.3)

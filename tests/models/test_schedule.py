@@ -1,0 +1,136 @@
+"""A schedule is resolved and checked without weights; what it says that is left is what the model yields."""
+
+import pytest
+
+from illava_cli.config import Config, validate
+from illava_cli.engine.session import Request
+from illava_cli.errors import MergeError, UsageError
+from illava_cli.models.cache import NEWLINE, VISUAL
+from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget, plan
+from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
+from tests.schedules import SCHEDULES
+
+TILES = ScheduleShape("LLaVA-OneVision", "paper", 26, 28, tile_tokens=729)
+GROUPS = ScheduleShape("Qwen2-VL", "qwen2-vl", 32, 28, tile_tokens=None)
+SHAPES = {"tiles": TILES, "groups": GROUPS}
+
+
+def planned(shape, kind="image", **fields) -> Schedule:
+    config = validate(Config, {"preset": "off", **fields}, "test")
+    return plan(config.reduction_for("llava_onevision"), shape, kind)
+
+
+def test_the_paper():
+    schedule = plan(Config(preset="paper").reduction_for("llava_onevision"), TILES, "image")
+    assert schedule.tower.of(729) == {3: 92, 4: 92, 5: 92, 6: 92}
+    assert schedule.after_tower(729) == schedule.after_input(729) == 361
+    assert schedule.decoder == ((2, MergePoint(253 / 361, queries="visual-literal")),)
+    assert schedule.decoder[0][1].kept(361) == 253
+    assert (schedule.layout, schedule.packed, schedule.authors) == ("grid", True, False)
+    assert schedule.in_tower(729, 26).scored is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_medium_has_its_own(kind):
+    reduction = Config(preset="auto").reduction_for("llava_onevision")
+    layers = {"image": ((5, 6, 7, 8), 8), "video": ((3, 4, 5, 6), 2)}[kind]
+    schedule = plan(reduction, TILES, kind)
+    assert (schedule.tower.layers, schedule.decoder[0][0]) == layers
+
+
+def test_off_does_nothing():
+    schedule = planned(TILES)
+    assert schedule == Schedule()
+    assert not schedule.reduces
+    assert schedule.after_input(729) == 729
+
+
+def test_shares_of_groups_by_hand():
+    # a fifth of 36 is 7, of the 29 left 5; kept over both layers 36 * 0.64 = 23
+    assert TowerBudget("drop", (1, 3), (0.2, 0.2)).of(36) == {1: 7, 3: 5}
+    assert TowerBudget("keep", (1, 3), (0.8, 0.8)).of(36) == {1: 7, 3: 6}
+    assert TowerBudget("keep", (1,), (0.01,)).of(3) == {1: 2}
+
+
+def test_a_method_is_for_the_stages_that_it_has_a_meaning_for():
+    stages = {"vision": {"layers": [1], "r": 9}, "llm": {"layers": [2], "keep": 0.5}, "layout": "faithful"}
+    fastv = planned(TILES, method="fastv", **stages)
+    assert fastv.tower is None
+    assert fastv.decoder == ((2, MergePoint(0.5, "fastv", "last")),)
+    prumerge = planned(TILES, method="prumerge", **stages)
+    assert (prumerge.tower, prumerge.decoder, prumerge.input.method) == (None, (), "prumerge")
+    assert prumerge.after_input(729) is None
+
+
+WRONG = {
+    "a layer of the tower that is not there": (
+        "tiles",
+        {"vision": {"layers": [26], "r": 1}},
+        "layers 0 to 25",
+    ),
+    "a decoder layer that is not there": ("tiles", {"llm": {"layers": [28], "keep": 0.5}}, "1 to 27"),
+    "before the first layer": ("groups", {"llm": {"layers": [0], "keep": 0.5}}, "out of range"),
+    "more than there is": ("tiles", {"vision": {"layers": [1, 2], "r": [700, 29]}}, "29 of the 29 tokens"),
+    "no square": ("tiles", {"vision": {"layers": [1], "r": 9}}, "no square grid.*676 or 729"),
+    "a grid of groups": ("groups", {"vision": {"layers": [1], "drop": 0.1}}, "needs square tiles: Qwen2-VL"),
+    "r of groups": ("groups", {"vision": {"layers": [1], "r": 9}}, "give vision.drop"),
+    "shares of a tile": ("tiles", {"vision": {"layers": [1], "drop": 0.1}}, "give vision.r"),
+    "two shares": ("groups", {"vision": {"layers": [1], "drop": 0.1, "keep": 0.9}}, "say the same thing"),
+    "all dropped": ("groups", {"vision": {"layers": [1], "drop": 1}, "layout": "faithful"}, "no token"),
+    "none kept": ("groups", {"vision": {"layers": [1], "keep": 0}, "layout": "faithful"}, "no token"),
+    "no budget": ("tiles", {"vision": {"layers": [1]}}, "vision.r is missing"),
+    "a layer twice": ("tiles", {"vision": {"layers": [1, 1], "r": 9}}, "named twice"),
+    "a budget too many": ("tiles", {"llm": {"layers": [1], "keep": [0.5, 0.5]}}, "2 values for 1 layers"),
+    "nothing kept": ("tiles", {"llm": {"layers": [1], "keep": 0}}, "at least one token"),
+    "authors' queries": (
+        "tiles",
+        {"variant": "authors", "llm": {"layers": [1], "keep": 0.5, "queries": "visual"}},
+        "set queries: last",
+    ),
+    "places of a grid": ("tiles", {"vision": {"layers": [1], "r": 53}, "positions": "original"}, "no places"),
+    "packed groups": ("groups", {"positions": "packed"}, "for LLaVA"),
+    "input in a grid": ("tiles", {"input": {"keep": 0.5}}, "set layout: faithful"),
+    "input without a share": ("tiles", {"input": {}, "layout": "faithful"}, "input.keep is missing"),
+    "an unknown method": ("tiles", {"method": "ilava"}, "unknown method 'ilava'.*illava"),
+    "a method of another stage": ("tiles", {"vision": {"method": "fastv", "layers": [1], "r": 9}}, "for llm"),
+    "sizes that a method has none of": (
+        "tiles",
+        {"vision": {"layers": [1], "r": 53, "proportional": True}},
+        "not defined for 'illava'",
+    ),
+    "a guide that shows nothing": ("tiles", {"guide": {"keep": 0}}, "something has to be seen"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_impossible_schedule_is_refused_without_weights(name):
+    shape, fields, said = WRONG[name]
+    with pytest.raises(UsageError, match=said):
+        planned(SHAPES[shape], **fields)
+
+
+SIZES = [(80, 80), (200, 150), (50, 330), (901, 60), (500, 470), (1, 1), (84, 85)]
+INPUT = ("layout=faithful", "input={method: illava, keep: 0.37}")
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, "off", "input"])
+def test_the_model_yields_what_the_schedule_says(name, open_session):
+    """Odd sizes, alone and among others, tiled and not, and clips of odd lengths."""
+    for family in WRITERS if name in ("off", "input") else [SCHEDULES[name][0]]:
+        settings = {"off": ("preset=off",), "input": ("preset=off", *INPUT)}.get(name) or SCHEDULES[name][1]
+        session = open_session(family, *settings)
+        for index, (width, height) in enumerate(SIZES):
+            videos = [] if family in IMAGES_ONLY else [clip(1 + index % 3, width, height)]
+            images = [picture(width, height), picture(90, 60)][: 1 + index % 2]
+            prepared = session.prepare(Request("What?", images, videos))
+            media = [pixels for _, pixels in prepared.slots.values()]
+            for pixels, features in zip(media, session.family.encode(media, session.schedules), strict=True):
+                yielded = [int((features.kinds == kind).sum()) for kind in (VISUAL, NEWLINE)]
+                assert list(session.family.tokens(pixels, session.schedules[pixels.kind])) == yielded
+
+
+def test_an_input_reduction_that_did_not_happen_is_an_error(open_session, monkeypatch):
+    session = open_session("qwen2_vl", "preset=off", *INPUT, fresh=True)
+    monkeypatch.setattr("illava_cli.models.family.thinned", lambda survivors, *_, **__: survivors)
+    with pytest.raises(MergeError, match="before the LLM did not happen"):
+        session.ask("What?", [picture(90, 60)])
