@@ -19,7 +19,8 @@ from illava_cli.media.frame_table import FrameTable, first_second, scan
 from illava_cli.media.limits import check_pixels
 from illava_cli.media.reader import UnreadableFrames
 from illava_cli.media.showing import has_alpha, is_mirrored, shown, stretch
-from illava_cli.media.sources import Located, one_line
+from illava_cli.media.sources import Located
+from illava_cli.text import one_line
 
 if TYPE_CHECKING:
     import av
