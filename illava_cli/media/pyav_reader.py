@@ -58,6 +58,8 @@ class PyAVReader:
 
     def read(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """See `FrameReader.read`. After `damaged` was asked, all that decodes is taken."""
+        from av.error import FFmpegError
+
         if self._damage_known and not self._checked:
             raise UnreadableFrames("there is damage")
         with contextlib.ExitStack() as stack:
@@ -72,7 +74,12 @@ class PyAVReader:
                 frame = self._advance(frames, index)
                 if reading.broken and not self._checked:
                     raise UnreadableFrames(f"there is damage before frame {index}")
-                yield shown(frame, self._aspect)
+                try:
+                    pixels = shown(frame, self._aspect)
+                except FFmpegError as error:  # damaged headers may announce colours that there are not
+                    reason = one_line(error.strerror or error)
+                    raise UnreadableFrames(f"frame {index} cannot be shown: {reason}") from None
+                yield pixels
                 position = index + 1
 
     def damaged(self, indices: Sequence[int]) -> set[int]:

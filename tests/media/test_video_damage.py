@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from illava_cli.errors import MediaError
-from illava_cli.media import decord_log, read_video
+from illava_cli.media import decord_log, pyav_reader, read_video
 from tests.media_files import damage, frame_number, remux, write_clip
 
 BACKENDS = ("auto", "decord", "pyav")
@@ -166,3 +166,15 @@ def test_whole_clips_lose_nothing_wherever_reading_begins(tmp_path: Path, caplog
             for index, frame in zip(medium.indices, medium.frames, strict=True):
                 assert np.abs(frame.astype(int) - every.frames[index]).mean() < 2
     assert not caplog.records
+
+
+def test_a_frame_whose_colours_nobody_can_convert_is_damage(whole: Path, monkeypatch: pytest.MonkeyPatch):
+    """A damaged header may announce any."""
+    from av.error import FFmpegError
+
+    def shown(*arguments):
+        raise FFmpegError(95, "Operation not supported")
+
+    monkeypatch.setattr(pyav_reader, "shown", shown)
+    with pytest.raises(MediaError, match=r"is damaged \(frame 0 cannot be shown: Operation not supported\)"):
+        read_video(whole, backend="pyav")
