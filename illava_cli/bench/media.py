@@ -129,8 +129,9 @@ def synthetic_video(frames: int) -> Medium:
     )
 
 
-def real(images: Sequence[str], videos: Sequence[str], options: MediaOptions) -> Medium:
+def real(images: Sequence[Any], videos: Sequence[Any], options: MediaOptions) -> Medium:
     """Files, all in one request; only their names are reported, not where they lie."""
-    label = ", ".join(PurePath(name_of(source)).name for source in [*images, *videos])
+    names = map(name_of, [*images, *videos])
+    label = ", ".join(name if name.startswith("<") else PurePath(name).name for name in names)
     kind = "image and video" if images and videos else "video" if videos else "image"
     return Medium(Description(label, kind, False), tuple(images), tuple(videos), options)
