@@ -52,10 +52,10 @@ def test_good_frames_nearest_in_time_take_the_place_of_damaged_ones(
     medium = read_video(damaged, num_frames=5, backend=backend)
     assert list(medium.indices) == [0, 8, 24, 35, 47]  # of 0, 12, 24, 35, 47 the second moves
     assert [frame_number(frame) for frame in medium.frames] == [0, 8, 24, 35, 47]
-    assert "1 of the 5 frames asked for are damaged; the nearest good ones are used (5 frames)" in caplog.text
+    assert "1 of the 5 frames asked for are damaged; the nearest good ones are used (5 in all)" in caplog.text
     caplog.clear()
     assert read_video(damaged, **at(7, 10), backend=backend).indices == (7, 8)
-    assert "2 of the 4 frames asked for are damaged; the nearest good ones are used (2 frames)" in caplog.text
+    assert "2 of the 4 frames asked for are damaged; the nearest good ones are used (2 in all)" in caplog.text
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
