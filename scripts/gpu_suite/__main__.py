@@ -25,7 +25,7 @@ from gpu_suite.plan import Suite, suite
 ROOT = Path(__file__).resolve().parents[2]
 JOURNAL, LOG = "gpu-results.jsonl", "gpu-log.txt"
 MACHINE, TESTS, LATER = "machine", "tests", "tests that are left"
-SHARES = {MACHINE: 0.12, TESTS: 0.3, LATER: 1.0}  # of the time that is left
+SHARES = {MACHINE: 0.2, TESTS: 0.3, LATER: 1.0}  # of the time that is left
 RESERVE_S = 4.0  # for ending processes and writing the last pages
 LEAST_S = 6.0  # what no step is begun under
 TEST_S = 90  # of one test, where pytest-timeout is there
@@ -80,7 +80,8 @@ class Conductor:
             ]
         if name in (TESTS, LATER):
             groups = self.edition.tests | (self.edition.later if name == LATER else {})
-            told_by = {told.JOURNAL: str(self.journal.path)}
+            # a machine's other plugins may not fit each other
+            told_by = {told.JOURNAL: str(self.journal.path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
             return [
                 Job(group, partial(_pytest, files), env | told_by | {told.GROUP: group})
                 for group, files in groups.items()
@@ -144,7 +145,8 @@ def _spoken(record: dict) -> str | None:
 
 
 def _pytest(files: Sequence[str], seconds: float) -> list[str]:
-    limit = [f"--timeout={TEST_S}"] if importlib.util.find_spec("pytest_timeout") else []
+    there = importlib.util.find_spec("pytest_timeout")
+    limit = ["-p", "pytest_timeout", f"--timeout={TEST_S}"] if there else []
     options = ["-m", "gpu", "-q", "-p", "gpu_suite.told", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     return [sys.executable, "-m", "pytest", *options, *limit, *(str(ROOT / file) for file in files)]
 
@@ -156,7 +158,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/gpu_suite.sh", description=__doc__)
     out = os.environ.get("OUT") or ROOT / "runs" / "gpu"
-    parser.add_argument("--wheels", type=Path, metavar="DIR", help="where wheels lie that may be lacking")
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to put before what is installed")
     parser.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help="default: $OUT, or runs/gpu"
     )
@@ -223,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     state, code = "ended", None
     try:
-        journal.add("wheels", **wheels.install(arguments.wheels))
+        journal.add("wheels", **wheels.unpack(arguments.wheels))
         for name in arguments.steps:
             if name not in (MACHINE, TESTS, LATER) and not arguments.toy and not conductor.has_cuda():
                 journal.add("step", name=name, state="not run", why="there is no CUDA device")
