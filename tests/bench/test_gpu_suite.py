@@ -89,7 +89,7 @@ def test_all_steps(suite, tmp_path):
     for step in (MACHINE, TESTS, LLAVA, QWEN, LATER):
         assert f"| {step} | ok |" in summary
     assert "| llava-onevision-toy | 2 frames | video |" in summary
-    assert "needs a CUDA device" in summary
+    assert "needs GPU: no CUDA device" in summary
 
 
 def alive(pid):
@@ -208,7 +208,7 @@ import os, pytest
 pytestmark = pytest.mark.gpu
 def test_good(): pass
 def test_bad(): assert 1 == 2
-@pytest.mark.skipif(True, reason="needs a CUDA device")
+@pytest.mark.skipif(True, reason="needs GPU: no CUDA device")
 def test_absent(): pass
 def test_dies(): os.kill(os.getpid(), 11)
 def test_behind(): pass
@@ -243,7 +243,7 @@ def test_each_test_is_told_and_none_takes_the_others_along(tmp_path):
     assert "assert 1 == 2" in found["test_bad"]["message"]
     summary = pages.pages(journal.read())[pages.SUMMARY]
     assert "4 passed, 2 failed, 1 crashed, 1 skipped, 0 without an outcome." in summary
-    assert "- skipped 1: needs a CUDA device" in summary
+    assert "- skipped 1: needs GPU: no CUDA device" in summary
 
 
 # --- measurements ---------------------------------------------------------------------------------
