@@ -163,6 +163,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--out", type=Path, default=Path(out), metavar="DIR", help="default: $OUT, or runs/gpu"
     )
     parser.add_argument("--minutes", type=float, default=8.0, help="after which all has ended (default 8)")
+    parser.add_argument(
+        "--commit", metavar="NAME", help="what is checked out, where git is not there to tell"
+    )
     parser.add_argument("--toy", action="store_true", help="toy models on the CPU: tries the suite itself")
     parser.add_argument("--only", action="append", metavar="STEP", help="machine, tests or a model; repeats")
     parser.add_argument(
@@ -220,6 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command=_command(arguments),
         date=datetime.now(UTC).date().isoformat(),
         toy=arguments.toy,
+        commit=arguments.commit,
         steps=arguments.steps,
         models=[{"name": model.name, "media": model.media} for model in models],
     )

@@ -59,7 +59,7 @@ def _machine(found: Found) -> Iterator[str]:
         from illava_cli.bench.markdown import machine_lines
 
         yield from machine_lines(found.machine)
-        yield f"- commit {found.machine['commit'] or 'unknown'}"
+        yield f"- commit {found.machine['commit'] or found.start.get('commit') or 'unknown'}"
     if found.wheels is not None:
         for key, said in (("unpacked", "Unpacked"), ("broken", "No wheels"), ("lacking", "Lacking")):
             if found.wheels[key]:

@@ -171,6 +171,14 @@ def test_a_broken_line_is_left_out(tmp_path):
     assert [record["unpacked"] for record in journal.read()] == [["é"]]
 
 
+def test_a_copy_without_git_is_told_its_commit():
+    start = {"kind": "start", "commit": "abc123", "models": [], "steps": []}
+    described = {"kind": "machine", "machine": facts.describe([])}
+    for known, shown in ((None, "abc123"), ("fff000", "fff000")):
+        described["machine"]["commit"] = known
+        assert f"- commit {shown}\n" in pages.pages([start, described])[pages.SUMMARY]
+
+
 # --- processes ------------------------------------------------------------------------------------
 
 
