@@ -40,7 +40,7 @@ REQUIRED = {
 }
 OPTIONAL = {
     "decord": ("decord", "video", "decord"),
-    "av": ("av", "video", "'illava[pyav]'"),
+    "av": ("av", "video", "av"),
     "accelerate": ("accelerate", "--device-map", "'illava[multi-gpu]'"),
     "bitsandbytes": ("bitsandbytes", "--quantization", "'illava[quantization]'"),
     "flash-attn": ("flash_attn", "--attn flash_attention_2", "'illava[flash-attn]'"),

@@ -37,7 +37,7 @@ from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
 from illava_cli.models.shape import Expansion, Projector, TowerShape
-from illava_cli.models.survivors import Survivors, thinned
+from illava_cli.models.survivors import Survivors, share, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
 from illava_cli.reduction import METHODS, Merge, Method
 from illava_cli.trace import Tracing, View
@@ -486,7 +486,9 @@ class Family(ABC):
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             survivors = Survivors.of(hidden_states, state)
             if behind is not None and behind.keep is not None:
+                planned = share(survivors.left, behind.keep)
                 survivors = self._thinned(survivors, behind)
+                survivors.verify(planned, "the reduction behind the vision tower")
             adapts = behind is not None and behind.keep is None
             parts.append(survivors if adapts else self.condense(first, survivors, reduction))
         return Survivors.cat(parts)
