@@ -23,8 +23,10 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 -m "not network and not slow"
 
-# Both ends of the supported range, laid over .venv, from which torch and the tools come.
+# Both ends of the supported range, laid over .venv, from which torch and the tools come. The oldest releases have
+# wheels for Python 3.11.
 test-oldest test-newest: test-%: .venv-%/ready
+	.venv-$*/bin/python scripts/range_ends.py $* --check
 	.venv-$*/bin/illava run -m tiny --image $(SAMPLES)/shapes.jpg --prompt "What shape is the red one?"
 	.venv-$*/bin/python -m pytest -n 2 -m "not network and not slow" $(ENDS)
 

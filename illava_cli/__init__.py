@@ -7,12 +7,12 @@ answer = session.ask("What is shown?", images=["x.jpg"])
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from illava_cli.config import Config, GenerationOptions, MediaOptions, ModelOptions, Reduction
-from illava_cli.engine.record import Generation
-
 if TYPE_CHECKING:
+    from illava_cli.config import Config, GenerationOptions, MediaOptions, ModelOptions, Reduction
+    from illava_cli.engine.record import Generation
     from illava_cli.engine.session import Session, load
 
 __version__ = "0.1.0"
@@ -28,10 +28,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    # torch is imported only when a model is really wanted: `illava --help` stays fast
-    if name in ("Session", "load"):
-        from illava_cli.engine import session
+_HOMES = dict.fromkeys(("Config", "GenerationOptions", "MediaOptions", "ModelOptions", "Reduction"), "config")
+_HOMES |= {"Generation": "engine.record", "Session": "engine.session", "load": "engine.session"}
 
-        return getattr(session, name)
+
+def __getattr__(name: str):
+    # torch is imported only when a model is really wanted, and the program starts with nothing to wait for
+    if name in _HOMES:
+        return getattr(import_module(f"illava_cli.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

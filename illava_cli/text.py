@@ -102,6 +102,11 @@ def listed(data: bytes, separator: bytes) -> list[str]:
     return [name if os.path.lexists(name) else name.strip() for name in lines(text) if name.strip()]
 
 
+def one_line(text: object) -> str:
+    """`text` without line breaks: messages are one line, whatever a library or a file's name says."""
+    return " ".join(str(text).split())
+
+
 def spelled(text: str) -> str:
     """`text` with halves of characters spelled out (`\\\\udcff`), so that it can be written."""
     return text.encode(errors="backslashreplace").decode()

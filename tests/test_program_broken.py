@@ -120,7 +120,7 @@ def one_line(done: tuple[int, str, str], code: int, *parts: str, warnings: int =
         ("empty.jpg", "empty"),
         ("truncated.jpg", "damaged or cut off"),
         ("text.jpg", "text file"),
-        ("bomb.png", "million pixels"),
+        ("bomb.png", "over the limit of 100 million"),
         ("good.mp4", "--video"),
         ("", "empty"),
         ("data:image/png;base64," + "A" * 9000, "<data:image/png;base64>: is in no image format"),

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import range_ends
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -44,3 +45,27 @@ def test_a_range_begins_with_the_release_that_was_tried(name):
 @pytest.mark.parametrize("name", sorted(set(pinned()) & set(ranges())))
 def test_what_is_pinned_for_tests_is_within_the_range(name):
     assert ranges()[name].specifier.contains(pinned()[name])
+
+
+@pytest.mark.parametrize(
+    ("end", "found", "why"),
+    [
+        ("oldest", "5.17.0", None),
+        ("oldest", "5.17.1", "not ==5.17"),
+        ("oldest", "5.24.0", "not ==5.17"),  # what lies below shines through
+        ("newest", "5.24.3", None),
+        ("newest", "5.23.0", "older than 5.24.0, with which the tests were run"),
+        ("newest", "5.25.0", "not <5.25,>=5.17"),
+    ],
+)
+def test_an_end_of_the_range_is_what_it_says(monkeypatch, end, found, why):
+    monkeypatch.setattr(range_ends, "pinned", lambda: {"transformers": Version("5.24.0")})
+    assert range_ends.fault(end, Requirement("transformers>=5.17,<5.25"), found) == why
+
+
+def test_another_release_than_that_end_s_is_told_and_fails(monkeypatch, capsys):
+    monkeypatch.setattr(range_ends, "version", lambda name: "2.11.0" if name == "torch" else "0.0.1")
+    assert range_ends.main("oldest", "--check") == 1
+    said = capsys.readouterr().out
+    assert "torch 2.11.0\n" in said
+    assert "transformers 0.0.1: not ==" in said

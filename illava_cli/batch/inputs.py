@@ -11,7 +11,7 @@ from typing import BinaryIO
 from illava_cli.batch.item import Item, asked_each, unique
 from illava_cli.batch.manifest import is_manifest, read_manifest
 from illava_cli.errors import MediaError, UsageError
-from illava_cli.media.data_urls import decoded
+from illava_cli.media.data_urls import contents
 from illava_cli.media.download import without_credentials
 from illava_cli.media.sniff import HEAD_BYTES, is_transport_stream, sniff
 from illava_cli.media.sources import (
@@ -166,7 +166,7 @@ def _head(source: str) -> bytes:
     """The first bytes, as far as they cost nothing: not of a download, nor of a pipe, which is read once."""
     try:
         if kind_of(source) == "data":
-            return decoded(source)[:HEAD_BYTES]
+            return contents(source)[:HEAD_BYTES]
         if kind_of(source) == "http" or not os.path.isfile(path := local_path(source)):
             return b""
         with open(path, "rb") as file:

@@ -46,13 +46,14 @@ class Item:
 
     @property
     def request_hash(self) -> str:
-        """Hash of what is asked: the prompt, and the media as they are named (a folder may move).
-
-        Not their passwords: the hash stands in the record, and a password may change.
-        """
-        media = [[without_credentials(name) for name in own] for own in (self.images, self.videos)]
-        asked = json.dumps([self.prompt, *media], ensure_ascii=False)
+        """Hash of what is asked: the prompt, and the media as they are named (a folder may move)."""
+        asked = json.dumps([self.prompt, *self._named], ensure_ascii=False)
         return hashlib.sha256(asked.encode(errors="surrogatepass")).hexdigest()[:12]
+
+    @property
+    def _named(self) -> list[list[str]]:
+        """The media by name, without passwords: what is made of it stands in records, and they may change."""
+        return [[without_credentials(name) for name in own] for own in (self.images, self.videos)]
 
     @property
     def media_key(self) -> str:
@@ -77,7 +78,7 @@ class Item:
 
     def shard(self, count: int) -> int:
         """Which of `count` shards it belongs to: decided by its media, so that these are encoded once."""
-        named = [self.images, self.videos] if self.images or self.videos else self.id
+        named = self._named if self.images or self.videos else self.id
         digest = hashlib.sha256(json.dumps(named).encode()).digest()
         return int.from_bytes(digest[:8], "big") % count
 

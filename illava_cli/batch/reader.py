@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from illava_cli.config import MediaOptions
-from illava_cli.engine.clips import read_clip
+from illava_cli.engine.clips import read_clip, read_picture
 from illava_cli.errors import MediaError
-from illava_cli.media import ImageMedium, VideoMedium, name_of, read_image, within
+from illava_cli.media import ImageMedium, VideoMedium
 from illava_cli.media.deadline import checkpoint
 from illava_cli.models.frames import resized
 
@@ -82,18 +82,9 @@ def read(job: Job, frame_size: Callable[[int, int], Size], cancel: threading.Eve
             sizes[height, width] = frame_size(height, width)
         return resized(frame, sizes[height, width])
 
-    def picture(source: str) -> ImageMedium:
-        return read_image(source, max_megapixels=job.options.max_megapixels)
-
-    def clip(source: str) -> VideoMedium:
-        return read_clip(source, job.options, transform)
-
-    def one(reader: Callable[[str], Any], source: str) -> Any:
-        return within(lambda: reader(source), name_of(source), job.options.media_timeout, cancel)
-
     try:
-        media.images = [one(picture, source) for source in job.images]
-        media.videos = [one(clip, source) for source in job.videos]
+        media.images = [read_picture(source, job.options, cancel) for source in job.images]
+        media.videos = [read_clip(source, job.options, transform, cancel) for source in job.videos]
     except Exception as error:
         media = Media(error=error)
     pictures = sum(3 * image.width * image.height for image in media.images)

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from illava_cli.config import MediaOptions
+from illava_cli.engine.clips import read_clip, read_picture
 from illava_cli.errors import UsageError
-from illava_cli.media import name_of, read_image, read_video
+from illava_cli.media import name_of
 from illava_cli.models.family import Family, Pixels
 
 EDGE = 384  # pixels of a synthetic tile or frame where the model has no tiles of its own
@@ -58,20 +59,11 @@ class Medium:
     def read(self, family: Family, images: Sequence[Any], videos: Sequence[Any]) -> list[Pixels]:
         """Decode and preprocess as a session does, for the unmodified model."""
         options = self.options
-        alone, limit = options.tiles(len(images)), options.max_megapixels
-        pictures = [read_image(source, max_megapixels=limit).image for source in images]
+        alone = options.tiles(len(images))
+        pictures = [read_picture(source, options).image for source in images]
         pixels = [family.prepare_image(picture, options, alone) for picture in pictures]
         for source in videos:
-            video = read_video(
-                source,
-                num_frames=options.num_frames if options.num_frames or options.fps else 32,
-                fps=options.fps,
-                start=options.start,
-                end=options.end,
-                backend=options.video_backend,
-                max_megapixels=limit,
-                transform=family.resize_frame,
-            )
+            video = read_clip(source, options, family.resize_frame)
             pixels.append(replace(family.prepare_video(video.frames), interval=video.interval))
         return pixels
 
@@ -137,8 +129,9 @@ def synthetic_video(frames: int) -> Medium:
     )
 
 
-def real(images: Sequence[str], videos: Sequence[str], options: MediaOptions) -> Medium:
+def real(images: Sequence[Any], videos: Sequence[Any], options: MediaOptions) -> Medium:
     """Files, all in one request; only their names are reported, not where they lie."""
-    label = ", ".join(PurePath(name_of(source)).name for source in [*images, *videos])
+    names = map(name_of, [*images, *videos])
+    label = ", ".join(name if name.startswith("<") else PurePath(name).name for name in names)
     kind = "image and video" if images and videos else "video" if videos else "image"
     return Medium(Description(label, kind, False), tuple(images), tuple(videos), options)

@@ -130,8 +130,8 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
         return wraps(scorer)(lambda *args: watch.timed("llm_scoring", scorer(*args)))
 
     with ExitStack() as stack:
-        for module, clip in ((reading, "read_clip"), (bench_media, "read_video")):
-            for name in ("read_image", clip):
+        for module in (reading, bench_media):
+            for name in ("read_picture", "read_clip"):
                 stack.enter_context(_replaced(module, name, timed("decode")))
         for name in ("prepare_image", "prepare_video"):
             stack.enter_context(_replaced(family, name, with_timed_pixels))

@@ -35,7 +35,7 @@ from illava_cli.cli.interrupt import Terminated, end_at_sigterm
 from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
-from illava_cli.text import harmless
+from illava_cli.text import harmless, one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = 130
@@ -150,18 +150,18 @@ def _bad_usage(error: Exception) -> int:
     """A mistake that the parser found; Typer has its own copy of click or not, by its version."""
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
-    message = _one_line(error.format_message()).rstrip(".")
+    message = _shortened(error.format_message()).rstrip(".")
     return _report(f"error: {message}{hint}", getattr(error, "exit_code", 2))
 
 
 def _internal_error(error: Exception) -> int:
-    message = f"internal error: {type(error).__name__}: {_one_line(error)}"
+    message = f"internal error: {type(error).__name__}: {_shortened(error)}"
     hint = "" if os.environ.get(DEBUG_VARIABLE) else " (run again with --debug for the traceback)"
     return _report(message + hint, 1)
 
 
-def _one_line(message: object, limit: int = 400) -> str:
-    text = " ".join(str(message).split())
+def _shortened(message: object, limit: int = 400) -> str:
+    text = one_line(message)
     return text if len(text) <= limit else text[:limit] + "..."
 
 

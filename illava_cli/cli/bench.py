@@ -19,6 +19,7 @@ from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_targets, emit, write_file
+from illava_cli.cli.question import Question
 from illava_cli.cli.render import table
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.text import json_text
@@ -94,10 +95,6 @@ def bench(
         presets=bool(preset),
         batches=batch_size or [],
     )
-    if "-" in [*(image or []), *(video or [])]:
-        raise UsageError(
-            "- (stdin) can be read once, a benchmark reads its media again and again: name a file"
-        )
     if tokens is not None and not rivals:
         raise UsageError("--tokens is for the decoder layer of --rivals: give both")
     if plot is not None and not (tower or profile):
@@ -197,7 +194,8 @@ def _media(
     from illava_cli.bench.media import real, synthetic_image, synthetic_video
 
     if any(files):
-        return [real(*files, options)]
+        held = Question("", *files).held(options.media_timeout)  # it is read again and again
+        return [real(held.images, held.videos, options)]
     tiles, frames = synthetic
     if not tiles and not frames:
         tiles = [1]

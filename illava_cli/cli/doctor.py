@@ -22,7 +22,7 @@ from illava_cli.cli.options import Debug, Format, check_format
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import size, table
 from illava_cli.config import PACKAGE
-from illava_cli.text import json_text
+from illava_cli.text import json_text, one_line
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -40,7 +40,7 @@ REQUIRED = {
 }
 OPTIONAL = {
     "decord": ("decord", "video", "decord"),
-    "av": ("av", "video", "'illava[pyav]'"),
+    "av": ("av", "video", "av"),
     "accelerate": ("accelerate", "--device-map", "'illava[multi-gpu]'"),
     "bitsandbytes": ("bitsandbytes", "--quantization", "'illava[quantization]'"),
     "flash-attn": ("flash_attn", "--attn flash_attention_2", "'illava[flash-attn]'"),
@@ -146,7 +146,7 @@ def import_status(module: str) -> str:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             importlib.import_module(module)
     except Exception as error:
-        return f"broken: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        return f"broken: {type(error).__name__}: {one_line(error)[:120]}"
     return "ok"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from illava_cli.config import GuideStage, MediaOptions
-from illava_cli.engine.clips import read_clip
+from illava_cli.engine.clips import read_clip, read_picture
 from illava_cli.engine.features import content_key
 from illava_cli.engine.record import MediaRecord
-from illava_cli.media import ImageMedium, Located, VideoMedium, name_of, read_image, within
+from illava_cli.media import VideoMedium
 from illava_cli.models.family import Family, Pixels
 from illava_cli.models.guide import Guide, View
 
@@ -60,19 +59,9 @@ class MediaReader:
         self.family, self.options, self.settings = family, options, settings
         self.guidance, self.cancel = guidance, cancel
 
-    def _within(self, read: Callable[[Any], Any], source: Any) -> Any:
-        """A medium, within its time where it has to be found and decoded yet."""
-        if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | Located):
-            return read(source)
-        return within(lambda: read(source), name_of(source), self.options.media_timeout, self.cancel)
-
     def image(self, source: Any, alone: bool) -> Seen:
         """An image; `alone`: it is taken as the only one of its turn."""
-
-        def read(source: Any) -> ImageMedium:
-            return read_image(source, max_megapixels=self.options.max_megapixels)
-
-        medium = self._within(read, source)
+        medium = read_picture(source, self.options, self.cancel)
         shown, whole = medium.image, (medium.height, medium.width)
         record = MediaRecord(medium.source, "image", medium.width, medium.height)
         if self.guidance is not None:
@@ -90,7 +79,7 @@ class MediaReader:
         """The sampled frames of a video."""
         # a guide chooses among all pixels: then whole frames are in memory at once
         resize = self.family.resize_frame if self.guidance is None else None
-        video = self._within(lambda source: read_clip(source, self.options, resize), source)
+        video = read_clip(source, self.options, resize, self.cancel)
         crops = []
         if self.guidance is not None:
             views = self.guidance.views(video.frames, self.family.frames_of_one_size)

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from illava_cli.errors import MediaError
 from illava_cli.media import deadline
+from illava_cli.text import one_line
 
 _BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -17,7 +18,7 @@ _BLANKS = b" \t\r\n\f\v"
 
 def data_name(url: str) -> str:
     """How a data URL is called in messages and records: not by its megabytes."""
-    head = " ".join(url[:80].partition(",")[0].split())
+    head = one_line(url[:80].partition(",")[0])
     return f"<{head}>"
 
 
@@ -26,7 +27,7 @@ def media_type(url: str) -> str:
     return url.partition(":")[2][:80].partition(",")[0].partition(";")[0].strip().lower()
 
 
-def decoded(url: str) -> bytes:
+def contents(url: str) -> bytes:
     """The bytes within a data URL.
 
     Base64 may be wrapped, percent-encoded, without padding, and in the alphabet for URLs.
@@ -37,7 +38,9 @@ def decoded(url: str) -> bytes:
     name = data_name(url)
     head, comma, data = url.partition(",")
     if not comma:
-        raise MediaError(f"{name}: is no data URL; write data:image/jpeg;base64,...")
+        raise MediaError(
+            f"{name}: is no data URL; write data:image/jpeg;base64,..., or ./ before a file's name"
+        )
     packed = _BASE64.search(head) is not None
     if not packed:
         data = data.partition("#")[0]  # a fragment, as of any URL

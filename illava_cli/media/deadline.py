@@ -98,6 +98,7 @@ def within(
             done.put((None, error))
 
     deadline = None if seconds is None else time.monotonic() + seconds
+    _check(name, cancel)
     threading.Thread(target=run, name="illava-media", daemon=True).start()
     try:
         result, error = _wait(done, name, seconds, deadline, cancel)
@@ -112,6 +113,12 @@ def within(
         del error  # whose traceback holds this very frame
 
 
+def _check(name: str, cancel: threading.Event | None) -> None:
+    checkpoint()  # of a reading around this one
+    if cancel is not None and cancel.is_set():
+        raise Cancelled(f"{name}: no longer read, as its question was cancelled")
+
+
 def _wait(
     done: queue.SimpleQueue,
     name: str,
@@ -120,9 +127,7 @@ def _wait(
     cancel: threading.Event | None,
 ) -> tuple[Any, BaseException | None]:
     while True:
-        checkpoint()  # of a reading around this one
-        if cancel is not None and cancel.is_set():
-            raise Cancelled(f"{name}: no longer read, as its question was cancelled")
+        _check(name, cancel)
         left = TICK_S if deadline is None else min(TICK_S, deadline - time.monotonic())
         with suppress(queue.Empty):
             return done.get(timeout=max(left, 0))

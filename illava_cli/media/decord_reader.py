@@ -21,7 +21,8 @@ from illava_cli.media.deadline import changed
 from illava_cli.media.frame_table import FrameTable
 from illava_cli.media.reader import UnreadableFrames
 from illava_cli.media.sniff import sniff
-from illava_cli.media.sources import Located, one_line
+from illava_cli.media.sources import Located
+from illava_cli.text import one_line
 
 # decord keeps 32-bit floats; half a frame at 240 frames per second is 2 ms.
 _SAME_TIME_S = 2e-3

@@ -14,6 +14,7 @@ from typing import Any
 
 from illava_cli.errors import MediaError
 from illava_cli.media import deadline
+from illava_cli.text import one_line
 
 TIMEOUT_S = 30.0  # without a byte; the whole download has the medium's own limit
 REDIRECTS = 10
@@ -68,7 +69,7 @@ def download(url: str, name: str, guard: Guard | None = None) -> bytes:
         ) from None
     except (http.HTTPError, http.InvalidURL, OSError, ValueError, ImportError) as error:
         # ValueError and ImportError: a proxy or a certificate of the environment that cannot be used
-        reason = without_credentials(" ".join(str(error).split())) or type(error).__name__
+        reason = without_credentials(one_line(error)) or type(error).__name__
         raise MediaError(f"{name}: download failed ({reason}); check the address and the network") from None
 
 
@@ -114,7 +115,7 @@ def _parsed(http: ModuleType, text: str, name: str) -> Any:
             raise http.InvalidURL("no host")
         return url
     except (http.InvalidURL, ValueError) as error:
-        known = " ".join(str(error).split()).partition(":")[0][:60]
+        known = one_line(error).partition(":")[0][:60]
         raise MediaError(f"{name}: is no valid address ({known}); check its spelling") from None
 
 
@@ -152,7 +153,7 @@ def _same_place(url: Any, target: Any) -> bool:
 def _content(http: ModuleType, response: Any, name: str) -> bytes:
     if not response.is_success:
         answer = f"{response.status_code} {response.reason_phrase}".strip()[:80]
-        raise MediaError(f"{name}: the server answered {' '.join(answer.split())}; check the address")
+        raise MediaError(f"{name}: the server answered {one_line(answer)}; check the address")
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     # one only: a few bytes, compressed twice, are a great many
     if encoding not in ("", "identity", *ENCODINGS):

@@ -20,7 +20,8 @@ from illava_cli.media import depth, jpeg, quirks
 from illava_cli.media.limits import check_pixels, fit, note_reduced, without_pil_limit
 from illava_cli.media.pixels import to_rgb
 from illava_cli.media.sniff import HEIF, sniff
-from illava_cli.media.sources import Located, locate, one_line
+from illava_cli.media.sources import Located, locate
+from illava_cli.text import one_line
 
 # An explicit list keeps out PIL's plugins that start other programs (EPS) or accept almost any bytes (TGA).
 _FORMATS = (

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from PIL import Image
 
+from illava_cli.media.deadline import checkpoint
+
 END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
@@ -39,6 +41,7 @@ def _fillers() -> Iterator[bytes]:
 
 
 def _pixels(data: bytes) -> bytes:
+    checkpoint()
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
         image.load()
         return hashlib.sha256(image.tobytes()).digest()

@@ -19,7 +19,8 @@ from illava_cli.media.frame_table import FrameTable, first_second, scan
 from illava_cli.media.limits import check_pixels
 from illava_cli.media.reader import UnreadableFrames
 from illava_cli.media.showing import has_alpha, is_mirrored, shown, stretch
-from illava_cli.media.sources import Located, one_line
+from illava_cli.media.sources import Located
+from illava_cli.text import one_line
 
 if TYPE_CHECKING:
     import av
@@ -57,6 +58,8 @@ class PyAVReader:
 
     def read(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """See `FrameReader.read`. After `damaged` was asked, all that decodes is taken."""
+        from av.error import FFmpegError
+
         if self._damage_known and not self._checked:
             raise UnreadableFrames("there is damage")
         with contextlib.ExitStack() as stack:
@@ -71,7 +74,12 @@ class PyAVReader:
                 frame = self._advance(frames, index)
                 if reading.broken and not self._checked:
                     raise UnreadableFrames(f"there is damage before frame {index}")
-                yield shown(frame, self._aspect)
+                try:
+                    pixels = shown(frame, self._aspect)
+                except FFmpegError as error:  # damaged headers may announce colours that there are not
+                    reason = one_line(error.strerror or error)
+                    raise UnreadableFrames(f"frame {index} cannot be shown: {reason}") from None
+                yield pixels
                 position = index + 1
 
     def damaged(self, indices: Sequence[int]) -> set[int]:

@@ -24,10 +24,11 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from illava_cli.errors import MediaError, UsageError
-from illava_cli.media.data_urls import data_name, decoded, media_type
+from illava_cli.media.data_urls import contents, data_name, media_type
 from illava_cli.media.deadline import gathered
 from illava_cli.media.download import Guard, download, is_http, without_credentials
 from illava_cli.media.sniff import HEAD_BYTES
+from illava_cli.text import one_line
 
 STDIN = "-"
 SHOWN = 200  # characters of a name that is no file's
@@ -53,11 +54,6 @@ class Located:
     def read(self) -> bytes:
         """All of it."""
         return self.data if self.data is not None else self.path.read_bytes()
-
-
-def one_line(text: object) -> str:
-    """`text` without line breaks: messages are one line, whatever a library or a file name says."""
-    return " ".join(str(text).split())
 
 
 # --- what a text means ------------------------------------------------------------------------
@@ -246,7 +242,7 @@ def locate(source: str | os.PathLike | bytes | Located, guard: Guard | None = No
     if kind == "http":
         return _held(name, download(text, name, guard))
     if kind == "data":
-        return _held(name, decoded(text.lstrip()))
+        return _held(name, contents(text.lstrip()))
     path = _existing(text if isinstance(source, str) else as_path(text))
     try:
         with open(path, "rb") as file:

@@ -185,7 +185,7 @@ def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transfor
         picked = sorted({_nearest(good, index, reader.timestamps) for index in asked})
     if lost := len(damaged.intersection(asked)):
         logger.warning(
-            "%s: %d of the %d frames asked for are damaged; the nearest good ones are used (%d frames)",
+            "%s: %d of the %d frames asked for are damaged; the nearest good ones are used (%d in all)",
             located.name,
             lost,
             len(asked),

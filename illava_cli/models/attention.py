@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from illava_cli.errors import MergeError
+from illava_cli.models.hf import versions
 from illava_cli.models.lse import attention_with_lse
 from illava_cli.models.windows import Windows
 
@@ -46,6 +48,7 @@ class Tap:
         self.scorer: Scorer | None = None
         self.bias: Tensor | None = None
         self.scores: Tensor | None = None
+        self.met = False  # whether our function ran since the recording began
 
     @contextmanager
     def recording(self, scorer: Scorer | None, bias: Tensor | None = None) -> Iterator[Tap]:
@@ -53,12 +56,17 @@ class Tap:
 
         Args:
             bias: (B, K) added to the logits of each key; the scorer adds it by itself.
+
+        Raises:
+            MergeError: the model took another attention function, which knows of neither.
         """
-        self.scorer, self.bias, self.scores = scorer, bias, None
+        self.scorer, self.bias, self.scores, self.met = scorer, bias, None, False
         try:
             yield self
         finally:
             self.scorer = self.bias = None
+        if not self.met and not (scorer is None and bias is None):
+            raise MergeError(f"what attention tokens receive was not measured: it ran past us ({versions()})")
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ def tapped_attention(
     Packed tokens come from our loop with the length of their segments (`max_length_q`) or with their
     `Windows`, from a tower that is called without our loop with borders.
     """
+    module.tap.met = True
     packing, borders = kwargs.pop("windows", None), None
     if (length := kwargs.pop("max_length_q", None)) is not None:
         packing = packing or Segments(length)

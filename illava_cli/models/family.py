@@ -25,7 +25,7 @@ from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.frames import resized
 from illava_cli.models.hf import versions
 from illava_cli.models.host import to_device
-from illava_cli.models.schedule import Schedule, ScheduleShape
+from illava_cli.models.schedule import Schedule, ScheduleShape, input_kept
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.vision import TowerState, compile_blocks
@@ -390,7 +390,9 @@ class Family(ABC):
             hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
             survivors = Survivors.of(hidden_states, state)
             if entry is not None and entry.keep is not None:
+                planned = input_kept(survivors.left, entry.keep)
                 survivors = self._thinned(survivors, entry)
+                survivors.verify(planned, "the reduction behind the vision tower")
             adapts = entry is not None and entry.keep is None
             parts.append(survivors if adapts else self.condense(first, survivors, schedule))
         return Survivors.cat(parts)

@@ -76,7 +76,7 @@ class Qwen2VL(Family):
             hidden_states = self.patch_embed(hidden_states)
             state.rope = self.rotary_pos_emb(hidden_states, position_ids)
             hidden_states = run_blocks(self.blocks, hidden_states, state, arguments)
-            return self.merger(hidden_states).unflatten(0, (state.segments, state.tokens))
+            return self.merger(hidden_states).unflatten(0, (state.segments, -1))
 
         bind(tower, forward)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from illava_cli.errors import MergeError
+from illava_cli.models.hf import versions
 from illava_cli.models.schedule import input_kept
 from illava_cli.models.vision import TowerState
 from illava_cli.reduction import METHODS, Candidates, Merge, decide
@@ -33,9 +35,9 @@ class Survivors:
 
     @staticmethod
     def of(features: Tensor, state: TowerState) -> Survivors:
-        """At the end of a pass."""
+        """At the end of a pass through the tower; raises as `verify` does."""
         last = {"keys": state.keys, "sizes": state.sizes} if state.plan.scored is not None else {}
-        return Survivors(
+        survivors = Survivors(
             features,
             state.place,
             state.tokens,
@@ -46,6 +48,21 @@ class Survivors:
             traced=state.traced,
             **last,
         )
+        survivors.verify(state.full - sum(state.plan.budget.values()), "merging in the vision tower")
+        return survivors
+
+    def verify(self, planned: int, what: str) -> None:
+        """Compare the tokens of each segment with what the schedule says; the host knows both.
+
+        Raises:
+            MergeError: there are more or fewer, as where `transformers` ran a tower past our loop.
+        """
+        held = self.features.shape[1]
+        if not held == self.left == self.place.shape[1] == planned:
+            raise MergeError(
+                f"{what} did not happen as scheduled: {held} tokens of each tile or frame are left, "
+                f"not {planned} ({versions()})"
+            )
 
     def rows(self, start: int, stop: int | None) -> Survivors:
         """The segments from `start` to `stop`; None: to the end."""
@@ -91,10 +108,9 @@ def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int
     if keep is None:
         valid = torch.ones_like(survivors.scores, dtype=torch.bool)
         valid = valid if survivors.padding is None else ~survivors.padding
-        kept = int(METHODS[method].count(survivors.scores, valid).max())
+        kept = max(1, min(int(METHODS[method].count(survivors.scores, valid).max()), tokens))
     else:
         kept = input_kept(tokens, keep)
-    kept = max(1, min(kept, tokens))
     candidates = Candidates.of(
         survivors.scores, [(tokens, tokens - kept)], keys=survivors.keys, sizes=survivors.sizes
     )

@@ -52,6 +52,7 @@ class TowerState:
         rope: rotary cos and sin (B * N * group, D) of a tower that has them.
         windows: where the tokens stand, of a tower with attention within windows.
         layer: the block that runs.
+        met: the last block that ran with its merge point.
         traced: keep each layer's `Merge`; without it nothing grows with the number of segments.
         watched: score every layer, and keep what it gives.
     """
@@ -66,6 +67,7 @@ class TowerState:
     rope: tuple[Tensor, Tensor] | None = None
     windows: Windows | None = None
     layer: int = 0
+    met: int | None = None
     traced: bool = False
     watched: bool = False
     merges: dict[int, Merge] = field(default_factory=dict)  # by layer, where `traced`
@@ -170,6 +172,7 @@ def prepare_blocks(blocks: Iterable[nn.Module], parts: BlockParts, implementatio
             if merge_point is None:
                 return self.unmerged(hidden_states, *args, **kwargs)
             state, layer = merge_point
+            state.met = layer
             attention = getattr(self, parts.attention)
             merges = bool(state.plan.budget.get(layer))
             scorer = None
@@ -202,11 +205,9 @@ def run_blocks(blocks: Iterable[nn.Module], hidden_states: Tensor, state: TowerS
     for layer, block in enumerate(blocks):
         state.layer = layer
         hidden_states = block(hidden_states, merge_point=(state, layer), **arguments(state))
-    planned = state.full - sum(state.plan.budget.values())
-    held = hidden_states.shape[:-1].numel() // state.segments - state.class_tokens
-    if state.tokens != planned or held != planned * state.group:
-        raise MergeError(
-            f"merging in the vision tower did not happen as scheduled: {held // state.group} tokens of each "
-            f"tile or frame are left, not {planned} ({versions()})"
-        )
+        if state.met != layer:
+            raise MergeError(
+                "what was scheduled in the vision tower did not happen: "
+                f"the model ran its layer {layer} without it ({versions()})"
+            )
     return hidden_states

@@ -26,7 +26,7 @@ from gpu_suite.plan import Suite, suite
 ROOT = Path(__file__).resolve().parents[2]
 JOURNAL, LOG = "gpu-results.jsonl", "gpu-log.txt"
 MACHINE, TESTS, LATER = "machine", "tests", "tests that are left"
-SHARES = {MACHINE: 0.12, TESTS: 0.3, LATER: 1.0}  # of the time that is left
+SHARES = {MACHINE: 0.2, TESTS: 0.3, LATER: 1.0}  # of the time that is left
 RESERVE_S = 4.0  # for ending processes and writing the last pages
 LEAST_S = 6.0  # what no step is begun under
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -81,7 +81,8 @@ class Conductor:
             ]
         if name in (TESTS, LATER):
             groups = self.edition.tests | (self.edition.later if name == LATER else {})
-            told_by = {told.JOURNAL: str(self.journal.path)}
+            # a machine's other plugins may not fit each other
+            told_by = {told.JOURNAL: str(self.journal.path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
             return [
                 Job(group, partial(_pytest, files), env | told_by | {told.GROUP: group})
                 for group, files in groups.items()
@@ -146,7 +147,8 @@ def _spoken(record: dict) -> str | None:
 
 
 def _pytest(files: Sequence[str], seconds: float) -> list[str]:
-    limit = [f"--timeout={TEST_S}"] if importlib.util.find_spec("pytest_timeout") else []
+    there = importlib.util.find_spec("pytest_timeout")
+    limit = ["-p", "pytest_timeout", f"--timeout={TEST_S}"] if there else []
     options = ["-m", "gpu", "-q", "-p", "gpu_suite.told", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     return [sys.executable, "-m", "pytest", *options, *limit, *(str(ROOT / file) for file in files)]
 
@@ -158,14 +160,16 @@ def _stop(number: int, frame: object) -> NoReturn:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/gpu_suite.sh", description=__doc__)
     out = os.environ.get("OUT") or ROOT / "runs" / "gpu"
-    parser.add_argument("--wheels", type=Path, metavar="DIR", help="where wheels lie that may be lacking")
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to put before what is installed")
     parser.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help="default: $OUT, or runs/gpu"
     )
     parser.add_argument("--minutes", type=float, default=8.0, help="after which all has ended (default 8)")
+    parser.add_argument(
+        "--commit", metavar="NAME", help="what is checked out, where git is not there to tell"
+    )
     parser.add_argument("--toy", action="store_true", help="toy models on the CPU: tries the suite itself")
     parser.add_argument("--only", action="append", metavar="STEP", help="machine, tests or a model; repeats")
-    parser.add_argument("--commit", metavar="ID", help="of this checkout, where git is not there to say it")
     parser.add_argument(
         "--render",
         nargs="+",
@@ -226,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for number in SIGNALS:
             signal.signal(number, _stop)
-        journal.add("wheels", **wheels.install(arguments.wheels))
+        journal.add("wheels", **wheels.unpack(arguments.wheels))
         for name in arguments.steps:
             if name not in (MACHINE, TESTS, LATER) and not arguments.toy and not conductor.has_cuda():
                 journal.add("step", name=name, state="not run", why="there is no CUDA device")

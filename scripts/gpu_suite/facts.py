@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,16 @@ def main() -> int:
     if device.type == "cuda" and not torch.cuda.is_available():
         journal.add("error", where="machine", message="there is no CUDA device here: --toy runs on the CPU")
         return 1
-    journal.add("kernels", kernels=kernels(device))
-    journal.add("ceilings", **ceilings(device))
-    return 0
+    facts = {"kernels": lambda: {"kernels": kernels(device)}, "ceilings": lambda: ceilings(device)}
+    broken = 0
+    for kind, learn in facts.items():
+        try:
+            journal.add(kind, **learn())
+        except Exception as error:  # one that cannot be had must not cost the next
+            traceback.print_exc()
+            journal.add("error", where=f"machine, {kind}", message=f"{type(error).__name__}: {error}")
+            broken = 1
+    return broken
 
 
 if __name__ == "__main__":

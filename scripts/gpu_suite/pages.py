@@ -61,7 +61,7 @@ def _machine(found: Found) -> Iterator[str]:
         yield from machine_lines(found.machine)
         yield f"- commit {found.machine['commit'] or found.start.get('commit') or 'unknown'}"
     if found.wheels is not None:
-        for key, said in (("installed", "Installed"), ("lacking", "Lacking"), ("without", "Done without")):
+        for key, said in (("unpacked", "Unpacked"), ("broken", "No wheels"), ("lacking", "Lacking")):
             if found.wheels[key]:
                 yield f"- {said}: {', '.join(found.wheels[key])}"
     if (ceilings := found.ceilings) is not None:

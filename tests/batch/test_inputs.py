@@ -128,6 +128,7 @@ def test_a_password_is_in_no_id_and_no_hash(photos):
     assert one.videos == ("https://jo:secret@host/a.mp4?x#y",)
     assert "secret" not in one.where
     assert one.request_hash == other.request_hash
+    assert one.shard(2**40) == other.shard(2**40)
     with pytest.raises(UsageError) as refused:
         read_inputs(["https://jo:secret@host/a.jpg"], [])
     assert "secret" not in str(refused.value)

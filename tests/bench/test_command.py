@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import threading
 
 import pytest
 
@@ -128,6 +130,18 @@ def test_real_media_and_save(bench, small, tmp_path):
     assert str(tmp_path) not in text
 
 
+def test_what_can_be_read_once_is_measured_again_and_again(bench, small, tmp_path):
+    image, pipe, saved = tmp_path / "cat.png", tmp_path / "pipe.png", tmp_path / "report.json"
+    picture(30, 20).save(image)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(image.read_bytes()), daemon=True)
+    writer.start()
+    quick = ["--device", "cpu", "--repeats", 2, "--new-tokens", 1, "--max-tiles", 1]
+    code, _, err = bench(*small("llava_onevision"), *quick, "--image", pipe, "--save", saved)
+    assert code == 0, err
+    assert json.loads(saved.read_text())["results"][0]["medium"]["label"] == "pipe.png"
+
+
 @pytest.mark.parametrize(
     ("family", "medium"),
     [
@@ -162,7 +176,7 @@ def test_profile_leaves_nothing_behind(lab):
     def state():
         models = (small.session.model, small.stock)
         hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for x in models for m in x.modules()]
-        return reading.read_image, vision.TowerState.score, vision.TowerState.reduce, hooks
+        return reading.read_picture, vision.TowerState.score, vision.TowerState.reduce, hooks
 
     medium = synthetic_image(1, small.family)
     for variant in small.variants(medium, 1).values():
@@ -235,7 +249,6 @@ def test_scores_need_memory_that_grows_with_the_tokens(report):
         (["--plot", "x.png"], "give one of them"),
         (["--profile", "--plot", "x.png", "--save", "x.png"], "given for two results"),
         (["--tokens", "9"], "give both"),
-        (["--image", "-"], "name a file"),
         (["--preset", "papr"], "did you mean 'paper'"),
         (["--format", "xml"], "expected text or json"),
         (["--repeats", "0"], "--repeats"),

@@ -4,14 +4,16 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
-from gpu_suite import jobs, measure, pages, plan, told, wheels
+from gpu_suite import facts, jobs, measure, pages, plan, told, wheels
 from gpu_suite.__main__ import LATER, MACHINE, TESTS, main
 from gpu_suite.gathered import gather
 from gpu_suite.journal import Journal, read
@@ -88,7 +90,7 @@ def test_all_steps(suite, tmp_path):
     for step in (MACHINE, TESTS, LLAVA, QWEN, LATER):
         assert f"| {step} | ok |" in summary
     assert "| llava-onevision-toy | 2 frames | video |" in summary
-    assert "needs a CUDA device" in summary
+    assert "needs GPU: no CUDA device" in summary
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -157,10 +159,18 @@ def test_bad_arguments_end_with_2(arguments, said, capsys):
 
 def test_a_broken_line_is_left_out(tmp_path):
     journal = Journal(tmp_path / "results.jsonl")
-    journal.add("wheels", installed=["é"])
+    journal.add("wheels", unpacked=["é"])
     with open(journal.path, "a") as file:
         file.write('{"kind": "machine", "mach')
-    assert [record["installed"] for record in journal.read()] == [["é"]]
+    assert [record["unpacked"] for record in journal.read()] == [["é"]]
+
+
+def test_a_copy_without_git_is_told_its_commit():
+    start = {"kind": "start", "commit": "abc123", "models": [], "steps": []}
+    described = {"kind": "machine", "machine": facts.describe([])}
+    for known, shown in ((None, "abc123"), ("fff000", "fff000")):
+        described["machine"]["commit"] = known
+        assert f"- commit {shown}\n" in pages.pages([start, described])[pages.SUMMARY]
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -200,7 +210,7 @@ import os, pytest
 pytestmark = pytest.mark.gpu
 def test_good(): pass
 def test_bad(): assert 1 == 2
-@pytest.mark.skipif(True, reason="needs a CUDA device")
+@pytest.mark.skipif(True, reason="needs GPU: no CUDA device")
 def test_absent(): pass
 def test_dies(): os.kill(os.getpid(), 11)
 def test_behind(): pass
@@ -235,7 +245,7 @@ def test_each_test_is_told_and_none_takes_the_others_along(tmp_path):
     assert "assert 1 == 2" in found["test_bad"]["message"]
     summary = pages.pages(journal.read())[pages.SUMMARY]
     assert "4 passed, 2 failed, 1 crashed, 1 skipped, 0 without an outcome." in summary
-    assert "- skipped 1: needs a CUDA device" in summary
+    assert "- skipped 1: needs GPU: no CUDA device" in summary
 
 
 # --- measurements ---------------------------------------------------------------------------------
@@ -303,29 +313,35 @@ def test_the_newer_run_counts_and_an_empty_start_hides_nothing():
 # --- wheels ---------------------------------------------------------------------------------------
 
 
-def test_only_what_is_lacking_and_there_is_installed(tmp_path, monkeypatch):
-    for name in ("pydantic_core-2.0-cp312-x.whl", "pydantic-2.0-py3-none-any.whl", "numpy-2.0-x.whl"):
-        (tmp_path / name).touch()
-    absent = {"pydantic", "pydantic_core", "triton"}
-    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None if name in absent else name)
-    commands = []
-
-    def pip(command):
-        commands.append(command[2:])
-        if "--target" in command:
-            absent.discard(command[-1].replace("-", "_"))
-        return "--target" in command  # the environment itself takes nothing
-
-    monkeypatch.setattr(wheels, "_run", pip)
+def test_wheels_go_before_what_is_installed(tmp_path, monkeypatch):
+    for name in ("one_module", "pytest"):
+        with ZipFile(tmp_path / f"{name}-2.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}.py", "")
+    (tmp_path / "torn-1.0-py3-none-any.whl").touch()
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    found = wheels.install(tmp_path)
-    assert found == {"installed": ["pydantic", "pydantic-core"], "lacking": [], "without": ["triton"]}
-    assert all("--no-index" in command for command in commands)
-    assert commands[0][-2:] == ["pydantic-core", "pydantic"]
-    assert [command[-1] for command in commands[1:]] == ["pydantic-core", "pydantic"]
-    assert os.environ["PYTHONPATH"] == os.pathsep.join([sys.path[0], "elsewhere"])
-    assert "gpu-suite-" in sys.path[0]
+    monkeypatch.setitem(wheels.NEEDED, "no_such_module", "no-such-package")
+    found = wheels.unpack(tmp_path)
+    assert found == {
+        "unpacked": ["one_module-2.0", "pytest-2.0"],
+        "broken": ["torn-1.0-py3-none-any.whl"],
+        "lacking": ["no-such-package"],
+    }
+    code = "import one_module, pytest; print(pytest.__file__)"
+    where = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert where == f"{sys.path[0]}/pytest.py\n"
+    shutil.rmtree(sys.path[0])
+    summary = pages.pages([{"kind": "wheels", **found}])[pages.SUMMARY]
+    assert "- Lacking: no-such-package" in summary
+
+
+def test_a_fact_that_cannot_be_had_does_not_cost_the_next(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "results.jsonl")
+    monkeypatch.setattr(sys, "argv", ["facts", "--journal", str(journal.path), "--device", "cpu"])
+    monkeypatch.setattr(facts.triton_scores, "available", lambda *args: 1 / 0)
+    assert facts.main() == 1
+    kinds = [record["kind"] for record in journal.read()]
+    assert kinds == ["machine", "error", "ceilings"]
 
 
 def test_a_model_that_does_not_load_is_not_tried_again(tmp_path, monkeypatch):
@@ -351,6 +367,6 @@ def test_the_page_names_all_steps_and_wheels():
     page = (ROOT / "docs" / "benchmarks" / "gpu.md").read_text()
     for step in (MACHINE, TESTS, LATER, *(model.name for model in plan.GPU.models)):
         assert f"| `{step}` |" in page
-    for name in {**wheels.NEEDED, **wheels.USEFUL}.values():
+    for name in wheels.NEEDED.values():
         assert re.search(rf"\b{name}\b", page), name
     assert json.dumps(plan.GPU.new_tokens) in page

@@ -1,10 +1,13 @@
 """Synthetic media: the right number of tiles and frames, and never the same pixels twice."""
 
+import os
+
 import numpy as np
 import pytest
 
-from illava_cli.bench.media import synthetic_image, synthetic_video
-from illava_cli.errors import UsageError
+from illava_cli.bench.media import real, synthetic_image, synthetic_video
+from illava_cli.config import MediaOptions
+from illava_cli.errors import Timeout, UsageError
 
 
 @pytest.mark.parametrize("tiles", [1, 2, 3, 5, 7, 10])
@@ -38,3 +41,10 @@ def test_no_two_requests_are_alike(lab):
     pictures = [medium.fresh(number)[0][0] for number in range(4)]
     assert all(x.dtype == np.uint8 for x in pictures)
     assert len({x.tobytes() for x in pictures}) == 4
+
+
+def test_a_file_is_read_for_the_unmodified_model_in_its_time(lab, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    medium = real([str(tmp_path / "pipe.png")], [], MediaOptions(media_timeout=0.05))
+    with pytest.raises(Timeout, match="not read within"):
+        medium.read(lab("llava_onevision").family, *medium.fresh(0))

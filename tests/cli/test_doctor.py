@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import re
+import tomllib
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from illava_cli.cli import doctor
+from illava_cli.config import PACKAGE
 
 
 def test_report(illava):
@@ -122,6 +126,14 @@ def test_a_plain_checkout_knows_what_was_tested(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", no_metadata)
     assert "5.17" in str(doctor.tested_releases("transformers"))
     assert str(doctor.tested_releases("ray")).startswith("<")
+
+
+def test_the_commands_name_extras_that_there_are():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name, (_, _, target) in doctor.OPTIONAL.items():
+        if found := re.fullmatch(r"'illava\[(.+)\]'", target):
+            extra = project["optional-dependencies"][found[1]]
+            assert name.lower() in {Requirement(text).name.lower() for text in extra}
 
 
 def test_the_report_names_what_was_tested(main):

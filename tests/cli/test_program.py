@@ -178,3 +178,30 @@ def test_a_process_ends_with_mains_code_and_lets_others_end_first():
     done = run([sys.executable, "-c", code], cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, "my turn\n")
     assert "nonsense" in done.stderr
+
+
+@pytest.mark.parametrize("part", ["illava_cli.config", "typer", "illava_cli.cli.run"])
+def test_ctrl_c_while_the_program_starts_is_no_traceback(part):
+    code = f"""if True:
+        import os, signal, sys
+
+        class Interrupting:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name == {part!r}:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Interrupting)
+        from illava_cli.__main__ import program
+
+        sys.argv[1:] = ["config", "presets"]
+        program()
+    """
+    done = run([sys.executable, "-c", code], cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_package_is_a_program():
+    done = run([sys.executable, "-m", "illava_cli", "--version"], cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("illava ")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from illava_cli.errors import Cancelled, MediaError, Timeout
-from illava_cli.media import deadline, read_video, within
+from illava_cli.media import deadline, jpeg, read_video, within
 from illava_cli.media.deadline import GivenUp, changed, checkpoint, gathered
 from tests.processes import run
 
@@ -46,8 +48,35 @@ def test_a_question_that_is_cancelled_gives_its_reading_up():
         within(read, "x", cancel=cancel)
     canceller.join()
     assert ended.wait(60)
-    with pytest.raises(Cancelled):  # and it is not begun
-        within(lambda: pytest.fail("read"), "x", cancel=cancel)
+
+
+def test_nothing_is_begun_for_a_question_that_is_cancelled():
+    cancel, begun = threading.Event(), threading.Event()
+    cancel.set()
+    threads = threading.active_count()
+    with pytest.raises(Cancelled):
+        within(begun.set, "x", cancel=cancel)
+    assert threading.active_count() == threads
+    assert not begun.is_set()
+
+
+def test_a_jpeg_without_an_end_is_decoded_no_longer_than_somebody_waits():
+    """It is decoded up to nine times."""
+    data = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(data, "JPEG")
+    cancel, given_up, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def read() -> None:
+        with changed(cancel.set, given_up.set):
+            given_up.wait()
+        try:
+            jpeg.with_end(data.getvalue()[:-2])
+        except GivenUp:
+            ended.set()
+
+    with pytest.raises(Cancelled):
+        within(read, "x", cancel=cancel)
+    assert ended.wait(10)
 
 
 def test_what_a_reading_changed_is_put_back_as_soon_as_it_is_given_up():

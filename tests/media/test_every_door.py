@@ -126,9 +126,12 @@ def agreed(source: str, doors: Sequence[Callable[[str], str]]) -> bytes | str:
 
 def fits(source: str, door: Callable[[str], str]) -> bool:
     """Whether a form of file can hold a source at all."""
-    if door is csv_list and kind_of(source) != "data" and (";" in source or source != source.strip()):
+    if door not in (csv_cell, csv_list):
+        return True
+    if door is csv_list and kind_of(source) != "data" and ";" in source:
         return False
-    return door not in (csv_cell, csv_list) or "\udcff" not in source  # CSV is UTF-8
+    # CSV is UTF-8, and blanks around a cell are none of it
+    return "\udcff" not in source and source == source.strip()
 
 
 # --- names ------------------------------------------------------------------------------------------

@@ -76,3 +76,13 @@ def test_named_pipe_is_read_whole(tmp_path: Path):
     writer.start()
     assert read_image(pipe).height == 48
     writer.join()
+
+
+def test_a_file_that_is_called_like_a_data_url_is_refused_with_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_jpeg(tmp_path / "data:a.jpg")
+    with pytest.raises(MediaError, match=r"\./ before a file's name"):
+        read_image("data:a.jpg")
+    assert read_image("./data:a.jpg").source == "./data:a.jpg"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from illava_cli.errors import MediaError
-from illava_cli.media import decord_log, read_video
+from illava_cli.media import decord_log, pyav_reader, read_video
 from tests.media_files import damage, frame_number, remux, write_clip
 
 BACKENDS = ("auto", "decord", "pyav")
@@ -52,10 +52,10 @@ def test_good_frames_nearest_in_time_take_the_place_of_damaged_ones(
     medium = read_video(damaged, num_frames=5, backend=backend)
     assert list(medium.indices) == [0, 8, 24, 35, 47]  # of 0, 12, 24, 35, 47 the second moves
     assert [frame_number(frame) for frame in medium.frames] == [0, 8, 24, 35, 47]
-    assert "1 of the 5 frames asked for are damaged; the nearest good ones are used (5 frames)" in caplog.text
+    assert "1 of the 5 frames asked for are damaged; the nearest good ones are used (5 in all)" in caplog.text
     caplog.clear()
     assert read_video(damaged, **at(7, 10), backend=backend).indices == (7, 8)
-    assert "2 of the 4 frames asked for are damaged; the nearest good ones are used (2 frames)" in caplog.text
+    assert "2 of the 4 frames asked for are damaged; the nearest good ones are used (2 in all)" in caplog.text
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -166,3 +166,15 @@ def test_whole_clips_lose_nothing_wherever_reading_begins(tmp_path: Path, caplog
             for index, frame in zip(medium.indices, medium.frames, strict=True):
                 assert np.abs(frame.astype(int) - every.frames[index]).mean() < 2
     assert not caplog.records
+
+
+def test_a_frame_whose_colours_nobody_can_convert_is_damage(whole: Path, monkeypatch: pytest.MonkeyPatch):
+    """A damaged header may announce any."""
+    from av.error import FFmpegError
+
+    def shown(*arguments):
+        raise FFmpegError(95, "Operation not supported")
+
+    monkeypatch.setattr(pyav_reader, "shown", shown)
+    with pytest.raises(MediaError, match=r"is damaged \(frame 0 cannot be shown: Operation not supported\)"):
+        read_video(whole, backend="pyav")

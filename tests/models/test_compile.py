@@ -10,6 +10,14 @@ from tests.tolerances import FLOAT32
 DEVICES = [pytest.param("cpu", marks=pytest.mark.needs("g++")), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_kernels(tmp_path_factory):
+    """What another release of torch, or a process that was ended, left in the user's cache can crash it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        yield
+
+
 @pytest.mark.usefixtures("exact_float32")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])

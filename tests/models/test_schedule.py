@@ -1,5 +1,7 @@
 """A schedule is resolved and checked without weights; what it says that is left is what the model yields."""
 
+import dataclasses
+
 import pytest
 
 from illava_cli.config import Config, validate
@@ -129,8 +131,14 @@ def test_the_model_yields_what_the_schedule_says(name, open_session):
                 assert list(session.family.tokens(pixels, session.schedules[pixels.kind])) == yielded
 
 
-def test_an_input_reduction_that_did_not_happen_is_an_error(open_session, monkeypatch):
+def test_a_layout_that_loses_a_token_is_an_error(open_session, monkeypatch):
     session = open_session("qwen2_vl", "preset=off", *INPUT, fresh=True)
-    monkeypatch.setattr("illava_cli.models.family.thinned", lambda survivors, *_, **__: survivors)
+    lay_out = session.family.lay_out
+
+    def short(*arguments):
+        features = lay_out(*arguments)
+        return dataclasses.replace(features, embeds=features.embeds[1:], visual=features.visual - 1)
+
+    monkeypatch.setattr(session.family, "lay_out", short)
     with pytest.raises(MergeError, match="before the LLM did not happen"):
         session.ask("What?", [picture(90, 60)])

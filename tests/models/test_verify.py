@@ -46,6 +46,46 @@ def test_a_tower_layer_that_does_not_merge_is_an_error(session):
         ask(session)
 
 
+def test_a_tower_that_merges_nothing_is_an_error(session, monkeypatch):
+    monkeypatch.setattr("illava_cli.models.vision.TowerState.reduce", lambda self, h, scores, layer: h)
+    with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
+        ask(session)
+
+
+@pytest.mark.parametrize("where", ["decoder", "tower"])
+def test_attention_that_runs_past_our_function_is_an_error(where, open_session):
+    """As where a later release reads the name of its attention function elsewhere."""
+    family, settings = SCHEDULES["llava grid, paper"]
+    session = open_session(family, *settings, fresh=True)
+    layers = session.family.text_model.layers if where == "decoder" else list(session.family.tower_blocks())
+    layers[1].self_attn.config._attn_implementation = "eager"
+    with pytest.raises(MergeError, match=r"ran past us \(transformers"):
+        ask(session)
+
+
+def sparing(open_session):
+    """A session that reduces between tower and decoder, by the scores of the tower's last layer."""
+    stages = "vision={layers: [1], r: [11]}", "input={keep: 0.5, method: attention-prune}"
+    return open_session("llava_onevision", "preset=off", "layout=faithful", *stages, fresh=True)
+
+
+def test_a_layer_that_merges_nothing_and_runs_past_our_loop_is_an_error(open_session):
+    """The last layer's scores decide what the decoder gets: those of an earlier merge look as good."""
+    session = sparing(open_session)
+    ask(session)
+    block = list(session.family.tower_blocks())[-1]
+    bind(block, lambda self, hidden_states, merge_point=None, **kwargs: hidden_states)
+    session.features.clear()
+    with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
+        ask(session)
+
+
+def test_a_reduction_behind_the_tower_that_is_lost_is_an_error(open_session, monkeypatch):
+    monkeypatch.setattr("illava_cli.models.family.thinned", lambda survivors, *args, **kwargs: survivors)
+    with pytest.raises(MergeError, match=f"the reduction behind the vision tower {ONE_LINE}"):
+        ask(sparing(open_session))
+
+
 def test_a_decoder_merge_that_is_lost_is_an_error(session, monkeypatch):
     monkeypatch.setattr("illava_cli.models.decoder._Sequence.merge", lambda self, i, p, s, h, rope: (h, rope))
     with pytest.raises(MergeError, match=r"layer 2 holds \d+ tokens, not \d+"):

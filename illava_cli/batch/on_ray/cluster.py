@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 
 from illava_cli.batch.on_ray.shares import Node
 from illava_cli.errors import IllavaError, ModelError
+from illava_cli.text import one_line
 
 LOCAL = "local"
 UNREACHABLE = "cannot reach a Ray cluster at {}: start one with `ray start --head`, or check the address"
@@ -101,7 +102,7 @@ def _node(resources: dict[str, float]) -> Node:
 
 
 def _refused(address: str, error: Exception) -> str:
-    whole = " ".join(str(error).split()) or type(error).__name__
+    whole = one_line(error) or type(error).__name__
     reason = whole[:200]
     if address == LOCAL:
         return f"cannot start a Ray cluster on this machine: {reason}"
