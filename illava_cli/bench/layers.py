@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.qwen2.modeling_qwen2 import (
+
+from illava_cli.models.hf import (
+    ALL_ATTENTION_FUNCTIONS,
     Qwen2DecoderLayer,
     Qwen2RotaryEmbedding,
+    SiglipEncoderLayer,
     apply_rotary_pos_emb,
 )
-from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def check(name: str, required: bool) -> Package:
     """One package: is it installed, of a release that was tested, and does it import?"""
     module, purpose, target = (REQUIRED if required else OPTIONAL)[name]
     specifier = tested_releases(name)
-    tested = str(specifier or "")
+    tested = ",".join(sorted(map(str, specifier or ()), reverse=True))  # the lower bound first
 
     def found(version: str | None, status: str, fix: str = "") -> Package:
         return Package(name, purpose, required, version, tested, status, fix)

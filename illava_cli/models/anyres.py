@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
-from transformers.image_utils import ChannelDimension
-from transformers.models.llava_onevision.modeling_llava_onevision import (
+
+from illava_cli.models.hf import (
+    ChannelDimension,
     get_anyres_image_grid_shape,
+    get_patch_output_size,
+    select_best_resolution,
     unpad_image,
 )
-
 from illava_cli.reduction import Merge
 from illava_cli.trace import Box
 

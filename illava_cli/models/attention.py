@@ -17,10 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from illava_cli.errors import MergeError
-from illava_cli.models.hf import versions
+from illava_cli.models.hf import ALL_ATTENTION_FUNCTIONS, versions
 from illava_cli.models.lse import attention_with_lse
 from illava_cli.models.windows import Windows
 

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import AutoTokenizer, CLIPModel, CLIPSegForImageSegmentation
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from illava_cli.config import GuideStage
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.catalog import checkpoint_folder, first_line, read_config
+from illava_cli.models.hf import CLIPImageProcessorPil, ViTImageProcessorPil
 from illava_cli.models.loading import BROKEN_FILES
 from illava_cli.models.whole import refuse_partial
 from illava_cli.reduction import METHODS, Box, most_similar_frames, region

@@ -1,20 +1,50 @@
-"""The seam to transformers: what its releases name differently has one name here.
+"""The one seam to transformers' inner modules: what its releases move or rename has one place and name here.
 
-Supported are the releases within the range of pyproject.toml; both ends of it are tested.
+What transformers exports at its top is imported from there. Supported are the releases within the range of
+pyproject.toml; both ends of it are tested, and tests/models/test_hf.py says what is relied on of each name.
 """
 
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 from typing import Any
 
 import torch
 import transformers
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_outputs import BaseModelOutputWithPast
+
+# name -> the module below `transformers` that has it; imported when it is asked for, as most import a model
+INNER = {
+    "ALL_ATTENTION_FUNCTIONS": "modeling_utils",
+    "BaseModelOutputWithPast": "modeling_outputs",
+    "CLIPImageProcessorPil": "models.clip.image_processing_pil_clip",
+    "ChannelDimension": "image_utils",
+    "LlavaNextImageProcessorPil": "models.llava_next.image_processing_pil_llava_next",
+    "LlavaOnevisionImageProcessorPil": "models.llava_onevision.image_processing_pil_llava_onevision",
+    "Qwen2DecoderLayer": "models.qwen2.modeling_qwen2",
+    "Qwen2RotaryEmbedding": "models.qwen2.modeling_qwen2",
+    "Qwen2VLImageProcessorPil": "models.qwen2_vl.image_processing_pil_qwen2_vl",
+    "SiglipEncoderLayer": "models.siglip.modeling_siglip",
+    "ViTImageProcessorPil": "models.vit.image_processing_pil_vit",
+    "apply_rotary_pos_emb": "models.qwen2.modeling_qwen2",
+    "get_anyres_image_grid_shape": "models.llava_onevision.modeling_llava_onevision",
+    "get_patch_output_size": "image_processing_utils",
+    "get_vision_position_ids": "vision_utils",
+    "no_init_weights": "initialization",
+    "select_best_resolution": "image_processing_utils",
+    "smart_resize": "models.qwen2_vl.image_processing_pil_qwen2_vl",
+    "unpad_image": "models.llava_onevision.modeling_llava_onevision",
+}
 
 # how the decoders, their layers, `generate` and outputs call the KV cache: 5.24 renamed it
 CACHE = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in INNER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"transformers.{INNER[name]}"), name)
 
 
 def cache_of(arguments: dict[str, Any]) -> Any:
@@ -26,6 +56,3 @@ def cache_of(arguments: dict[str, Any]) -> Any:
 def versions() -> str:
     """The releases that a model runs on, for messages."""
     return f"transformers {transformers.__version__}, torch {torch.__version__}"
-
-
-__all__ = ["CACHE", "BaseModelOutputWithPast", "cache_of", "create_causal_mask", "versions"]

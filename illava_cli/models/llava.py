@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from transformers.models.llava_onevision.modeling_llava_onevision import unpad_image
 
 from illava_cli.config import MediaOptions
 from illava_cli.errors import ModelError
@@ -35,6 +34,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import NEWLINE, VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, Survivors
+from illava_cli.models.hf import unpad_image
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaNextForConditionalGeneration
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from illava_cli.models.family import Pixels
+from illava_cli.models.hf import LlavaNextImageProcessorPil
 from illava_cli.models.llava import Llava
 
 

@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaOnevisionForConditionalGeneration
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
-    LlavaOnevisionImageProcessorPil,
-)
 
 from illava_cli.config import MediaOptions
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.anyres import coarser, rescaled
 from illava_cli.models.family import Pixels, normalised
+from illava_cli.models.hf import LlavaOnevisionImageProcessorPil
 from illava_cli.models.llava import Geometry, Layout, Llava
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion

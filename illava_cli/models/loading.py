@@ -18,13 +18,13 @@ from transformers import (
     PreTrainedConfig,
 )
 from transformers import logging as hf_logging
-from transformers.initialization import no_init_weights
 
 from illava_cli.config import PACKAGE, Config, ModelOptions
 from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config
 from illava_cli.models.family import Family
+from illava_cli.models.hf import no_init_weights
 from illava_cli.models.processor import slow_dtype
 from illava_cli.models.repository import (
     KEY_MAPPING,

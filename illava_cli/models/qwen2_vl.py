@@ -14,8 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
-from transformers.vision_utils import get_vision_position_ids
 
 from illava_cli.config import MediaOptions
 from illava_cli.errors import MediaError, UsageError
@@ -24,6 +22,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, normalised
+from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
