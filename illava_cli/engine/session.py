@@ -91,6 +91,26 @@ def _grouped(settings: dict[str, Any]) -> dict:
     return nested
 
 
+class Answering:
+    """One question at a time on a loaded model, whichever of its sessions asks it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner: int | None = None  # the thread that answers now
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait for the question that is being answered; refuse one from within its own answer."""
+        if self._owner == threading.get_ident():
+            raise UsageError("a question cannot be asked from within on_text: ask it after the answer")
+        with self._lock:
+            self._owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = None
+
+
 class Session:
     """A loaded model with its schedule; answers questions, alone, in batches and in chats."""
 
@@ -112,8 +132,7 @@ class Session:
         self.guide = self._guide()
         self.merging = True
         self.features = FeatureCache(config.model.feature_cache_mb << 20)
-        self._lock = threading.Lock()
-        self._owner: int | None = None  # the thread that answers now
+        self._answering = Answering()
         self.load_seconds = time.perf_counter() - started
 
     # --- what a session is ----------------------------------------------------------------------
@@ -351,14 +370,8 @@ class Session:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """One question at a time: the taps, the caches and the random state are the session's."""
-        if self._owner == threading.get_ident():
-            raise UsageError("a question cannot be asked from within on_text: ask it after the answer")
-        with self._lock:
-            self._owner = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._owner = None
+        with self._answering.alone():
+            yield
 
     # --- the way of a question ---------------------------------------------------------------
 

@@ -140,8 +140,9 @@ def test_threads_do_not_disturb_one_another(open_session):
 def test_a_question_within_on_text_is_refused(open_session):
     family, settings = SCHEDULES["qwen, paper"]
     session = open_session(family, *settings)
-    with pytest.raises(UsageError, match="within on_text"):
-        session.ask("What?", on_text=lambda text: session.ask("And?"))
+    for other in (session, session.asking(session.config), session.under(session.config)):
+        with pytest.raises(UsageError, match="within on_text"):
+            session.ask("What?", on_text=lambda text, other=other: other.ask("And?"))
 
 
 def test_each_row_has_its_own_room(open_session):
