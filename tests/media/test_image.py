@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 from illava_cli.errors import MediaError
 from illava_cli.media import read_image, read_video
@@ -88,7 +88,9 @@ def test_transparency_equals_transformers():
     transforms = pytest.importorskip("transformers.image_transforms")
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (9, 7, 4), dtype=np.uint8), "RGBA")
-    expected = transforms.convert_to_rgb(image, return_numpy=True)
+    expected = np.asarray(transforms.convert_to_rgb(image))
+    if expected.shape == (9, 7, 4) or (expected == np.asarray(image.convert("RGB"))).all():
+        pytest.skip("this release of transformers drops transparency")
     assert (np.asarray(read_image(image).image) == expected).all()
 
 
@@ -259,6 +261,10 @@ def test_premultiplied_alpha(channels: int, photometric: int):
     data = bytes([100] * channels + [128]) * 4
     associated = [(338, "H", (1,))]
     picture = tiff(data, (2, 2), bits=(8,) * (channels + 1), photometric=photometric, more=associated)
+    try:
+        Image.open(io.BytesIO(picture))
+    except UnidentifiedImageError:
+        pytest.skip("this Pillow does not open grey with premultiplied alpha")
     assert close(pixel(picture), [227] * 3, 1)
 
 
