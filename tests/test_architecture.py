@@ -54,6 +54,17 @@ def test_reduction_needs_torch_and_the_standard_library_only():
         assert roots <= {"torch", "triton", "illava_cli"} | sys.stdlib_module_names, path
 
 
-def test_the_package_imports_no_torch():
-    code = "import sys, illava_cli; illava_cli.Config(); sys.exit('torch' in sys.modules)"
+# what commands read their flags with: a mistake in one is told before torch is loaded
+LIGHT = (
+    "illava_cli",
+    "illava_cli.config",
+    "illava_cli.evals.sweep",
+    "illava_cli.evals.plan",
+    "illava_cli.batch.inputs",
+)
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_reads_flags_imports_no_torch(module):
+    code = f"import sys, illava_cli, {module}; illava_cli.Config(); sys.exit('torch' in sys.modules)"
     assert run([sys.executable, "-c", code]).returncode == 0

@@ -148,7 +148,7 @@ class Session:
                 raise
             self.on_note(f"merging is off: preset auto does not fit this model ({error})")
             return Reduction(), OFF
-        if reduction.method is not None and not any(s.reduces for s in schedules.values()):
+        if reduction.method is not None and not any(stages_of(reduction, k).act for k in KINDS):
             self.on_note(f"merging is off: preset {self.config.preset} has no stage for {reduction.method}")
         return reduction, schedules
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from illava_cli.errors import UsageError
 from illava_cli.evals.variants import OFF
-from illava_cli.models.schedule import stages_of
 
 if TYPE_CHECKING:
     from illava_cli.config import LLMStage, Reduction, VisionStage
@@ -89,6 +88,8 @@ def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
 def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[int], list[int]]:
     """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
     depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
+    from illava_cli.models.schedule import stages_of  # brings torch: mistakes in flags are told before
+
     stages = stages_of(base, kind)
     start = max(1, round(depth * VISION_START))
     scaled = list(range(start, min(start + VISION_COUNT, depth))), [max(1, round(text_depth * LLM_AT))]

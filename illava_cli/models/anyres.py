@@ -87,7 +87,7 @@ def tile_grid(
     out_height, out_width = height, width
     ratio = math.sqrt(height * width / (max_tiles * side**2))
     if ratio > 1.1:
-        out_height, out_width = int(height // ratio), int(width // ratio)
+        out_height, out_width = max(1, int(height // ratio)), max(1, int(width // ratio))
     return TileGrid(rows, columns, side, height, width, top, left, out_height, out_width)
 
 

@@ -344,9 +344,11 @@ class Family(ABC):
         planned = self.tokens(pixels, schedule)
         laid_out = Expansion(features.visual, features.newlines)
         if len(features.embeds) != laid_out.total or planned not in (None, laid_out):
+            said = planned or laid_out
             raise MergeError(
-                f"merging before the LLM did not happen as scheduled: {len(features.embeds)} tokens of "
-                f"{pixels.kind} are laid out, not {(planned or laid_out).total} ({versions()})"
+                f"{len(features.embeds)} tokens of the {pixels.kind} are laid out for the LLM, "
+                f"{laid_out.newlines} of them newlines, where the schedule says {said.total} and "
+                f"{said.newlines} ({versions()})"
             )
 
     def tokens(self, pixels: Pixels, schedule: Schedule) -> Expansion | None:

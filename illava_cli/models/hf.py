@@ -44,7 +44,12 @@ CACHE = "cache" if "cache" in inspect.signature(create_causal_mask).parameters e
 def __getattr__(name: str) -> Any:
     if name not in INNER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"transformers.{INNER[name]}"), name)
+    try:
+        return getattr(import_module(f"transformers.{INNER[name]}"), name)
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            f"transformers.{INNER[name]} has no {name}: not a tested release ({versions()})"
+        ) from error
 
 
 def cache_of(arguments: dict[str, Any]) -> Any:

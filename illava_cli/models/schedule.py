@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from illava_cli.config import (
     GuideStage,
@@ -56,14 +57,24 @@ class Stages:
     input: InputStage | None
     llm: LLMStage | None
 
+    @property
+    def act(self) -> bool:
+        """Whether any of them says where it acts, if only on nothing."""
+        return bool(self.guide or self.input or any(s and s.layers for s in (self.vision, self.llm)))
+
 
 @dataclass(frozen=True)
 class TowerBudget:
     """How many tokens leave at which tower layers: `r` of each tile, or a share of the 2x2 groups."""
 
-    unit: str  # r, drop, keep
+    unit: Literal["r", "drop", "keep"]
     layers: tuple[int, ...]
     amounts: tuple[float, ...]
+
+    @property
+    def reduces(self) -> bool:
+        """Whether any token may leave."""
+        return any(amount != (1 if self.unit == "keep" else 0) for amount in self.amounts)
 
     def of(self, tokens: int) -> dict[int, int]:
         """Tokens removed at each layer from a segment of `tokens`.
@@ -149,7 +160,7 @@ class Schedule:
     @property
     def reduces(self) -> bool:
         """Whether any stage does anything."""
-        return bool(self.guide or self.input or self.decoder or (self.tower and self.tower.layers))
+        return bool(self.guide or self.input or self.decoder or (self.tower and self.tower.reduces))
 
     def in_tower(self, tokens: int, layers: int) -> TowerPlan:
         """For segments of `tokens` in a tower of `layers`."""

@@ -32,6 +32,12 @@ def test_what_is_not_listed_is_no_attribute():
         hf.smart_resized  # noqa: B018
 
 
+def test_what_a_release_moved_is_named(monkeypatch):
+    monkeypatch.setitem(hf.INNER, "smart_resize", "models.qwen2_vl.elsewhere")
+    with pytest.raises(ImportError, match=r"transformers\.models\.qwen2_vl\.elsewhere has no smart_resize"):
+        hf.smart_resize  # noqa: B018
+
+
 ARGUMENTS = {
     "create_causal_mask": ("config", "inputs_embeds", "attention_mask", "position_ids", "layer_idx"),
     "get_anyres_image_grid_shape": ("image_size", "grid_pinpoints", "patch_size"),

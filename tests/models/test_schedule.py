@@ -7,6 +7,7 @@ import pytest
 from illava_cli.config import Config, validate
 from illava_cli.engine.session import Request
 from illava_cli.errors import MergeError, UsageError
+from illava_cli.models.anyres import tile_grid
 from illava_cli.models.cache import NEWLINE, VISUAL
 from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget, plan
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
@@ -62,6 +63,19 @@ def test_a_method_is_for_the_stages_that_it_has_a_meaning_for():
     prumerge = planned(TILES, method="prumerge", **stages)
     assert (prumerge.tower, prumerge.decoder, prumerge.input.method) == (None, (), "prumerge")
     assert prumerge.after_input(729) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "reduces"),
+    [
+        ({"vision": {"layers": [1], "r": 0}}, False),
+        ({"llm": {"layers": [1], "keep": 1}}, False),
+        ({"llm": {"layers": [1, 2], "keep": [1, 0.9]}}, True),
+        ({"input": {"keep": 0.5}, "layout": "faithful"}, True),
+    ],
+)
+def test_whether_anything_is_done(fields, reduces):
+    assert planned(TILES, **fields).reduces == reduces
 
 
 WRONG = {
@@ -131,6 +145,13 @@ def test_the_model_yields_what_the_schedule_says(name, open_session):
                 assert list(session.family.tokens(pixels, session.schedules[pixels.kind])) == yielded
 
 
+def test_a_grid_that_is_pooled_away_keeps_a_row():
+    """Few cells of a narrow image, whose pooled height would be none."""
+    for size in ((34, 374), (374, 34)):
+        grid = tile_grid(size, [[84, 84], [84, 336], [336, 84]], 84, 3, max_tiles=0.2)
+        assert min(grid.out_height, grid.out_width) == 1
+
+
 def test_a_layout_that_loses_a_token_is_an_error(open_session, monkeypatch):
     session = open_session("qwen2_vl", "preset=off", *INPUT, fresh=True)
     lay_out = session.family.lay_out
@@ -140,5 +161,5 @@ def test_a_layout_that_loses_a_token_is_an_error(open_session, monkeypatch):
         return dataclasses.replace(features, embeds=features.embeds[1:], visual=features.visual - 1)
 
     monkeypatch.setattr(session.family, "lay_out", short)
-    with pytest.raises(MergeError, match="before the LLM did not happen"):
+    with pytest.raises(MergeError, match=r"\d+ tokens of the image are laid out .* the schedule says"):
         session.ask("What?", [picture(90, 60)])

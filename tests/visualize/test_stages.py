@@ -89,14 +89,14 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
     laid_out, entered = [], []
     lay_out, condense = session.family.lay_out, session.family.condense
 
-    def remember(pixels, survivors, reduction):
-        laid_out.append(lay_out(pixels, survivors, reduction))
+    def remember(pixels, survivors, schedule):
+        laid_out.append(lay_out(pixels, survivors, schedule))
         return laid_out[-1]
 
-    def numbered(pixels, survivors, reduction):
+    def numbered(pixels, survivors, schedule):
         features = torch.randn(survivors.features.shape, dtype=torch.float64)
         entered.append(features)
-        return condense(pixels, dataclasses.replace(survivors, features=features), reduction)
+        return condense(pixels, dataclasses.replace(survivors, features=features), schedule)
 
     monkeypatch.setattr(session.family, "lay_out", remember)
     monkeypatch.setattr(session.family, "condense", numbered)
