@@ -445,7 +445,7 @@ class Session:
         device = self.family.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        schedules, decoder = self._schedule(turns, cache, notes)
+        schedules, leading = self._schedule(turns, cache, notes)
 
         encoded = self._encode(turns, schedules, notes, trace)
         rows = []
@@ -466,9 +466,9 @@ class Session:
         embeds, prefill = assemble(
             self.family,
             rows,
-            dict(decoder.decoder),
-            packed=decoder.packed and self.family.rope_axes == 1,
-            scope=decoder.scope,
+            dict(leading.decoder),
+            packed=leading.packed and self.family.rope_axes == 1,
+            scope=leading.scope,
             trace=traced,
         )
         options = self.config.generation

@@ -1,4 +1,4 @@
-"""Text from outside never becomes a control token: `<|im_end|>` in a prompt is nine characters.
+"""Text from outside never becomes a control token: `<|im_end|>` in a prompt is ten characters.
 
 A chat template mixes its own control tokens with a user's words in one string, and a tokenizer takes one
 for the other. So words that spell a token are hidden while the template is rendered (`hidden`). What it

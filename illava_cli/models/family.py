@@ -336,8 +336,7 @@ class Family(ABC):
             survivors = self.condense(pixels, self._thinned(survivors, entry), schedule)
         features = self.lay_out(pixels, survivors, schedule)
         self._verify(pixels, features, schedule)
-        left = schedule.after_tower(pixels.tokens)
-        return replace(features, vision_kept=pixels.segments * left * self.patches_per_token)
+        return features
 
     def _verify(self, pixels: Pixels, features: Features, schedule: Schedule) -> None:
         """What was laid out is what the schedule says; the host knows both."""

@@ -279,7 +279,7 @@ class Llava(Family):
             place=layout.place,
             length=layout.length,
             patches=pixels.segments * pixels.tokens,
-            vision_kept=pixels.segments * kept,
+            vision_kept=pixels.segments * schedule.after_tower(pixels.tokens),
             visual=visual,
             newlines=newlines,
             merges=survivors.merges,

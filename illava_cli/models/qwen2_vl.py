@@ -208,7 +208,7 @@ class Qwen2VL(Family):
             place=(survivors.place + start).flatten(),
             length=frames * pixels.tokens,
             patches=frames * pixels.tokens * self.patches_per_token,
-            vision_kept=count * self.patches_per_token,
+            vision_kept=frames * schedule.after_tower(pixels.tokens) * self.patches_per_token,
             visual=count,
             newlines=0,
             grid=pixels.geometry,

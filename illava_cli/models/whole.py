@@ -16,7 +16,7 @@ def faulty_keys(info: dict, kind: str) -> list[str]:
 
 
 def refuse_partial(info: dict, name: str) -> None:
-    """A model with random parts answers nonsense: better none."""
+    """Refuse a checkpoint that lacks a weight, has one too many, or one of another shape."""
     for kind in FAULTS:
         if keys := faulty_keys(info, kind):
             raise ModelError(
