@@ -1,0 +1,64 @@
+"""Everything aligned with tokens follows a merge as its field says."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from illava_cli.models.tokens import Tokens, aligned
+from illava_cli.reduction import Assignment, Merge
+
+
+@dataclass(frozen=True)
+class Riding(Tokens):
+    features: Tensor = aligned("apply")
+    place: Tensor = aligned("keep")
+    sizes: Tensor = aligned("total")
+    rope: tuple[Tensor, Tensor] = aligned("keep")
+    taps: dict[int, Tensor] = aligned("apply")
+    absent: Tensor | None = aligned("keep", default=None)
+    name: str = ""
+
+
+def riding(rows=2, tokens=6):
+    features = torch.randn(rows, tokens, 4, dtype=torch.float64)
+    place = torch.arange(tokens).expand(rows, tokens)
+    rope = (torch.randn(rows, tokens, 2, 3), torch.randn(rows, tokens, 2, 3))
+    return Riding(features, place, torch.ones(rows, tokens), rope, {3: features * 2}, name="x")
+
+
+def merge_of(rows=2):
+    """Token 1 joins 4 by halves, token 2 is dropped."""
+    target = torch.tensor([0, 4, -1, 3, 4, 5]).expand(rows, -1)
+    weight = torch.tensor([1.0, 0.5, 1.0, 1.0, 0.5, 1.0]).expand(rows, -1)
+    return Merge.from_assignment(Assignment(target, weight), 4)
+
+
+def test_each_field_follows_as_declared():
+    before = riding()
+    after = before.after(merge_of())
+    joined = (before.features[:, 1] + before.features[:, 4]) / 2
+    torch.testing.assert_close(after.features[:, 2], joined)
+    torch.testing.assert_close(after.taps[3][:, 2], joined * 2)
+    assert after.place.tolist() == [[0, 3, 4, 5]] * 2
+    assert after.sizes.tolist() == [[1, 1, 2, 1]] * 2
+    for now, was in zip(after.rope, before.rope, strict=True):
+        assert torch.equal(now, was[:, [0, 3, 4, 5]])
+    assert after.absent is None
+    assert after.name == "x"
+
+
+def test_rows_put_together_again_are_the_whole():
+    whole = riding(5)
+    joined = Riding.cat([whole.rows(slice(0, 2)), whole.rows(slice(2, 5))])
+    for name in ("features", "place", "sizes"):
+        assert torch.equal(getattr(joined, name), getattr(whole, name))
+    assert torch.equal(joined.rope[1], whole.rope[1])
+    assert torch.equal(joined.taps[3], whole.taps[3])
+    assert joined.absent is None
+
+
+def test_an_unknown_way_to_follow_is_no_field():
+    with pytest.raises(KeyError):
+        aligned("append")
