@@ -68,3 +68,8 @@ LIGHT = (
 def test_what_reads_flags_imports_no_torch(module):
     code = f"import sys, illava_cli, {module}; illava_cli.Config(); sys.exit('torch' in sys.modules)"
     assert run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_reference_shares_no_code_with_the_package():
+    for path in sorted((PACKAGE.parent / "tests" / "reference").glob("*.py")):
+        assert not [name for name in imported(path) if name.split(".")[0] == "illava_cli"], path

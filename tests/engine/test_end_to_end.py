@@ -1,6 +1,6 @@
 """Merged logits equal a slow second implementation, in float64.
 
-`tests/reference.py` was written from the definitions alone: stock layers, full attention maps, loops
+`tests/reference` was written from the definitions alone: stock layers, full attention maps, loops
 over tokens; it shares no code with the package. Here both get the same prompts and pixels.
 """
 
@@ -33,7 +33,7 @@ REQUESTS = {
 def schedule_of(session, **changes) -> Schedule:
     reduction = session.reduction
     stages = stages_of(reduction, "image")
-    stage, llm, behind = stages.vision, stages.llm, stages.input
+    stage, llm, entering = stages.vision, stages.llm, stages.input
     tower, decoder = {}, {}
     if llm is not None:
         decoder = {
@@ -53,7 +53,7 @@ def schedule_of(session, **changes) -> Schedule:
         vision=tower,
         **decoder,
         method=reduction.method or "illava",
-        behind=behind and (behind.method, behind.keep),
+        input=entering and (entering.method, entering.keep),
         proportional=stage is not None and stage.proportional,
     )
     return replace(schedule, **changes)
