@@ -125,7 +125,7 @@ def test_unmodified_model(lab):
         variants = small.variants(synthetic_image(5, small.family), 1)
         theirs, tokens = _stock_tokens(small, variants[STOCK], 3)
         ours, our_tokens = _our_tokens(small, variants["off"], 3)
-        # transformers also runs the layers behind the one whose features are taken
+        # transformers also runs the layers after the one whose features are taken
         unused = {"llava_next": 1}.get(family, 0)
         (whole,), (run,) = theirs.media, ours.media
         assert (whole.segments, whole.layers) == (run.segments, run.layers + run.layers[-1:] * unused)

@@ -75,8 +75,8 @@ def test_every_cell_is_accounted_for(traced, schedule, media):
     assert tower[-1] * unit == usage.vision_kept
     assert len(tower) >= 3
     assert sorted(set(tower), reverse=True) == tower
-    behind = [len(stage.tokens) for stage in found if stage.where == "pool"] or tower[-1:]
-    assert behind[-1] == usage.llm_in
+    after = [len(stage.tokens) for stage in found if stage.where == "pool"] or tower[-1:]
+    assert after[-1] == usage.llm_in
     if "authors" not in schedule:  # there a newline that took tokens in is one of the stage's
         assert len(found[-1].tokens) == usage.llm_kept
 
