@@ -53,7 +53,7 @@ def test_what_may_become_a_stop_string_is_held_back(stop, monkeypatch):
 
 
 def test_bytes_that_are_no_text_do_not_end_the_stream(open_session):
-    """An `h` written as a byte is one only as long as the bytes behind it make sense."""
+    """An `h` written as a byte is one only as long as the bytes after it make sense."""
     tokenizer = open_session("llava_next", "preset=off").family.tokenizer
     ids = tokenizer.convert_tokens_to_ids(["▁the", "<0x68>", "<0xE6>", "▁image", "▁of"])
     pieces = []

@@ -1,4 +1,4 @@
-"""An id without a token, or in a medium's place, is never part of an answer, however well it is liked."""
+"""An id without a token, or in a medium's place, is never part of an answer, however likely."""
 
 import pytest
 import torch

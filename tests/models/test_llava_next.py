@@ -51,7 +51,7 @@ def test_the_class_token_is_never_merged():
     assert state.place.tolist() == [[4, 5, 6, 7, 8]] * 2
 
 
-def test_nothing_is_computed_behind_the_feature_layer(open_session):
+def test_nothing_is_computed_after_the_feature_layer(open_session):
     session = open_session("llava_next", *OFF, fresh=True)
     family = session.family
     assert (family.tower_layers, len(family.model.model.vision_tower.encoder.layers)) == (6, 7)
@@ -164,7 +164,7 @@ FORMATS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_chat_formats(name, open_session, monkeypatch):
-    """The opening has its <s> once, and a later turn goes on behind the answer without one."""
+    """The opening has its <s> once, and a later turn goes on after the answer without one."""
     template, opening, later = FORMATS[name]
     family = open_session("llava_next", *OFF).family
     tokenizer = family.tokenizer

@@ -70,7 +70,7 @@ def test_none_where_no_kernel_gives_it(monkeypatch):
     x = torch.randn(1, 2, 5, 16)
     assert lse.attention_with_lse(x, x, x, causal=True, scaling=1.0) is None  # a CPU has none
     monkeypatch.setitem(lse.KERNELS, "cpu", flash_cpu)
-    # behind cached tokens "causal" would mean something else to the kernel
+    # after cached tokens "causal" would mean something else to the kernel
     assert lse.attention_with_lse(x[:, :, 3:], x, x, causal=True, scaling=1.0) is None
 
 

@@ -80,9 +80,9 @@ def test_a_layer_that_merges_nothing_and_runs_past_our_loop_is_an_error(open_ses
         ask(session)
 
 
-def test_a_reduction_behind_the_tower_that_is_lost_is_an_error(open_session, monkeypatch):
+def test_a_reduction_after_the_tower_that_is_lost_is_an_error(open_session, monkeypatch):
     monkeypatch.setattr("illava_cli.models.family.thinned", lambda survivors, *args, **kwargs: survivors)
-    with pytest.raises(MergeError, match=f"the reduction behind the vision tower {ONE_LINE}"):
+    with pytest.raises(MergeError, match=f"the reduction (behind|after) the vision tower {ONE_LINE}"):
         ask(sparing(open_session))
 
 
@@ -131,8 +131,8 @@ def test_planned_lengths():
         [[5, 3], [5]],
         merge_points={1: MergePoint(0.5), 3: MergePoint(0.1)},
     )
-    # layer 1 leaves 5 - round(2.5) = 3 and 3 - round(1.5) = 1 beside 4 of text, and 3 beside 5;
-    # layer 3 would leave 3 - round(2.7) = 0 and 1 - round(0.9) = 0, of which one stays each time
+    # Layer 1 leaves 5 - round(2.5) = 3 and 3 - round(1.5) = 1 beside 4 of text, and 3 beside 5.
+    # Layer 3 would leave 3 - round(2.7) = 0 and 1 - round(0.9) = 0; of each, one stays.
     assert prefill.lengths(4) == [12, 8, 8, 6]
 
 

@@ -205,7 +205,7 @@ def test_runs_are_bit_equal(device):
 
 
 def test_layout_does_not_matter(device):
-    """As models give them: heads behind tokens, a slice of the queries; and rows that are not aligned."""
+    """As models give them: heads after tokens, a slice of the queries, and rows that are not aligned."""
     query, key = (x.to(device) for x in random(2, 4, 2, 90, 90, 24, F16))
     expected = received_attention_triton(query, key, scaling=0.3)
     for layout in (

@@ -1,9 +1,9 @@
 """A slow second implementation of iLLaVA, written from the definitions alone, to test the package against.
 
 It shares no code with `illava_cli`; methods other than the paper's are those of `tests/reduction/slow.py`.
-Everything is the plainest way to say it: one prompt at a time (no batch, padding or cache), one tile or frame
-at a time, full attention maps with the softmax in the model's own dtype, Python loops over tokens, and the
-submodules (projections, norms, MLPs) of the stock `transformers` model. A family has a file that says what
+Everything is the plainest way to say it. One prompt at a time (no batch, padding or cache), one tile or frame
+at a time. Full attention maps, with the softmax in the model's own dtype. Python loops over tokens.
+Projections, norms and MLPs are the submodules of the stock `transformers` model. A family has a file for what
 is its own; its test splices the merges into the stock layers, as a third way to the same numbers.
 
     reference(model, pieces, schedule)                after a prompt: logits, counts, kept sets
@@ -12,7 +12,7 @@ is its own; its test splices the merges into the stock layers, as a third way to
 
 `pieces` is the prompt in order: lists of token ids, and a `Medium` in the place of each placeholder. A later
 turn begins with the answer that was given (its tokens head that turn's first list); turns end with text.
-Generated tokens are a turn without media: they never re-score anything, layers below K see the unreduced
+Generated tokens are a turn without media and never re-score anything. Layers below K see the unreduced
 sequence and them, layers from K on the survivors and them. Attention is causal, so a recompute is exact.
 """
 

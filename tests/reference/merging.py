@@ -14,9 +14,9 @@ from tests.reduction import slow
 def merge_plan(scores: list[float], r: int, padding: Collection[int] = ()):
     """The r+1 lowest, ascending (ties: lower index first), are pooled into the last of them: r+1, r, ... 1.
 
-    Padding comes before all else, by index; what is padding among the r that leave is dropped, not pooled,
-    and the weights of the others go on from there. Returns the indices that stay (in order), the one of them
-    that is replaced, and what by: (index, weight) with weights that sum to 1.
+    Padding comes before all else, by index. What is padding among the r that leave is dropped, not pooled;
+    the weights of the others go on from there. Returns the indices that stay (in order), the one of them that
+    is replaced, and what by: (index, weight) with weights that sum to 1.
     """
     if not 0 <= r < len(scores):
         raise ValueError(f"cannot remove {r} of {len(scores)} tokens: at least one must stay")
