@@ -2,7 +2,7 @@
 
 import pytest
 
-from illava_cli.config import Config, load_preset, presets, read_yaml, resolve, shipped
+from illava_cli.config import Config, load_preset, preset_names, read_yaml, resolve, shipped
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES, family_name
 from illava_cli.models import family_class
@@ -14,7 +14,7 @@ def test_every_shipped_model_resolves(name):
     assert name == "tiny" or config.model.id.count("/") == 1
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", preset_names())
 def test_every_shipped_preset_loads(name):
     preset = load_preset(name)
     assert preset.description or preset.reduction.description
@@ -223,7 +223,7 @@ def test_a_preset_of_another_family_names_its_own(preset, family, line):
 
 def test_every_family_has_a_preset_and_a_name():
     keys = load_preset("auto").by_family.keys()
-    assert keys == {key for name in presets() for key in load_preset(name).families or ()}
+    assert keys == {key for name in preset_names() for key in load_preset(name).families or ()}
     assert {family_name(key) for key in keys} == {entry.name for entry in FAMILIES.values()}
 
 

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from illava_cli.config import Config, GenerationOptions, MediaOptions, over, validate
+from illava_cli.config.options import GenerationOptions, MediaOptions
+from illava_cli.config.reading import validate
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import over
 from illava_cli.errors import UsageError
 from illava_cli.media.download import without_credentials
 from illava_cli.media.sources import located

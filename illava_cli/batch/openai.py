@@ -6,10 +6,10 @@ import hashlib
 from typing import Any
 
 from illava_cli.batch.item import Item, settings_of
-from illava_cli.config import near_miss
 from illava_cli.engine.fields import refuse_unknown
 from illava_cli.engine.markers import KINDS, interleaved
 from illava_cli.errors import UsageError
+from illava_cli.text import near_miss
 
 ENDPOINT = "/v1/chat/completions"
 LINE = ("custom_id", "method", "url", "body")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from illava_cli.config import MediaOptions
+from illava_cli.config.options import MediaOptions
 from illava_cli.engine.clips import read_clip, read_picture
 from illava_cli.errors import UsageError
 from illava_cli.media import name_of

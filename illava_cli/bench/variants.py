@@ -14,7 +14,7 @@ from transformers import GenerationConfig, StoppingCriteria
 from illava_cli.bench import stock
 from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import Sample
-from illava_cli.config import GenerationOptions
+from illava_cli.config.options import GenerationOptions
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request, Session
 from illava_cli.models.family import Family, Pixels

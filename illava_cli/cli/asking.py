@@ -17,7 +17,7 @@ from illava_cli.cli.options import ModelFlags
 from illava_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
     from illava_cli.evals.results import Results
     from illava_cli.evals.runner import Lane

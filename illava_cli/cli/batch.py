@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from illava_cli.batch.item import Item
     from illava_cli.batch.journal import Journal
     from illava_cli.batch.writers import Writer
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
 
 FORMATS = ("jsonl", "csv", "openai")
 FAILED = 3  # the exit code where some items have no answer

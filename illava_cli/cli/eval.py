@@ -35,7 +35,7 @@ from illava_cli.errors import UsageError
 from illava_cli.text import json_text
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
     from illava_cli.evals.runner import Lane
     from illava_cli.evals.sweep import Grid, Point

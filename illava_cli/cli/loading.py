@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from illava_cli.cli.messages import Messages
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
 
 

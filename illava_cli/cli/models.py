@@ -48,7 +48,9 @@ def show_model(
     """Show a model's settings, and its architecture where it is known."""
     import yaml
 
-    from illava_cli.config import read_yaml, resolve, shipped
+    from illava_cli.config.places import shipped
+    from illava_cli.config.reading import read_yaml
+    from illava_cli.config.sources import resolve
 
     as_json = check_format(format) == "json"
     # the model as shipped: what flags and environment make of it is `illava config show`
@@ -79,7 +81,8 @@ def in_cache(model: str, revision: str | None = None) -> bool | None:
 
 
 def _checkpoints() -> list[dict[str, Any]]:
-    from illava_cli.config import resolve, shipped
+    from illava_cli.config.places import shipped
+    from illava_cli.config.sources import resolve
 
     entries = []
     for name in shipped("models"):
@@ -90,7 +93,7 @@ def _checkpoints() -> list[dict[str, Any]]:
 
 
 def _built_in() -> list[dict[str, Any]]:
-    from illava_cli.config import shipped
+    from illava_cli.config.places import shipped
 
     names = [f"random:{name}" for name in shipped("architectures")]
     return [{"name": name, "id": None, "preset": "auto", "in_cache": None} for name in names]

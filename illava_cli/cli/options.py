@@ -14,7 +14,7 @@ import typer
 from illava_cli.cli.described import described
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
 
 DEBUG_VARIABLE = "ILLAVA_DEBUG"
 
@@ -141,7 +141,7 @@ class ModelFlags:
 
     def config(self) -> Config:
         """The configuration under these flags: command line > ILLAVA_* > YAML > defaults."""
-        from illava_cli.config import resolve
+        from illava_cli.config.sources import resolve
 
         return resolve(self.model, settings=self.settings, overrides=self.overrides())
 

@@ -13,7 +13,7 @@ from illava_cli.errors import UsageError
 from illava_cli.text import decoded, unix
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.clock import LayerClock
     from illava_cli.engine.record import Generation
     from illava_cli.engine.session import Session

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from illava_cli.cli import render
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.transcript import save
-from illava_cli.config import near_miss
 from illava_cli.errors import UsageError
 from illava_cli.media import expand_sources, name_of
 from illava_cli.media.sources import is_url, local_path
+from illava_cli.text import near_miss
 
 if TYPE_CHECKING:
     from illava_cli.engine.record import Generation

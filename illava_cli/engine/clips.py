@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from illava_cli.config import MediaOptions
+from illava_cli.config.options import MediaOptions
 from illava_cli.media import ImageMedium, Located, VideoMedium, name_of, read_image, read_video, within
 from illava_cli.media.deadline import checkpoint
 

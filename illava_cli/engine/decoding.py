@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor
 
-from illava_cli.config import GenerationOptions
+from illava_cli.config.options import GenerationOptions
 from illava_cli.engine.record import Usage, VisualUsage
 from illava_cli.engine.request import Turn
 from illava_cli.engine.stream import Watcher

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from illava_cli.config import GuideStage, MediaOptions
+from illava_cli.config.options import MediaOptions
+from illava_cli.config.stages import GuideStage
 from illava_cli.engine.clips import read_clip, read_picture
 from illava_cli.engine.features import content_key
 from illava_cli.engine.record import MediaRecord

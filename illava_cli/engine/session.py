@@ -13,19 +13,12 @@ from typing import Any
 
 import torch
 
-from illava_cli.config import (
-    OVERRIDES,
-    Config,
-    GenerationOptions,
-    MediaOptions,
-    Reduction,
-    deep_merge,
-    load_preset,
-    over,
-    parse_setting,
-    resolve,
-    validate,
-)
+from illava_cli.config.options import GenerationOptions, MediaOptions
+from illava_cli.config.presets import OVERRIDES, load_preset
+from illava_cli.config.reading import validate
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import deep_merge, over, parse_setting, resolve
+from illava_cli.config.stages import Reduction
 from illava_cli.engine import decoding
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble

@@ -13,7 +13,7 @@ from illava_cli.errors import UsageError
 from illava_cli.evals.variants import OFF
 
 if TYPE_CHECKING:
-    from illava_cli.config import LLMStage, Reduction, VisionStage
+    from illava_cli.config.stages import LLMStage, Reduction, VisionStage
     from illava_cli.models.family import Family
 
 # without a grid of the user's: shares kept, 1 for a stage that is left alone

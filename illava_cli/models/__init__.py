@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from illava_cli.config import Config
+from illava_cli.config.settings import Config
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES
 from illava_cli.models.catalog import model_config

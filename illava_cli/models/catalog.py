@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from illava_cli.config import PACKAGE, Config, near_miss, read_yaml, shipped
+from illava_cli.config.places import PACKAGE, shipped
+from illava_cli.config.reading import read_yaml
+from illava_cli.config.settings import Config
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.repository import is_repository, translate
+from illava_cli.text import near_miss
 
 RANDOM = "random:"
 EMBEDDED = {"tiny": PACKAGE / "assets" / "tiny"}  # checkpoints within the package

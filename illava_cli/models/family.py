@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from illava_cli.config import InputStage, MediaOptions
+from illava_cli.config.options import MediaOptions
+from illava_cli.config.stages import InputStage
 from illava_cli.errors import MergeError, UsageError
 from illava_cli.families import family_name
 from illava_cli.models.control_tokens import ControlTokens

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import AutoTokenizer, CLIPModel, CLIPSegForImageSegmentation
 
-from illava_cli.config import GuideStage
+from illava_cli.config.stages import GuideStage
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.catalog import checkpoint_folder, first_line, read_config
 from illava_cli.models.hf import CLIPImageProcessorPil, ViTImageProcessorPil

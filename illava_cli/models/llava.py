@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from illava_cli.config import MediaOptions
+from illava_cli.config.options import MediaOptions
 from illava_cli.errors import ModelError
 from illava_cli.models.anyres import (
     TileGrid,

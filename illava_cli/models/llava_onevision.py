@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from illava_cli.config import MediaOptions
+from illava_cli.config.options import MediaOptions
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.anyres import coarser, rescaled
 from illava_cli.models.family import Pixels, normalised

@@ -19,7 +19,9 @@ from transformers import (
 )
 from transformers import logging as hf_logging
 
-from illava_cli.config import PACKAGE, Config, ModelOptions
+from illava_cli.config.options import ModelOptions
+from illava_cli.config.places import PACKAGE
+from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2VLForConditionalGeneration
 
-from illava_cli.config import MediaOptions
+from illava_cli.config.options import MediaOptions
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.models.attention import PACKED
 from illava_cli.models.binding import bind, stock_forward

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from illava_cli.config import (
+from illava_cli.config.stages import (
     GuideStage,
     InputStage,
     LLMByMedium,
@@ -19,10 +19,10 @@ from illava_cli.config import (
     Reduction,
     VisionByMedium,
     VisionStage,
-    near_miss,
 )
 from illava_cli.errors import UsageError
 from illava_cli.reduction import METHODS, Method
+from illava_cli.text import near_miss
 
 KINDS = ("image", "video")
 

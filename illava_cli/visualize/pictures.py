@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from illava_cli.config import MAX_MEGAPIXELS
+from illava_cli.config.options import MAX_MEGAPIXELS
 from illava_cli.media import read_image, read_video
 from illava_cli.trace import Box, View
 

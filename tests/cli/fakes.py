@@ -10,7 +10,8 @@ import sys
 import threading
 import types
 
-from illava_cli.config import Config, parse_setting, validate
+from illava_cli.config import Config, validate
+from illava_cli.config.sources import parse_setting
 from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage
 from illava_cli.errors import ContextError, MediaError, UsageError
 

@@ -22,7 +22,7 @@ import ray
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import Collected
-from illava_cli.config import Config
+from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, ModelError, WorkerError
 
 TICK_S = 0.1

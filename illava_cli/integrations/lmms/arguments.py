@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from illava_cli.config import (
-    Config,
-    GenerationOptions,
-    MediaOptions,
-    ModelOptions,
-    Reduction,
-    near_miss,
-    resolve,
-)
+from illava_cli.config.options import GenerationOptions, MediaOptions, ModelOptions
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import resolve
+from illava_cli.config.stages import Reduction
 from illava_cli.errors import UsageError
+from illava_cli.text import near_miss
 
 # what other models of the harness call our settings
 ALIASES = {
