@@ -2,7 +2,8 @@
 
 import pytest
 
-from illava_cli.config import Config, load_preset, preset_names, read_yaml, resolve, shipped
+from illava_cli.config import Config, GenerationOptions, load_preset, preset_names, read_yaml, resolve, shipped
+from illava_cli.config.options import LATER
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES, family_name
 from illava_cli.models import family_class
@@ -311,3 +312,55 @@ def test_the_time_limit_of_media_is_in_no_identity():
 def test_a_time_limit_that_is_none_is_refused(value):
     with pytest.raises(UsageError, match="media_timeout"):
         resolve("tiny", settings=[f"media.media_timeout={value}"], environ={})
+
+
+DECODING = {
+    "top_k": (40, "-1", "1.5", "true"),
+    "min_p": (0.05, "-0.1", "1.1", ".nan"),
+    "repetition_penalty": (1.1, "0", ".inf", ".nan"),
+    "presence_penalty": (-2.0, "-2.1", ".nan", "on"),
+    "frequency_penalty": (2.0, "2.1", ".nan", "off"),
+    "logit_bias": ({5: -100.0, 0: 1.5}, "{-1: 1}", "{5: 101}", "{5: .nan}", "{x: 1}", "{5: on}", "[5]", "7"),
+    "stop_token_ids": ([0, 7], "[-1]", "[x]", "[on]", "{5: 1}", "word"),
+    "logprobs": (0, "-1", "21", "1.5", "true"),
+}
+
+
+@pytest.mark.parametrize("name", DECODING)
+def test_a_setting_of_the_decoding_is_checked(name):
+    value, *wrong = DECODING[name]
+    setting = f"generation.{name}={value}"
+    assert getattr(resolve("a/b", settings=[setting], environ={}).generation, name) == value
+    for text in wrong:
+        with pytest.raises(UsageError, match=rf"generation\.{name}"):
+            resolve("a/b", settings=[f"generation.{name}={text}"], environ={})
+
+
+def test_settings_in_a_table_are_texts():
+    """As a CSV manifest holds them, and in OpenAI's form, where ids are texts as well."""
+    cells = {"top_k": "5", "logit_bias": '{"5": -1}', "stop_token_ids": "[7, 8]", "logprobs": "2"}
+    checked = GenerationOptions.model_validate(cells)
+    assert (checked.top_k, checked.logit_bias, checked.stop_token_ids) == (5, {5: -1.0}, [7, 8])
+    assert GenerationOptions(stop_token_ids="9").stop_token_ids == [9]
+    again = GenerationOptions.model_validate(checked.model_dump(mode="json"))
+    assert again == checked
+
+
+def test_hashes_are_those_of_earlier_journals():
+    """Of a version that had no field of `LATER`; one that does nothing is in no identity."""
+    settings = ["preset=off", "generation.temperature=0.5", "llm.keep=0.5", "positions=original"]
+    assert Config(model={"id": "a/b"}, preset="off").hash() == "ad6507e635b0"
+    config = resolve("a/b", settings=settings, environ={})
+    assert config.hash() == "d457d31b0810"
+    said = [f"generation.{name}={field.default}" for name, field in GenerationOptions.model_fields.items()]
+    said = [setting.replace("None", "null") for setting in said if setting.split(".")[1].startswith(LATER)]
+    assert len(said) == len(LATER)
+    assert resolve("a/b", settings=[*settings, *said], environ={}).hash() == config.hash()
+
+
+@pytest.mark.parametrize("name", DECODING)
+def test_a_setting_that_does_something_is_in_the_hash(name):
+    assert LATER == tuple(DECODING)
+    changed = resolve("a/b", settings=[f"generation.{name}={DECODING[name][0]}"], environ={})
+    assert changed.hash() != resolve("a/b", environ={}).hash()
+    assert name in changed.identity()["generation"]

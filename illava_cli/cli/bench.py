@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = "random:llava-onevision-0.5b", "random:llava-onevision-7b"  # the defaults on CPU and CUDA
 ROUNDS, SECONDS, RIVAL_ROUNDS = 3, 48.0, 15
-GREEDY = ("preset", "max_tokens", "temperature", "top_p", "seed", "stop", "system")
+GREEDY = ("preset", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "system")
 
 
 @with_model_flags(without=GREEDY)

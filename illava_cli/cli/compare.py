@@ -46,7 +46,7 @@ METHODS = ("illava", "attention-prune", "random")
 KEEP = ("1/3",)
 
 
-@with_model_flags(without=("model", "preset", "method", "temperature", "top_p"))
+@with_model_flags(without=("model", "preset", "method", "temperature", "top_p", "top_k", "min_p"))
 def compare(
     model: Annotated[
         list[str] | None,

@@ -51,7 +51,7 @@ class Targets:
     plot: Path | None
 
 
-@with_model_flags(without=("preset", "method", "temperature", "top_p"))
+@with_model_flags(without=("preset", "method", "temperature", "top_p", "top_k", "min_p"))
 def evaluate(
     tasks: Tasks = None,
     questions: Questions = 500,

@@ -125,6 +125,13 @@ class ModelFlags:
     top_p: Annotated[
         float | None, typer.Option("--top-p", metavar="X", help="Sample from this much probability.")
     ] = None
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", metavar="N", help="Sample from so many of the likeliest tokens.")
+    ] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option("--min-p", metavar="X", help="Sample from tokens this near the likeliest (0 to 1)."),
+    ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the sampling.")] = None
     stop: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer; repeats.")
@@ -160,7 +167,7 @@ class ModelFlags:
                 "video_backend",
                 "media_timeout",
             ),
-            "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
+            "generation": ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "system"),
         }
         own = {"preset": self.preset, "method": self.method}
         given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}

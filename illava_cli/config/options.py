@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from illava_cli.config.values import Strict
+from illava_cli.config.values import Count, Strict
 
 LONGEST_S = 10_000_000  # a time limit; timers take little more
 
@@ -79,6 +80,18 @@ def _temperature(value: float) -> float:
     return value
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, int) else value
+
+
+def _parsed(value: Any) -> Any:
+    """The JSON of a text: in the cells of a table all values are texts."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 class GenerationOptions(Strict):
     """How the answer is decoded."""
 
@@ -86,9 +99,46 @@ class GenerationOptions(Strict):
     temperature: Annotated[float, Field(ge=0), AfterValidator(_temperature)] = Field(
         default=0.0, description="0 = greedy"
     )
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="sample among the likeliest tokens that are this probable together"
+    )
+    top_k: Count = Field(default=0, description="sample among so many of the likeliest tokens; 0 = all")
+    min_p: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="sample among tokens at least this share as probable as the likeliest"
+    )
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="over 1: tokens that were there become less likely"
+    )
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        default=0.0, description="taken from the logit of each token that the answer has"
+    )
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        default=0.0, description="taken from a token's logit for each time that the answer has it"
+    )
+    logit_bias: Annotated[dict[Count, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_parsed)] = (
+        Field(default={}, description="added to the logits of tokens, by their ids")
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     stop: Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = Field(
         default=[], description="strings that end the answer (not included in it)"
     )
+    stop_token_ids: Annotated[list[Count], BeforeValidator(_listed), BeforeValidator(_parsed)] = Field(
+        default=[], description="tokens that end the answer, by their ids, beside the model's own"
+    )
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None, description="log-probabilities of each token and of so many of the likeliest"
+    )
     system: str | None = Field(default=None, description="system prompt; default: the template's own")
+
+
+# settings that came after records were first written: where they do nothing, an identity is the one of before
+LATER = (
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "stop_token_ids",
+    "logprobs",
+)

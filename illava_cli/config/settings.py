@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from illava_cli.config.options import GenerationOptions, MediaOptions, ModelOptions
+from illava_cli.config.options import LATER, GenerationOptions, MediaOptions, ModelOptions
 from illava_cli.config.presets import STAGES, load_preset, overridden, preset_label, preset_names
 from illava_cli.config.reading import validate
 from illava_cli.config.stages import Reduction, ReductionSettings
@@ -28,6 +28,9 @@ class Config(ReductionSettings):
         groups = {"model", "preset", "media", "generation"}
         data = self.model_dump(mode="json", include=groups)
         del data["media"]["media_timeout"]  # it decides whether there is an answer, not which
+        for name in LATER:
+            if getattr(self.generation, name) == GenerationOptions.model_fields[name].default:
+                del data["generation"][name]
         # only what was set overrides a preset; `vision: null` switches off, an absent `vision` does not
         data["overrides"] = self.model_dump(mode="json", exclude=groups, exclude_unset=True)
         # whom a preset is for, and how it is described, changes nothing in what it does

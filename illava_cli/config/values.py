@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,8 @@ class Strict(BaseModel):
         """Refuse true and false where a number is wanted: they would count as 1 and 0."""
         wanted = cls.model_fields[field.field_name].annotation
         values = value if isinstance(value, list | tuple) else [value]
+        if get_origin(wanted) is dict and isinstance(value, dict):
+            values = [*value, *value.values()]
         # `preset: off` is a name, which YAML reads as false
         if wanted not in (bool, str) and any(isinstance(v, bool) for v in values):
             said = next(str(v).lower() for v in values if isinstance(v, bool))
