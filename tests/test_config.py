@@ -2,7 +2,15 @@
 
 import pytest
 
-from illava_cli.config import Config, GenerationOptions, load_preset, preset_names, read_yaml, resolve, shipped
+from illava_cli.config import (
+    Config,
+    GenerationOptions,
+    load_preset,
+    preset_names,
+    read_yaml,
+    resolve,
+    shipped,
+)
 from illava_cli.config.options import LATER
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES, family_name
@@ -360,7 +368,7 @@ def test_hashes_are_those_of_earlier_journals():
 
 @pytest.mark.parametrize("name", DECODING)
 def test_a_setting_that_does_something_is_in_the_hash(name):
-    assert LATER == tuple(DECODING)
+    assert tuple(DECODING) == LATER
     changed = resolve("a/b", settings=[f"generation.{name}={DECODING[name][0]}"], environ={})
     assert changed.hash() != resolve("a/b", environ={}).hash()
     assert name in changed.identity()["generation"]
