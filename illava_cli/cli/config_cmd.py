@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from illava_cli.config.settings import Config
     from illava_cli.config.stages import Reduction
 
-app = typer.Typer(help="Settings: show, check and describe them.", rich_markup_mode=None)
+app = typer.Typer(
+    help="Settings: show, check and describe them.", rich_markup_mode=None, add_completion=False
+)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,7 +13,7 @@ from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
 from illava_cli.text import json_text
 
-app = typer.Typer(help="The models that -m takes.", rich_markup_mode=None)
+app = typer.Typer(help="The models that -m takes.", rich_markup_mode=None, add_completion=False)
 
 
 @app.callback(invoke_without_command=True)

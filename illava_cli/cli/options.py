@@ -25,6 +25,17 @@ def _show_tracebacks(wanted: bool) -> None:
         os.environ[DEBUG_VARIABLE] = "1"
 
 
+def _shipped(kind: str) -> Callable[[str], list[str]]:
+    """Completes names of the YAML that is shipped, such as `models`; no file is read for it."""
+
+    def names(incomplete: str) -> list[str]:
+        from illava_cli.config.places import shipped
+
+        return [name for name in shipped(kind) if name.startswith(incomplete)]
+
+    return names
+
+
 Debug = Annotated[
     bool,
     typer.Option(
@@ -52,10 +63,22 @@ class ModelFlags:
 
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", metavar="NAME", help="Name, YAML file, folder, hub id or random:NAME."),
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="NAME",
+            autocompletion=_shipped("models"),
+            help="Name, YAML file, folder, hub id or random:NAME.",
+        ),
     ] = None
     preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="Merging schedule (default: auto).")
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            autocompletion=_shipped("presets"),
+            help="Merging schedule (default: auto).",
+        ),
     ] = None
     method: Annotated[
         str | None, typer.Option("--method", metavar="NAME", help="Method of the preset's merge points.")
