@@ -22,7 +22,7 @@ ALLOWED = {
     "reduction": {"reduction"},
     "media": {"media"},
 }
-SHARED = {"config", "errors", "families", "drawing", "trace", "text"}
+SHARED = {"config", "errors", "families", "drawing", "trace", "text", "interrupts"}
 
 
 def imported(path: Path) -> list[str]:

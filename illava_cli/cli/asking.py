@@ -15,6 +15,7 @@ import typer
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags
 from illava_cli.errors import ModelError, UsageError
+from illava_cli.interrupts import Interrupts, Terminated
 
 if TYPE_CHECKING:
     from illava_cli.config.settings import Config
@@ -48,12 +49,12 @@ FAILED = 3  # the exit code where some questions have no answer
 SHOWN = 5  # failures that are told on stderr; the report has all
 
 
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C, with the `figures` of what was answered until then."""
+class Stopped(Exception):
+    """A signal came: the `figures` of what was answered until then, and the `ending` that is to be raised."""
 
-    def __init__(self, figures: dict[str, Any]):
+    def __init__(self, figures: dict[str, Any], ending: BaseException):
         super().__init__()
-        self.figures = figures
+        self.figures, self.ending = figures, ending
 
 
 def resolver(flags: ModelFlags) -> Resolve:
@@ -123,8 +124,8 @@ def ask(
     """Ask all questions; the figures of the report.
 
     Raises:
-        Stopped: Ctrl-C, while the answers are kept nowhere else.
-        KeyboardInterrupt: Ctrl-C, and nothing is lost.
+        Stopped: by a signal, while the answers are kept nowhere else.
+        KeyboardInterrupt, Terminated: by a signal, and nothing is lost.
     """
     from illava_cli.evals.report import summary
     from illava_cli.evals.runner import Asked, Runner
@@ -132,16 +133,17 @@ def ask(
     asked: list[Asked] = []
     results.declare([lane.variant for lane in lanes])
     try:
-        with _progress(len(questions), messages) as advance:
-            for batch in Runner(lanes, results, batch_size, trace=survivors).run(questions):
+        with Interrupts() as interrupts, _progress(len(questions), messages) as advance:
+            runner = Runner(lanes, results, batch_size, trace=survivors, cancel=interrupts.stop)
+            for batch in runner.run(questions):
                 asked += batch
                 advance(len(batch))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as ending:
         if results.path is not None:
             messages.say(f"illava: stopped; the answers so far are in {results.path}: run again to go on")
         elif asked:
             messages.say(f"illava: stopped after {len(asked)} of {len(questions)} questions")
-            raise Stopped(summary(lanes, asked, results)) from None
+            raise Stopped(summary(lanes, asked, results), ending) from None
         raise
     finally:
         results.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -18,6 +17,7 @@ from illava_cli.cli.output import check_target, emit_answer, make_folder, write_
 from illava_cli.cli.progress import Tally, progress
 from illava_cli.cli.workers import Plan, open_workers
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
@@ -242,16 +242,15 @@ def _ask(
 
     Raises:
         IllavaError: it was to end at a failure, and did.
-        typer.Exit: a signal ended it.
+        KeyboardInterrupt, Terminated: a signal ended it.
     """
     skipped = len(items) - len(pending)
     if skipped:
         messages.say(f"illava: {skipped} of {len(items)} items have a record and are not asked again")
-    from illava_cli.batch.interrupts import Interrupts
     from illava_cli.batch.runner import Leave, run
 
     first_failure: dict[str, Any] = {}
-    interrupts = Interrupts()
+    interrupts = Interrupts(at_once=False)
     shown = journal.path is None and sys.stdout is not None and sys.stdout.isatty()
     try:
         with (
@@ -275,11 +274,11 @@ def _ask(
             run(workers.answer, pending, journal, writers, interrupts, on_error=on_error, **told)
     except Leave:
         messages.show("illava: stopped at once; what was in flight is asked again by the next run")
-        os._exit(interrupts.exit_code)  # the worker's thread is still at work
+        interrupts.exit()
     if interrupts.signum is not None:
         again = f"; the same command goes on (records: {journal.path})" if journal.path else ""
         messages.show(f"illava: stopped after {tally.done} of {len(pending)} items{again}")
-        raise typer.Exit(interrupts.exit_code)
+        raise interrupts.ending()
     if first_failure and on_error == "stop":
         raise IllavaError(f"stopped at a failure: {_told(first_failure['record'])}")
     messages.say(f"illava: {tally.line(left=False)} | {workers.told()}")

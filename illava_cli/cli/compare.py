@@ -34,6 +34,7 @@ from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_
 from illava_cli.cli.output import check_targets, emit, make_folder, write_file
 from illava_cli.cli.render import table
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.interrupts import Terminated
 from illava_cli.text import json_text
 
 if TYPE_CHECKING:
@@ -130,12 +131,14 @@ def compare(
             results = Results(_answers(answers, about["id"], compared[0].config.hash()))
             results.check(compared)
             reports.append({"model": about} | ask(lanes, chosen, results, batch_size, False, messages))
-        except (IllavaError, KeyboardInterrupt) as error:
-            if isinstance(error, Stopped):
-                reports.append({"model": about} | error.figures)
+        except Stopped as stop:
+            reports.append({"model": about} | stop.figures)
+            ended = stop.ending
+        except (IllavaError, KeyboardInterrupt, Terminated) as error:
             if not reports:
                 raise
             ended = error  # what was answered is not lost
+        if ended is not None:
             break
         del session, lanes
         gc.collect()  # the next model takes its place

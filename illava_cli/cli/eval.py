@@ -168,19 +168,19 @@ def evaluate(
         "max_tokens": plain.generation.max_tokens,
     }
     report = {"settings": settings, "model": about_model(session)}
-    stopped = None
+    ending = None
     try:
         report |= ask(lanes, chosen, results, batch_size, survivors, messages)
     except Stopped as stop:
-        stopped = stop
+        ending = stop.ending
         report |= stop.figures
     if sweep:
         from illava_cli.evals.sweep import frontier
 
         report["sweep"] = frontier(report, walked, skipped)
     _write(report, targets, messages, as_json=as_json)
-    if stopped is not None:
-        raise stopped
+    if ending is not None:
+        raise ending
     tell_failures(report["failed"], report["all"]["questions"], messages)
 
 

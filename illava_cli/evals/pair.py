@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,15 +63,6 @@ def agreement(plain: Generation, merged: Generation) -> Agreement:
     return Agreement(first is None, first, kl if math.isfinite(kl) else None)
 
 
-@contextmanager
-def _interrupted() -> Iterator[None]:
-    try:
-        yield
-    except Cancelled:
-        raise KeyboardInterrupt from None
-
-
-@_interrupted()
 def ask_both(
     session: Session,
     prompt: str,
@@ -93,7 +84,7 @@ def ask_both(
         clock: times the layers of the merged answer.
 
     Raises:
-        KeyboardInterrupt: it was stopped.
+        Cancelled: it was stopped.
     """
     merged = session.under(session.config)
     merged.merging = session.merging
@@ -121,4 +112,4 @@ def short(session: Session) -> Session:
 
 def _stop_if(cancel: threading.Event) -> None:
     if cancel.is_set():
-        raise KeyboardInterrupt
+        raise Cancelled("a comparison was cancelled before it had both answers")

@@ -207,7 +207,8 @@ def test_a_job_in_the_background_ignores_ctrl_c_and_ends_on_sigterm():
         process.send_signal(signal.SIGINT)
         assert process.stdout.read(20) == b"word word word word "
         process.send_signal(signal.SIGTERM)
-    assert process.returncode == -signal.SIGTERM
+        rest, _ = process.communicate()
+    assert (process.returncode, rest[-1:]) == (128 + signal.SIGTERM, b"\n")
 
 
 def test_a_process_ends_with_mains_code_and_lets_others_end_first():
