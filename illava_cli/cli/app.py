@@ -19,8 +19,7 @@ import typer
 from typer.main import get_command
 
 from illava_cli.cli.commands import Program
-from illava_cli.cli.described import described
-from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
+from illava_cli.cli.options import DEBUG_VARIABLE, Debug, described, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
 from illava_cli.interrupts import INTERRUPTED, end_at_sigterm

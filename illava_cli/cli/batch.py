@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("jsonl", "csv", "openai")
 FAILED = 3  # the exit code where some items have no answer
-LONGEST_S = 10_000_000  # a timeout; timers take little more
 SHOWN = 5  # failures that are told on stderr; the records have all
 RECORDS = "records.jsonl"  # the journal of --out-dir
 
@@ -112,6 +111,8 @@ def batch(
     targets = _targets(output, out_dir, format)
     if on_error not in ("skip", "stop"):
         raise UsageError(f"--on-error {on_error!r}: expected skip or stop")
+    from illava_cli.config.options import LONGEST_S
+
     if timeout is not None and not 0 < timeout <= LONGEST_S:
         raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds, and at most {LONGEST_S}")
     plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas)

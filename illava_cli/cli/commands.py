@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from illava_cli.cli.described import described
+from illava_cli.cli.options import described
 
 # by name: `module.function` or `module.app` of several below `illava_cli.cli`, and the first line of its help
 COMMANDS = {

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.described import described
-from illava_cli.cli.options import Debug, ModelFlags, help_unless_subcommand, with_model_flags
+from illava_cli.cli.options import Debug, ModelFlags, described, help_unless_subcommand, with_model_flags
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
 from illava_cli.errors import IllavaError, ModelError

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from illava_cli.cli.described import described
-from illava_cli.cli.options import Debug, Format, check_format, help_unless_subcommand
+from illava_cli.cli.options import Debug, Format, check_format, described, help_unless_subcommand
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
 from illava_cli.text import json_text

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
+import sys
+import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
-
-from illava_cli.cli.described import described
 
 if TYPE_CHECKING:
     from illava_cli.config.settings import Config
 
+T = TypeVar("T")
 DEBUG_VARIABLE = "ILLAVA_DEBUG"
+
+
+def described(thing: T) -> T:
+    """A function or class with its docstring, of which help is made; `python -OO` leaves it in the source only."""
+    if thing.__doc__ is None and sys.flags.optimize > 1:
+        with suppress(OSError, TypeError, SyntaxError):  # without sources there is no help either
+            (node,) = ast.parse(textwrap.dedent(inspect.getsource(thing))).body
+            thing.__doc__ = ast.get_docstring(node, clean=False)
+    return thing
 
 
 def _show_tracebacks(wanted: bool) -> None:
