@@ -23,7 +23,7 @@ DEBUG_VARIABLE = "ILLAVA_DEBUG"
 
 
 def described(thing: T) -> T:
-    """A function or class with its docstring, of which help is made; `python -OO` leaves it in the source only."""
+    """A function or class with its docstring, read from its source where `python -OO` stripped it."""
     if thing.__doc__ is None and sys.flags.optimize > 1:
         with suppress(OSError, TypeError, SyntaxError):  # without sources there is no help either
             (node,) = ast.parse(textwrap.dedent(inspect.getsource(thing))).body
