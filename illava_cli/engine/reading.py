@@ -16,7 +16,7 @@ from illava_cli.engine.features import content_key
 from illava_cli.engine.record import MediaRecord
 from illava_cli.media import VideoMedium
 from illava_cli.models.family import Family, Pixels
-from illava_cli.models.guide import Guide, View
+from illava_cli.models.guide import Guide, Region
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Guidance:
     stage: GuideStage
     prompt: str
 
-    def views(self, pictures: list[np.ndarray], frames_alone: bool = False) -> list[View]:
+    def regions(self, pictures: list[np.ndarray], frames_alone: bool = False) -> list[Region]:
         """What of an image, or of a video's frames, is shown."""
-        return self.guide.views(pictures, self.prompt, self.stage, frames_alone=frames_alone)
+        return self.guide.regions(pictures, self.prompt, self.stage, frames_alone=frames_alone)
 
 
 class MediaReader:
@@ -66,9 +66,9 @@ class MediaReader:
         shown, whole = medium.image, (medium.height, medium.width)
         record = MediaRecord(medium.source, "image", medium.width, medium.height)
         if self.guidance is not None:
-            (view,) = self.guidance.views([np.asarray(shown)])
-            shown = shown.crop(view.box)
-            record = replace(record, crops=[list(view.box)])
+            (region,) = self.guidance.regions([np.asarray(shown)])
+            shown = shown.crop(region.box)
+            record = replace(record, crops=[list(region.box)])
         options = self.options
         if (shown.height, shown.width) == whole:
             key = content_key([shown], "image", alone, options.max_tiles, self.settings)
@@ -83,8 +83,8 @@ class MediaReader:
         video = read_clip(source, self.options, resize, self.cancel)
         crops = []
         if self.guidance is not None:
-            views = self.guidance.views(video.frames, self.family.frames_of_one_size)
-            video, crops = self._shown(video, views), [list(view.box) for view in views]
+            regions = self.guidance.regions(video.frames, self.family.frames_of_one_size)
+            video, crops = self._shown(video, regions), [list(region.box) for region in regions]
         key = content_key(video.frames, "video", video.interval, self.settings)
         times = [round(time, 3) for time in video.timestamps]
         record = MediaRecord(
@@ -96,18 +96,18 @@ class MediaReader:
 
         return Seen(key, record, pixels)
 
-    def _shown(self, video: VideoMedium, views: list[View]) -> VideoMedium:
+    def _shown(self, video: VideoMedium, regions: list[Region]) -> VideoMedium:
         """The regions of the frames that a guide chose."""
         frames = []
-        for view in views:
-            frame = video.frames[view.frame]
-            left, top, right, bottom = view.box
-            region = frame[top:bottom, left:right]
-            if region.shape == frame.shape:
+        for region in regions:
+            frame = video.frames[region.frame]
+            left, top, right, bottom = region.box
+            part = frame[top:bottom, left:right]
+            if part.shape == frame.shape:
                 frames.append(self.family.resize_frame(frame))
             else:
-                frames.append(self.family.resize_region(region, frame.shape[:2]))
-        chosen = [view.frame for view in views]
+                frames.append(self.family.resize_region(part, frame.shape[:2]))
+        chosen = [region.frame for region in regions]
         times = tuple(video.timestamps[i] for i in chosen) if video.timestamps else ()
         indices = tuple(video.indices[i] for i in chosen)
         return replace(video, frames=frames, indices=indices, timestamps=times)

@@ -71,7 +71,7 @@ class SlowClipSeg(SlowClip):
         return None, torch.stack(cells)
 
 
-def slow_views(stage, frames_alone, looked, pictures):
+def slow_regions(stage, frames_alone, looked, pictures):
     """(frame, box) of all that is shown."""
     (whole, cells), keep = looked, stage.keep
     if stage.method != "free-video-llm":
@@ -85,7 +85,7 @@ def slow_views(stage, frames_alone, looked, pictures):
 
 
 @pytest.mark.parametrize("method", ["clip-crop", "clipseg-crop", "free-video-llm"])
-def test_views_equal_the_slow_reference(method, guide_folders, monkeypatch):
+def test_regions_equal_the_slow_reference(method, guide_folders, monkeypatch):
     monkeypatch.setattr(guides, "PICTURES", 3)  # passes of several sizes
     folder = guide_folders(method)
     slow = (SlowClipSeg if method == "clipseg-crop" else SlowClip)(folder)
@@ -95,9 +95,9 @@ def test_views_equal_the_slow_reference(method, guide_folders, monkeypatch):
         looked = slow.look(pictures)
         for keep, frames_alone in itertools.product((0.2, 0.5, 0.9, 1.0), (False, True)):
             stage = GuideStage(method=method, model=folder, keep=keep)
-            found = guide.views(pictures, PROMPT, stage, frames_alone=frames_alone)
-            expected = slow_views(stage, frames_alone, looked, pictures)
-            assert [(view.frame, view.box) for view in found] == expected
+            found = guide.regions(pictures, PROMPT, stage, frames_alone=frames_alone)
+            expected = slow_regions(stage, frames_alone, looked, pictures)
+            assert [(one.frame, one.box) for one in found] == expected
 
 
 def test_relevance_depends_on_prompt_and_picture(guide_folders):
