@@ -25,7 +25,7 @@ from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock, synchronize
 from illava_cli.engine import reading
 from illava_cli.engine import session as engine
-from illava_cli.models import decoder, vision
+from illava_cli.models import decoder, tower
 from illava_cli.models.family import Family, Pixels
 
 PARTS = (
@@ -137,8 +137,9 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             stack.enter_context(_replaced(family, name, with_timed_pixels))
         replacements = [
             (family, "resize_frame", "preprocess"),
-            (vision.TowerState, "score", "tower_scoring"),
-            (vision.TowerState, "reduce", "tower_merging"),
+            (tower.TowerPass, "score", "tower_scoring"),
+            (tower.TowerPass, "decide", "tower_merging"),
+            (tower.TowerTokens, "after", "tower_merging"),
             (decoder._Sequence, "merge", "llm_merging"),
             (family, "condense", "packing"),
             (family, "lay_out", "packing"),
@@ -148,9 +149,9 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
         stack.enter_context(_replaced(decoder._Sequence, "scorer", with_timed_score))
         for owner, name, part in replacements:
             stack.enter_context(_replaced(owner, name, timed(part)))
-        tower = inner.vision_tower if hasattr(inner, "vision_tower") else inner.visual
-        projector = inner.multi_modal_projector if hasattr(inner, "multi_modal_projector") else tower.merger
-        stack.enter_context(_module(watch, tower, lambda: "tower"))
+        encoder = inner.vision_tower if hasattr(inner, "vision_tower") else inner.visual
+        projector = inner.multi_modal_projector if hasattr(inner, "multi_modal_projector") else encoder.merger
+        stack.enter_context(_module(watch, encoder, lambda: "tower"))
         stack.enter_context(_module(watch, projector, lambda: "packing"))
         # the unmodified model runs its tower inside of its first pass
         stack.enter_context(_module(watch, model, lambda: next(passes, "decoding")))

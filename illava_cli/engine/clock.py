@@ -29,17 +29,20 @@ class LayerClock:
     def __enter__(self) -> LayerClock:
         for layer, block in enumerate(self.family.tower_blocks()):
             if layer < len(self.tower):
-                self._watch(block, partial(self._add, layer))
+                # where a layer merges the tower's loop runs its parts and not the block: both are watched
+                norm, *_, mlp = self.family.block_parts.of(block)
+                self._watch(block, block, partial(self._add, layer))
+                self._watch(norm, mlp, partial(self._add, layer))
         for layer, block in enumerate(self.family.text_model.layers):
-            self._watch(block, partial(self._append, layer))
+            self._watch(block, block, partial(self._append, layer))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._hooks.close()
 
-    def _watch(self, block: nn.Module, done) -> None:
-        before = block.register_forward_pre_hook(lambda *args: self._start())
-        behind = block.register_forward_hook(lambda *args: done())
+    def _watch(self, first: nn.Module, last: nn.Module, done) -> None:
+        before = first.register_forward_pre_hook(lambda *args: self._start())
+        behind = last.register_forward_hook(lambda *args: done())
         self._hooks.callback(before.remove)
         self._hooks.callback(behind.remove)
 
@@ -52,7 +55,9 @@ class LayerClock:
         self._started = self._now()
 
     def _add(self, layer: int) -> None:
-        self.tower[layer] += self._now() - self._started
+        now = self._now()
+        self.tower[layer] += now - self._started
+        self._started = now
 
     def _append(self, layer: int) -> None:
         if layer == len(self.llm):  # later passes are steps of decoding

@@ -28,7 +28,7 @@ from illava_cli.models.host import to_device
 from illava_cli.models.schedule import Schedule, ScheduleShape, input_kept
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors, thinned
-from illava_cli.models.vision import TowerState, compile_blocks
+from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, compile_blocks
 from illava_cli.reduction import Merge
 from illava_cli.trace import Tracing, View
 
@@ -106,6 +106,7 @@ class Family(ABC):
     rope_axes = 1
     special_tokens: ClassVar[dict[str, str]]  # `NAME_token_id` of its config -> the token
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
+    block_parts: ClassVar[BlockParts]  # of the tower's blocks
     encodes_apart = False  # whether a run of text between media is tokenized by itself
     patches_per_token = 1
     class_tokens = 0  # of the tower, before the patches
@@ -173,7 +174,7 @@ class Family(ABC):
         """Decoder tokens of a medium of which `kept` tokens of each segment are laid out."""
 
     @abstractmethod
-    def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
         """A chunk of segments through tower and projector -> (B, M, C)."""
 
     @abstractmethod
@@ -323,7 +324,7 @@ class Family(ABC):
             survivors = self._run_group(group, schedule, trace)
             start = 0
             for index, pixels in zip(indices, group, strict=True):
-                own = survivors.rows(start, start + pixels.segments)
+                own = survivors.rows(slice(start, start + pixels.segments))
                 features[index] = self._decoder_tokens(pixels, own, schedule)
                 start += pixels.segments
         return [features[i] for i in range(len(media))]
@@ -377,19 +378,16 @@ class Family(ABC):
         for start in range(0, total, step):
             stop = min(start + step, total)
             pixel_values = to_device(_pixel_slice(group, start, stop), self.device)
-            state = TowerState(
-                segments=stop - start,
-                tokens=first.tokens,
-                device=self.device,
+            outside = None if padding is None else to_device(padding[start:stop], self.device)
+            run = TowerPass(
+                TowerTokens.all(stop - start, first.tokens, self.device, outside),
                 plan=tower,
                 group=self.patches_per_token,
                 class_tokens=self.class_tokens,
-                padding=None if padding is None else to_device(padding[start:stop], self.device),
                 traced=bool(trace),
                 watched=trace == "attention",
             )
-            hidden_states = self.run_tower(first, pixel_values, state).to(self.device)
-            survivors = Survivors.of(hidden_states, state)
+            survivors = Survivors.of(self.run_tower(first, pixel_values, run).to(self.device), run)
             if entry is not None and entry.keep is not None:
                 planned = input_kept(survivors.left, entry.keep)
                 survivors = self._thinned(survivors, entry)

@@ -37,12 +37,10 @@ from illava_cli.models.family import Family, Features, Pixels, Survivors
 from illava_cli.models.hf import unpad_image
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
-from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
+from illava_cli.models.tower import BlockParts, TowerPass, install_taps, run_blocks
 from illava_cli.reduction import Merge
 from illava_cli.reduction.nearest import nearest
 from illava_cli.trace import View
-
-BLOCK = BlockParts("layer_norm1", "self_attn", "layer_norm2", "mlp")
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,7 @@ class Layout:
 class Llava(Family):
     """A LLaVA with tiles; `forms` names a layout's methods by form, for `grid` and for `faithful`."""
 
+    block_parts = BlockParts("layer_norm1", "self_attn", "layer_norm2", "mlp")
     max_tiles: float = math.inf  # tiles' worth of cells beyond which the model interpolates
     forms: ClassVar = {
         "tiles": ("_tiles_grid", "_tiles_faithful"),
@@ -135,19 +134,20 @@ class Llava(Family):
         self.side = self.tile // self.patch
         self.tile_tokens = self.side**2
         tower = self.model.model.vision_tower
-        prepare_blocks(self.tower_blocks(), BLOCK, PLAIN)
+        install_taps(self.tower_blocks(), self.block_parts, PLAIN)
         prepare_decoder(self.text_model, self.rope_axes)
-        stock, depth = stock_forward(tower), self.tower_layers
+        stock, depth, block_parts = stock_forward(tower), self.tower_layers, self.block_parts
 
-        def forward(self, pixel_values, state=None, **kwargs):
-            if state is None:
+        def forward(self, pixel_values, run=None, **kwargs):
+            if run is None:
                 return stock(pixel_values, **kwargs)
             hidden_states = self.embeddings(pixel_values)
             if parts.pre_norm is not None:
                 hidden_states = getattr(self, parts.pre_norm)(hidden_states)
             # blocks behind the layer that makes the features are not run
+            blocks = self.encoder.layers[:depth]
             hidden_states = run_blocks(
-                self.encoder.layers[:depth], hidden_states, state, lambda _: {"attention_mask": None}
+                blocks, block_parts, hidden_states, run, lambda *_: {"attention_mask": None}
             )
             return hidden_states[:, parts.class_tokens :]
 
@@ -237,8 +237,8 @@ class Llava(Family):
         boxes = tile_boxes(geometry.size, geometry.pinpoints, self.tile)
         return [whole, *(replace(whole, box=box, tile=tile) for tile, box in boxes.items())]
 
-    def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
-        hidden_states = self.model.model.vision_tower(pixel_values, state=state)
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
+        hidden_states = self.model.model.vision_tower(pixel_values, run=run)
         return self.model.model.multi_modal_projector(hidden_states)
 
     def _regrids(self, kept: int, schedule: Schedule) -> bool:
@@ -351,7 +351,7 @@ class Llava(Family):
     def _tiles_faithful(self, geometry: Geometry, survivors: Survivors) -> Layout:
         """Survivors at their own places; a pooled grid keeps as large a share of them."""
         grid = self._grid(geometry, self.side)
-        base, tiles = survivors.rows(0, 1), survivors.rows(1, None)
+        base, tiles = survivors.rows(slice(0, 1)), survivors.rows(slice(1, None))
         count, kept = tiles.place.shape
         tile = torch.arange(count, device=tiles.place.device)[:, None]
         row = tile // grid.tile_columns * self.side + tiles.place // self.side  # (tiles, n)

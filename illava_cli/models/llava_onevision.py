@@ -28,7 +28,7 @@ from illava_cli.models.llava import Geometry, Layout, Llava
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion
 from illava_cli.models.survivors import Survivors
-from illava_cli.reduction import Merge, gather_tokens
+from illava_cli.reduction import Merge
 from illava_cli.reduction.nearest import nearest
 
 TINY = 192  # hidden size of the embedded model, whose schedules are scaled to its six layers
@@ -100,16 +100,20 @@ class LlavaOnevision(Llava):
             if survivors.traced:
                 one = coarser(side, side, *[math.ceil(side / 2)] * 2).to(features.device)
                 joined = Merge.cat([one] * len(features))
-        else:
-            pooled = math.ceil(self.side / 2)
-            m = self._pooled(survivors.left)
-            row, column = survivors.place // self.side, survivors.place % self.side
-            merge = Merge.from_assignment(nearest(survivors.scores, row, column, m), m)
-            row, column = (rescaled(merge.keep(x), self.side, pooled) for x in (row, column))
-            place, order = (row * pooled + column).sort(dim=1, stable=True)
-            features = gather_tokens(merge.apply(survivors.features), order)  # (F, m, C)
-            joined = merge.then(Merge.select(order, m)) if survivors.traced else None
-        return replace(survivors, features=features, place=place, scores=None, padding=None, pooled=joined)
+            # the decoder's cells are no tokens of the tower: nothing rides along
+            return replace(
+                survivors, features=features, place=place, scores=None, padding=None, pooled=joined
+            )
+        pooled, m = math.ceil(self.side / 2), self._pooled(survivors.left)
+        row, column = survivors.place // self.side, survivors.place % self.side
+        merge = Merge.from_assignment(nearest(survivors.scores, row, column, m), m)
+        kept = replace(survivors, scores=None, padding=None).after(merge)
+        row, column = (
+            rescaled(x, self.side, pooled) for x in (kept.place // self.side, kept.place % self.side)
+        )
+        cell, order = (row * pooled + column).sort(dim=1, stable=True)
+        joined = merge.then(Merge.select(order, m)) if survivors.traced else None
+        return replace(kept.take(order), place=cell, pooled=joined)
 
     def _frames_grid(self, geometry: Geometry, survivors: Survivors, side: int) -> Layout:
         frames, cells, _ = survivors.features.shape

@@ -27,7 +27,7 @@ from illava_cli.models.family import Features, Pixels, Survivors
 from illava_cli.models.qwen2_vl import Qwen2VL
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Projector, TowerShape
-from illava_cli.models.vision import TowerState
+from illava_cli.models.tower import TowerPass, TowerTokens
 from illava_cli.models.windows import Windows, window_cells
 
 
@@ -73,15 +73,16 @@ class Qwen2_5VL(Qwen2VL):
             return None
         return window_cells(self.groups(pixels), self.window) // self.window**2
 
-    def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
-        state.windows = Windows.of(
-            self.groups(pixels), self.window, state.segments, state.group, state.device, self.model.dtype
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
+        windows = Windows.of(
+            self.groups(pixels), self.window, run.segments, run.group, run.device, self.model.dtype
         )
-        return super().run_tower(pixels, pixel_values, state)
+        run.tokens = replace(run.tokens, windows=windows)
+        return super().run_tower(pixels, pixel_values, run)
 
-    def block_arguments(self, state: TowerState) -> dict:
-        arguments = super().block_arguments(state)
-        return arguments if state.layer in self.full_attention else arguments | {"windows": state.windows}
+    def block_arguments(self, layer: int, tokens: TowerTokens) -> dict:
+        arguments = super().block_arguments(layer, tokens)
+        return arguments if layer in self.full_attention else arguments | {"windows": tokens.windows}
 
     # --- decoder ------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ as a batch. Survivors keep their own (t, h, w) position.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -27,11 +28,10 @@ from illava_cli.models.host import to_device
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors
-from illava_cli.models.vision import BlockParts, TowerState, prepare_blocks, run_blocks
+from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, install_taps, run_blocks
 from illava_cli.reduction import Merge
 from illava_cli.trace import View
 
-QWEN_BLOCK = BlockParts("norm1", "attn", "norm2", "mlp")
 # how the unmodified model calls a medium's patches and grid
 STOCK_NAMES = {
     "image": ("pixel_values", "image_grid_thw"),
@@ -46,6 +46,7 @@ class Qwen2VL(Family):
     key = "qwen2_vl"
     stock_class = Qwen2VLForConditionalGeneration
     image_processor_class = Qwen2VLImageProcessorPil
+    block_parts = BlockParts("norm1", "attn", "norm2", "mlp")
     rope_axes = 3
     special_tokens: ClassVar = {
         "image": "<|image_pad|>",
@@ -64,25 +65,28 @@ class Qwen2VL(Family):
         self.merge_size = config.spatial_merge_size
         self.patches_per_token = self.merge_size**2
         tower = self.model.model.visual
-        prepare_blocks(self.tower_blocks(), QWEN_BLOCK, PACKED)
+        install_taps(self.tower_blocks(), self.block_parts, PACKED)
         prepare_decoder(self.text_model, self.rope_axes)
         stock = stock_forward(tower)
-        arguments = self.block_arguments
+        parts, arguments = self.block_parts, self.block_arguments
 
-        def forward(self, hidden_states, grid_thw=None, state=None, position_ids=None, **kwargs):
-            if state is None:
+        def forward(self, hidden_states, grid_thw=None, run=None, position_ids=None, **kwargs):
+            if run is None:
                 return stock(hidden_states, grid_thw, **kwargs)
             hidden_states = self.patch_embed(hidden_states)
-            state.rope = self.rotary_pos_emb(hidden_states, position_ids)
-            hidden_states = run_blocks(self.blocks, hidden_states, state, arguments)
-            return self.merger(hidden_states).unflatten(0, (state.segments, -1))
+            rope = self.rotary_pos_emb(hidden_states, position_ids)
+            rope = tuple(x.unflatten(0, (run.segments, -1, run.group)) for x in rope)
+            run.tokens = replace(run.tokens, rope=rope)
+            hidden_states = run_blocks(self.blocks, parts, hidden_states, run, arguments)
+            return self.merger(hidden_states).unflatten(0, (run.segments, -1))
 
         bind(tower, forward)
 
-    def block_arguments(self, state: TowerState) -> dict:
+    def block_arguments(self, layer: int, tokens: TowerTokens) -> dict:
         """What a block takes beside the hidden states."""
-        length = state.tokens * state.group  # of every segment: there is no need for their borders
-        return {"cu_seqlens": None, "max_seqlen": length, "position_embeddings": state.rope}
+        length = tokens.count * self.patches_per_token  # of every segment: there is no need for their borders
+        rope = tuple(x.flatten(0, 2) for x in tokens.rope)
+        return {"cu_seqlens": None, "max_seqlen": length, "position_embeddings": rope}
 
     @property
     def tower_layers(self) -> int:
@@ -186,11 +190,11 @@ class Qwen2VL(Family):
 
     # --- tower --------------------------------------------------------------------------------
 
-    def run_tower(self, pixels: Pixels, pixel_values: Tensor, state: TowerState) -> Tensor:
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
         frame = torch.tensor([[1, *pixels.shape]])
-        position_ids = get_vision_position_ids(frame, self.merge_size).repeat(state.segments, 1)
-        position_ids = to_device(position_ids, state.device)
-        return self.model.model.visual(pixel_values, state=state, position_ids=position_ids)
+        position_ids = get_vision_position_ids(frame, self.merge_size).repeat(run.segments, 1)
+        position_ids = to_device(position_ids, run.device)
+        return self.model.model.visual(pixel_values, run=run, position_ids=position_ids)
 
     def expansion(self, pixels: Pixels, kept: int, schedule: Schedule) -> Expansion:
         return Expansion(pixels.segments * kept, 0)

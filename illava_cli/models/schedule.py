@@ -129,6 +129,12 @@ class TowerPlan:
         """Whether any token leaves in the tower or right after it."""
         return any(self.budget.values()) or self.scored is not None
 
+    @property
+    def deepest(self) -> int:
+        """The last layer that is scored; -1 where none is."""
+        scored = [] if self.scored is None else [self.scored]
+        return max([layer for layer, r in self.budget.items() if r] + scored, default=-1)
+
 
 @dataclass(frozen=True)
 class Schedule:

@@ -13,7 +13,7 @@ from illava_cli.bench.media import synthetic_image
 from illava_cli.bench.profiling import PARTS, profile
 from illava_cli.cli.app import main
 from illava_cli.engine import reading
-from illava_cli.models import vision
+from illava_cli.models import tower
 from tests.conftest import picture
 
 LLAVA, QWEN = ["-m", "random:llava-onevision-toy"], ["-m", "random:qwen2-vl-toy"]
@@ -176,7 +176,7 @@ def test_profile_leaves_nothing_behind(lab):
     def state():
         models = (small.session.model, small.stock)
         hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for x in models for m in x.modules()]
-        return reading.read_picture, vision.TowerState.score, vision.TowerState.reduce, hooks
+        return reading.read_picture, tower.TowerPass.score, tower.TowerTokens.after, hooks
 
     medium = synthetic_image(1, small.family)
     for variant in small.variants(medium, 1).values():

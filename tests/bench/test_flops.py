@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from illava_cli.bench.flops import DecoderShape, count, decoder_layer, linear, tower_layer
 from illava_cli.bench.geometry import merged_counts, model_shape, pairs_within
-from illava_cli.models import decoder, vision
+from illava_cli.models import decoder, tower
 from illava_cli.models.shape import TowerShape
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
@@ -51,7 +51,7 @@ def free_scores(monkeypatch):
     def scores(query, key, **options):
         return torch.rand(query.shape[0], key.shape[2], generator=torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr(vision, "received_attention", scores)
+    monkeypatch.setattr(tower, "received_attention", scores)
     monkeypatch.setattr(decoder, "received_attention", scores)
 
 
@@ -63,7 +63,8 @@ def counted(session, media, new_tokens):
         answer = session.ask("What is it?", *media, trace=True)
     layers = defaultdict(int)
     for name, operations in counter.get_flop_counts().items():
-        found = re.search(r"(language_model\.)?(?:layers|blocks)\.(\d+)$", name)
+        # by a layer's parts: where the tower merges, its loop runs them and not the block
+        found = re.search(r"(language_model\.)?(?:layers|blocks)\.(\d+)\.\w+$", name)
         if found:
             layers[bool(found[1]), int(found[2])] += sum(operations.values())
     by_depth = [[layers[part, i] for i in range(len(layers)) if (part, i) in layers] for part in (0, 1)]

@@ -7,7 +7,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.batching import Row, assemble
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request
-from illava_cli.models import decoder, vision
+from illava_cli.models import decoder, tower
 from illava_cli.models.hf import CACHE
 from illava_cli.reduction import received_attention
 from illava_cli.visualize.attention import heat, shares
@@ -98,7 +98,7 @@ def test_scores_in_a_bfloat16_model_equal_float64(name, attn, open_session, monk
         scored.append(lse is not None)
         return scores
 
-    for module in (vision, decoder):
+    for module in (tower, decoder):
         monkeypatch.setattr(module, "received_attention", checked)
     session = open_session(
         family, *settings, "model.device=cuda", "model.dtype=bfloat16", f"model.attn={attn}"

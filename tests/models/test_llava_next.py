@@ -9,7 +9,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Session
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.schedule import TowerPlan
-from illava_cli.models.vision import TowerState
+from illava_cli.models.tower import TowerPass, TowerTokens
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture
 from tests.stock import PROCESSORS, Stock
@@ -30,25 +30,26 @@ def open_checkpoint(folder, *settings):
 @pytest.mark.parametrize("include_self", [True, False])
 def test_the_class_token_scores_and_is_not_scored(include_self):
     query, key = torch.randn(2, 2, 3, 10, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    state = TowerState(2, 9, torch.device("cpu"), TowerPlan(include_self=include_self), class_tokens=1)
+    tokens = TowerTokens.all(2, 9, torch.device("cpu"))
+    run = TowerPass(tokens, TowerPlan(include_self=include_self), class_tokens=1)
     attention = (query @ key.transpose(-1, -2) * 0.3).softmax(-1).mean(1)  # (B, 10, 10)
     if not include_self:
         attention = attention * (1 - torch.eye(10))
     expected = attention.sum(1)[:, 1:] / (10 if include_self else 9)
-    torch.testing.assert_close(state.score(query, key, 0.3), expected)
+    torch.testing.assert_close(run.score(0, query, key, 0.3), expected)
 
 
 def test_the_class_token_is_never_merged():
     x = torch.randn(2, 10, 4, generator=torch.Generator().manual_seed(0))
-    state = TowerState(2, 9, torch.device("cpu"), TowerPlan({0: 4}), class_tokens=1)
-    scores = torch.arange(9.0).expand(2, 9)
-    y = state.reduce(x, scores, 0)
+    run = TowerPass(TowerTokens.all(2, 9, torch.device("cpu")), TowerPlan({0: 4}), class_tokens=1)
+    run.note(0, torch.arange(9.0).expand(2, 9))
+    tokens, y = run.tokens.holding(x, 1).after(run.decide(0)).apart(like=x)
     assert y.shape == (2, 6, 4)
     assert torch.equal(y[:, 0], x[:, 0])
     assert torch.equal(y[:, 2:], x[:, 6:])
     weights = torch.arange(5.0, 0, -1) / 15
     torch.testing.assert_close(y[:, 1], torch.einsum("n,bnc->bc", weights, x[:, 1:6]))
-    assert state.place.tolist() == [[4, 5, 6, 7, 8]] * 2
+    assert tokens.place.tolist() == [[4, 5, 6, 7, 8]] * 2
 
 
 def test_nothing_is_computed_behind_the_feature_layer(open_session):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from illava_cli.errors import MergeError
+from illava_cli.models import tower
 from illava_cli.models.binding import bind
 from illava_cli.models.cache import Prefill
 from illava_cli.models.hf import CACHE, cache_of
@@ -39,15 +40,25 @@ def test_a_decoder_that_runs_past_our_loop_is_an_error(session):
         ask(session)
 
 
-def test_a_tower_layer_that_does_not_merge_is_an_error(session):
-    block = list(session.family.tower_blocks())[1]
-    bind(block, lambda self, hidden_states, merge_point=None, **kwargs: hidden_states)
+def test_a_tower_that_ends_before_its_last_scheduled_layer_is_an_error(session, monkeypatch):
+    """As where a later release keeps its blocks elsewhere."""
+    module = "llava" if session.family.key.startswith("llava") else "qwen2_vl"
+    monkeypatch.setattr(
+        f"illava_cli.models.{module}.run_blocks",
+        lambda blocks, *arguments: tower.run_blocks(list(blocks)[:2], *arguments),
+    )
     with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
         ask(session)
 
 
 def test_a_tower_that_merges_nothing_is_an_error(session, monkeypatch):
-    monkeypatch.setattr("illava_cli.models.vision.TowerState.reduce", lambda self, h, scores, layer: h)
+    monkeypatch.setattr("illava_cli.models.tower.TowerTokens.after", lambda self, merge: self)
+    with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
+        ask(session)
+
+
+def test_a_tower_that_runs_past_our_loop_is_an_error(session, monkeypatch):
+    monkeypatch.setattr(session.family, "run_tower", lambda *args: torch.zeros(1, 36, 8))
     with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
         ask(session)
 
@@ -69,14 +80,14 @@ def sparing(open_session):
     return open_session("llava_onevision", "preset=off", "layout=faithful", *stages, fresh=True)
 
 
-def test_a_layer_that_merges_nothing_and_runs_past_our_loop_is_an_error(open_session):
+def test_a_layer_that_only_scores_and_whose_attention_is_passed_by_is_an_error(open_session):
     """The last layer's scores decide what the decoder gets: those of an earlier merge look as good."""
     session = sparing(open_session)
     ask(session)
     block = list(session.family.tower_blocks())[-1]
-    bind(block, lambda self, hidden_states, merge_point=None, **kwargs: hidden_states)
+    bind(block.self_attn, lambda self, hidden_states, **kwargs: (hidden_states, None))
     session.features.clear()
-    with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
+    with pytest.raises(MergeError, match=r"ran past us \(transformers"):
         ask(session)
 
 

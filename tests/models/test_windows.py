@@ -10,7 +10,7 @@ from transformers.vision_utils import get_vision_window_index
 
 from illava_cli.models.attention import PACKED, install_tap, tapped_attention
 from illava_cli.models.schedule import TowerPlan
-from illava_cli.models.vision import TowerState
+from illava_cli.models.tower import TowerPass, TowerTokens
 from illava_cli.models.windows import Windows, window_cells
 from illava_cli.reduction import Merge
 from illava_cli.reduction.merge import Assignment
@@ -40,7 +40,7 @@ def thinned(grid, segments=2, group=4, left=0.5, seed=0):
     order = torch.rand(segments, tokens, generator=torch.Generator().manual_seed(seed)).argsort(1)
     target = torch.arange(tokens).repeat(segments, 1).scatter(1, order[:, :removed], -1)
     merge = Merge.from_assignment(Assignment(target, torch.ones(target.shape)), tokens - removed)
-    return windows.keep(merge) if removed else windows
+    return windows.after(merge) if removed else windows
 
 
 CASES = [(grid, left) for grid in GRIDS for left in (1.0, 0.5)] + [((8, 8), 0.1)]
@@ -100,9 +100,10 @@ def test_attention_and_scores(grid, left, backend, include_self):
     install_tap(attention, PACKED)
     if backend == "flash_attention_2" and windows.ragged:
         attention.tap.backend, attention.tap.is_flash = by_length, True
-    state = TowerState(segments, tokens, torch.device("cpu"), TowerPlan(include_self=include_self), group=4)
+    everything = TowerTokens.all(segments, tokens, torch.device("cpu"))
+    run = TowerPass(everything, TowerPlan(include_self=include_self), group=4)
     query, key, value = noise(3, 1, 2, segments * tokens * 4, 8).unbind(0)
-    with attention.tap.recording(partial(state.score, windows=windows)) as tap:
+    with attention.tap.recording(partial(run.score, 0, windows=windows)) as tap:
         out, _ = tapped_attention(attention, query, key, value, None, windows=windows, scaling=0.3)
     expected, scores = by_loop(windows, query, key, value, include_self)
     # transformers' eager attention takes its softmax in float32
