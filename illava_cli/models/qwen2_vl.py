@@ -18,13 +18,13 @@ from transformers import Qwen2VLForConditionalGeneration
 
 from illava_cli.config import MediaOptions
 from illava_cli.errors import MediaError, UsageError
-from illava_cli.models.attention import PACKED
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family, Features, Pixels, normalised
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
+from illava_cli.models.packed import PACKED
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors

@@ -22,6 +22,7 @@ from illava_cli.config import (
     near_miss,
 )
 from illava_cli.errors import UsageError
+from illava_cli.models.backends import BACKENDS
 from illava_cli.reduction import METHODS, Method
 
 KINDS = ("image", "video")
@@ -264,7 +265,7 @@ def _tower(stage: VisionStage, reduction: Reduction, shape: ScheduleShape) -> To
     if stage.proportional and not method.proportional:
         able = ", ".join(name for name, method in METHODS.items() if method.proportional)
         raise UsageError(f"vision.proportional: not defined for {stage.method!r}, but for {able}")
-    if stage.proportional and "flash" in (shape.attention or ""):
+    if stage.proportional and BACKENDS[shape.attention].mask != "added":
         raise UsageError("vision.proportional: FlashAttention takes no sizes: give --attn sdpa")
     for layer in stage.layers:
         if layer >= shape.tower_layers:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from illava_cli.errors import MergeError
-from illava_cli.models.attention import install_tap, with_bias
+from illava_cli.models.attention import install_tap
 from illava_cli.models.binding import replace_forward, stock_forward
 from illava_cli.models.hf import versions
 from illava_cli.models.schedule import TowerPlan
@@ -161,8 +161,8 @@ class TowerPass:
             mean = mean if windows is None else windows.pack(mean)
             keys = mean.reshape(self.segments, -1, mean.shape[-1])[:, self.class_tokens :]
             self.tokens = replace(self.tokens, keys=keys.reshape(self.segments, self.tokens.count, -1))
-        bias = with_bias(None, self.bias(query.dtype), windows)
-        if bias is not None:  # one more dimension adds it to the logits
+        if (bias := self.bias(query.dtype)) is not None:  # one more dimension adds it to the logits
+            bias = bias[:, None, None] if windows is None else windows.spread(bias)
             query = torch.cat([query, torch.ones_like(query[..., :1])], dim=-1)
             key = torch.cat([key, (bias / scaling).transpose(2, 3).expand(-1, key.shape[1], -1, -1)], dim=-1)
         if self.class_tokens and layer == self.plan.scored and not self.plan.budget.get(layer):

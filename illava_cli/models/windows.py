@@ -99,6 +99,10 @@ class Windows(Tokens):
         cells = x.flatten(0, 1).unflatten(0, (-1, self.group))
         return cells.index_select(0, self.index).flatten(0, 1).unsqueeze(0)
 
+    def spread(self, bias: Tensor) -> Tensor:
+        """(B, N * group) -> (B * W, 1, 1, S * group), of each window's keys."""
+        return self.unpack(bias.reshape(1, 1, -1, 1)).transpose(2, 3)
+
     def sorted(self) -> tuple[Tensor, Tensor]:
         """Patches window by window (B * N * group,), and the windows' borders among them (B * W + 1,)."""
         tokens = self.index.argsort()[:, None] * self.group
