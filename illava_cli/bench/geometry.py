@@ -9,7 +9,8 @@ from torch import Tensor
 
 from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, TowerPass
 from illava_cli.engine.record import Generation
-from illava_cli.models.family import Family, Pixels
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
 from illava_cli.reduction import Merge
 
 

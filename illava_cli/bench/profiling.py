@@ -25,8 +25,9 @@ from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock, synchronize
 from illava_cli.engine import reading
 from illava_cli.engine import session as engine
-from illava_cli.models import decoder, tower
-from illava_cli.models.family import Family, Pixels
+from illava_cli.models import decoder, encoder, tower
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
 
 PARTS = (
     "decode",
@@ -133,7 +134,7 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
         for module in (reading, bench_media):
             for name in ("read_picture", "read_clip"):
                 stack.enter_context(_replaced(module, name, timed("decode")))
-        for name in ("prepare_image", "prepare_video"):
+        for name in ("preprocess_image", "preprocess_video"):
             stack.enter_context(_replaced(family, name, with_timed_pixels))
         replacements = [
             (family, "resize_frame", "preprocess"),
@@ -141,17 +142,17 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             (tower.TowerPass, "decide", "tower_merging"),
             (tower.TowerTokens, "after", "tower_merging"),
             (decoder._Sequence, "merge", "llm_merging"),
-            (family, "condense", "packing"),
-            (family, "lay_out", "packing"),
+            (encoder, "condense", "packing"),
+            (encoder, "lay_out", "packing"),
             (engine, "assemble", "packing"),
             *((inner, f"get_{kind}_features", "packing") for kind in family.markers),
         ]
         stack.enter_context(_replaced(decoder._Sequence, "scorer", with_timed_score))
         for owner, name, part in replacements:
             stack.enter_context(_replaced(owner, name, timed(part)))
-        encoder = inner.vision_tower if hasattr(inner, "vision_tower") else inner.visual
-        projector = inner.multi_modal_projector if hasattr(inner, "multi_modal_projector") else encoder.merger
-        stack.enter_context(_module(watch, encoder, lambda: "tower"))
+        vision = inner.vision_tower if hasattr(inner, "vision_tower") else inner.visual
+        projector = inner.multi_modal_projector if hasattr(inner, "multi_modal_projector") else vision.merger
+        stack.enter_context(_module(watch, vision, lambda: "tower"))
         stack.enter_context(_module(watch, projector, lambda: "packing"))
         # the unmodified model runs its tower inside of its first pass
         stack.enter_context(_module(watch, model, lambda: next(passes, "decoding")))

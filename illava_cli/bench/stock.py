@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.prompt import Slot
 from illava_cli.errors import UsageError
-from illava_cli.models.family import Family, Pixels
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
 from illava_cli.models.schedule import Schedule
 
 

@@ -14,7 +14,7 @@ from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import spread
 from illava_cli.bench.variants import Ours, Stock, synchronize
 from illava_cli.engine.memory import PeakMeter
-from illava_cli.models.family import Pixels
+from illava_cli.models.media import Pixels
 
 
 def measure_tower(

@@ -17,7 +17,8 @@ from illava_cli.bench.samples import Sample
 from illava_cli.config import GenerationOptions
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request, Session
-from illava_cli.models.family import Family, Pixels
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
 
 PROMPT = "Describe what is shown here."
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from illava_cli.models.cache import TEXT, Prefill
-from illava_cli.models.family import Family, Features
+from illava_cli.models.family import Family
 from illava_cli.models.host import to_device
+from illava_cli.models.media import Features
 from illava_cli.models.schedule import MergePoint
 from illava_cli.trace import DecoderTrace
 

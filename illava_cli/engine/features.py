@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from illava_cli.models.family import Features
+from illava_cli.models.media import Features
 
 TENSORS = ("embeds", "kinds", "rankable", "place")
 

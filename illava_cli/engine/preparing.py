@@ -9,7 +9,8 @@ from illava_cli.engine.prompt import Slot
 from illava_cli.engine.reading import MediaReader, Seen
 from illava_cli.engine.record import MediaRecord
 from illava_cli.engine.request import Prepared, Request
-from illava_cli.models.family import Family, Features, Pixels
+from illava_cli.models.family import Family
+from illava_cli.models.media import Features, Pixels
 
 
 def prepare(request: Request, reader: MediaReader, features: FeatureCache | None) -> Prepared:

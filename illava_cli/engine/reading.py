@@ -14,8 +14,9 @@ from illava_cli.engine.clips import read_clip, read_picture
 from illava_cli.engine.features import content_key
 from illava_cli.engine.record import MediaRecord
 from illava_cli.media import VideoMedium
-from illava_cli.models.family import Family, Pixels
+from illava_cli.models.family import Family
 from illava_cli.models.guide import Guide, View
+from illava_cli.models.media import Pixels
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class MediaReader:
         options = self.options
         if (shown.height, shown.width) == whole:
             key = content_key([shown], "image", alone, options.max_tiles, self.settings)
-            return Seen(key, record, lambda: self.family.prepare_image(shown, options, alone))
+            return Seen(key, record, lambda: self.family.preprocess_image(shown, options, alone))
         key = content_key([shown], "region", whole, alone, options.max_tiles, self.settings)
-        return Seen(key, record, lambda: self.family.prepare_region(shown, whole, options, alone))
+        return Seen(key, record, lambda: self.family.preprocess_region(shown, whole, options, alone))
 
     def video(self, source: Any) -> Seen:
         """The sampled frames of a video."""
@@ -91,7 +92,7 @@ class MediaReader:
         )
 
         def pixels() -> Pixels:
-            return replace(self.family.prepare_video(video.frames), interval=video.interval)
+            return replace(self.family.preprocess_video(video.frames), interval=video.interval)
 
         return Seen(key, record, pixels)
 

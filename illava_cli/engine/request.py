@@ -11,7 +11,7 @@ import numpy as np
 
 from illava_cli.engine.prompt import Piece, Slot
 from illava_cli.engine.record import MediaRecord
-from illava_cli.models.family import Features, Pixels
+from illava_cli.models.media import Features, Pixels
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaNextForConditionalGeneration
 
-from illava_cli.models.family import Pixels
 from illava_cli.models.hf import LlavaNextImageProcessorPil
 from illava_cli.models.llava import Llava
+from illava_cli.models.media import Pixels
 
 
 class LlavaNext(Llava):
@@ -36,11 +36,11 @@ class LlavaNext(Llava):
 
     def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
         # by this the model counts an image's tiles: one without area leaves the whole picture alone
-        model.config.image_grid_pinpoints = media[0].geometry.pinpoints or [[0, 0]]
+        model.config.image_grid_pinpoints = getattr(media[0].form, "pinpoints", [[0, 0]])
         return {
             # images of fewer tiles are padded
             "pixel_values": pad_sequence([p.pixel_values(0, p.segments) for p in media], batch_first=True),
-            "image_sizes": torch.tensor([p.geometry.size for p in media]),
+            "image_sizes": torch.tensor([p.form.size for p in media]),
         }
 
     def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:

@@ -23,17 +23,16 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from illava_cli.models.family import Features, Pixels, Survivors
+from illava_cli.models.media import Features, Pixels
 from illava_cli.models.qwen2_vl import Qwen2VL
-from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Projector, TowerShape
 from illava_cli.models.tower import TowerPass, TowerTokens
 from illava_cli.models.windows import Windows, window_cells
 
 
-def seconds_per_grid(pixels: Pixels, frames: int) -> float:
+def seconds_per_grid(medium: Pixels | Features, frames: int) -> float:
     """Seconds from one group of `frames` to the next; 1 without known times, as in `transformers`."""
-    return pixels.interval * frames if pixels.interval else 1.0
+    return medium.interval * frames if medium.interval else 1.0
 
 
 class Qwen2_5VL(Qwen2VL):
@@ -51,11 +50,11 @@ class Qwen2_5VL(Qwen2VL):
     def tokenizer_folder(cls) -> str:
         return "qwen2-vl"  # the same words, template and image processor
 
-    def prepare(self) -> None:
+    def bind(self) -> None:
         config = self.model.config.vision_config
         self.full_attention = frozenset(config.fullatt_block_indexes)
         self.window = config.window_size // (config.patch_size * config.spatial_merge_size)
-        super().prepare()
+        super().bind()
 
     def bytes_per_token(self) -> int:
         config = self.model.config.vision_config
@@ -64,18 +63,14 @@ class Qwen2_5VL(Qwen2VL):
 
     # --- tower --------------------------------------------------------------------------------
 
-    def groups(self, pixels: Pixels) -> tuple[int, int]:
-        """Rows and columns of a frame's 2x2 groups."""
-        return pixels.shape[0] // self.merge_size, pixels.shape[1] // self.merge_size
-
     def windows(self, pixels: Pixels, layer: int) -> Tensor | None:
         if layer in self.full_attention:
             return None
-        return window_cells(self.groups(pixels), self.window) // self.window**2
+        return window_cells(pixels.form.groups, self.window) // self.window**2
 
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
         windows = Windows.of(
-            self.groups(pixels), self.window, run.segments, run.group, run.device, self.model.dtype
+            pixels.form.groups, self.window, run.segments, run.group, run.device, self.model.dtype
         )
         run.tokens = replace(run.tokens, windows=windows)
         return super().run_tower(pixels, pixel_values, run)
@@ -86,13 +81,9 @@ class Qwen2_5VL(Qwen2VL):
 
     # --- decoder ------------------------------------------------------------------------------
 
-    def lay_out(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
-        features = super().lay_out(pixels, survivors, schedule)
-        return replace(features, interval=seconds_per_grid(pixels, self.temporal))
-
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """Seconds from one pair of frames to the next: a second is `tokens_per_second` positions."""
-        return {"second_per_grid_ts": torch.tensor([features.interval for features in videos])}
+        return {"second_per_grid_ts": torch.tensor([seconds_per_grid(f, self.temporal) for f in videos])}
 
     # --- the unmodified model -----------------------------------------------------------------
 

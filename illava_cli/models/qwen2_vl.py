@@ -6,8 +6,9 @@ as a batch. Survivors keep their own (t, h, w) position.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -19,17 +20,16 @@ from transformers import Qwen2VLForConditionalGeneration
 from illava_cli.config import MediaOptions
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.models.binding import bind, stock_forward
-from illava_cli.models.cache import VISUAL
 from illava_cli.models.decoder import prepare_decoder
-from illava_cli.models.family import Family, Features, Pixels, normalised
+from illava_cli.models.family import Family
+from illava_cli.models.forms import Form, Layout
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
+from illava_cli.models.media import Features, Geometry, Pixels, normalised
 from illava_cli.models.packed import PACKED
-from illava_cli.models.schedule import Schedule
 from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors
 from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, install_taps, run_blocks
-from illava_cli.reduction import Merge
 from illava_cli.trace import View
 
 # how the unmodified model calls a medium's patches and grid
@@ -38,6 +38,46 @@ STOCK_NAMES = {
     "video": ("pixel_values_videos", "video_grid_thw"),
 }
 SMALL = 1536  # hidden size of the 2B model, for which merging in the decoder was not published
+
+
+@dataclass(frozen=True)
+class PatchGrid(Form):
+    """Steps in time of a grid of patches, of which `side` x `side` make a token.
+
+    Args:
+        grid: time, height and width in patches.
+        frames: of a step, in a video; None of an image.
+    """
+
+    grid: tuple[int, int, int]
+    side: int
+    frames: int | None = None
+
+    @property
+    def segments(self) -> int:
+        return self.grid[0]
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """Rows and columns of a step's tokens."""
+        return self.grid[1] // self.side, self.grid[2] // self.side
+
+    @property
+    def tokens(self) -> int:
+        return math.prod(self.groups)
+
+    def views(self) -> list[View]:
+        if self.frames is None:
+            return [View(*self.groups)]
+        return [View(*self.groups, frame=step * self.frames) for step in range(self.segments)]
+
+    def expansion(self, kept: int, layout: str) -> Expansion:
+        return Expansion(self.segments * kept, 0)
+
+    def lay_out(self, survivors: Survivors, layout: str, newline: None) -> Layout:
+        start = torch.arange(self.segments, device=survivors.place.device)[:, None] * self.tokens
+        place, embeds = (survivors.place + start).flatten(), survivors.features.flatten(0, 1)
+        return Layout(embeds, place, torch.zeros_like(place, dtype=torch.bool), self.segments * self.tokens)
 
 
 class Qwen2VL(Family):
@@ -59,7 +99,7 @@ class Qwen2VL(Family):
         "video": "<|vision_start|><|video_pad|><|vision_end|>",
     }
 
-    def prepare(self) -> None:
+    def bind(self) -> None:
         config = self.model.config.vision_config
         self.patch, self.temporal = config.patch_size, config.temporal_patch_size
         self.merge_size = config.spatial_merge_size
@@ -115,21 +155,38 @@ class Qwen2VL(Family):
 
     # --- pixels -------------------------------------------------------------------------------
 
-    def prepare_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
+    def geometry(
+        self,
+        kind: str,
+        size: tuple[int, int],
+        frames: int = 1,
+        options: MediaOptions = MediaOptions(),
+        alone: bool = True,
+    ) -> Geometry:
+        if kind == "video":
+            return self._geometry(kind, self.frame_size(*size), -(-frames // self.temporal))
         if options.max_tiles is not None:
             raise UsageError(f"--max-tiles is for models with tiles: {self.name} has none")
-        self._refuse_narrow("an image", image.height, image.width)
-        batch = self.image_processor([image], return_tensors="np")
-        values = torch.from_numpy(np.asarray(batch["pixel_values"]))
-        _, height, width = batch["image_grid_thw"][0].tolist()
-        return self._pixels("image", (1, height, width), lambda a, b: values)
+        self._refuse_narrow("an image", *size)
+        return self._geometry(kind, self._resized(size, self.image_processor.size), 1)
 
-    def prepare_region(
+    def _geometry(self, kind: str, size: tuple[int, int], steps: int) -> Geometry:
+        """Of a medium that is resized."""
+        height, width = (extent // self.patch for extent in size)
+        frames = self.temporal if kind == "video" else None
+        return Geometry(kind, PatchGrid((steps, height, width), self.merge_size, frames), (height, width))
+
+    def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
+        geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
+        values = torch.from_numpy(np.asarray(self.image_processor([image], return_tensors="np").pixel_values))
+        return geometry.filled(lambda a, b: values)
+
+    def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
     ) -> Pixels:
         self._refuse_narrow("an image", *whole)
         limits = self.image_processor.size
-        return self.prepare_image(self._at_scale(image, whole, limits), options, alone)
+        return self.preprocess_image(self._at_scale(image, whole, limits), options, alone)
 
     def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
         self._refuse_narrow("a video", *whole)
@@ -160,7 +217,7 @@ class Qwen2VL(Family):
         self._refuse_narrow("a video", height, width)
         return self._resized((height, width), self.video_settings["size"])
 
-    def prepare_video(self, frames: list[np.ndarray]) -> Pixels:
+    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
         if len({frame.shape for frame in frames}) > 1:
             raise MediaError("the frames of a video differ in size: resize them to one size first")
         frames = [*frames, *[frames[-1]] * (-len(frames) % self.temporal)]
@@ -175,18 +232,8 @@ class Qwen2VL(Family):
             values = normalised(part, self.video_settings, channel=5)
             return values.view((stop - start) * height * width, -1)
 
-        return self._pixels("video", (len(frames) // self.temporal, height, width), pixel_values)
-
-    def _pixels(self, kind: str, grid: tuple[int, int, int], pixel_values) -> Pixels:
-        time, height, width = grid
-        tokens = height * width // self.patches_per_token
-        return Pixels(kind, time, tokens, (height, width), pixel_values, grid)
-
-    def views(self, pixels: Pixels) -> list[View]:
-        rows, columns = (extent // self.merge_size for extent in pixels.shape)
-        if pixels.kind == "image":
-            return [View(rows, columns)]
-        return [View(rows, columns, frame=index * self.temporal) for index in range(pixels.segments)]
+        steps = len(frames) // self.temporal
+        return self._geometry("video", frames[0].shape[:2], steps).filled(pixel_values)
 
     # --- tower --------------------------------------------------------------------------------
 
@@ -196,41 +243,16 @@ class Qwen2VL(Family):
         position_ids = to_device(position_ids, run.device)
         return self.model.model.visual(pixel_values, run=run, position_ids=position_ids)
 
-    def expansion(self, pixels: Pixels, kept: int, schedule: Schedule) -> Expansion:
-        return Expansion(pixels.segments * kept, 0)
-
-    def lay_out(self, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
-        frames, kept = survivors.place.shape
-        start = torch.arange(frames, device=survivors.place.device)[:, None] * pixels.tokens
-        embeds = survivors.features.flatten(0, 1)
-        count = frames * kept
-        return Features(
-            embeds=embeds,
-            kinds=torch.full((count,), VISUAL, dtype=torch.int8, device=embeds.device),
-            rankable=torch.ones(count, dtype=torch.bool, device=embeds.device),
-            candidates=count,
-            place=(survivors.place + start).flatten(),
-            length=frames * pixels.tokens,
-            patches=frames * pixels.tokens * self.patches_per_token,
-            vision_kept=frames * schedule.after_tower(pixels.tokens) * self.patches_per_token,
-            visual=count,
-            newlines=0,
-            grid=pixels.geometry,
-            merges=survivors.merges,
-            attention=survivors.attention,
-            layout=Merge.identity(1, count, embeds.device) if survivors.traced else None,
-        )
-
     def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
         types = torch.zeros(1, length, dtype=torch.int32)
         kinds: dict[int, list[Features]] = {1: [], 2: []}
         for start, features in media:
             # a video of one step has the positions of an image
-            kind = 1 if features.grid[0] == 1 else 2
+            kind = 1 if features.form.grid[0] == 1 else 2
             types[0, start : start + features.length] = kind
             kinds[kind].append(features)
         image, video = (
-            torch.tensor([f.grid for f in kinds[kind]]) if kinds[kind] else None for kind in (1, 2)
+            torch.tensor([f.form.grid for f in kinds[kind]]) if kinds[kind] else None for kind in (1, 2)
         )
         position_ids, _ = self.model.model.get_rope_index(
             torch.zeros(1, length, dtype=torch.long),
@@ -265,7 +287,7 @@ class Qwen2VL(Family):
             chosen = [pixels for pixels in media if pixels.kind == kind]
             if chosen:
                 inputs[values] = torch.cat([p.pixel_values(0, p.segments) for p in chosen])
-                inputs[grid] = torch.tensor([p.geometry for p in chosen])
+                inputs[grid] = torch.tensor([p.form.grid for p in chosen])
         return inputs
 
     def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:

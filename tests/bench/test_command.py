@@ -185,7 +185,7 @@ def test_profile_leaves_nothing_behind(lab):
     profile(small, [medium], Plan(1, 1), lambda text: None)
     assert state() == before
     assert not any("get_image_features" in vars(model.model) for model in (small.session.model, small.stock))
-    assert not {"prepare_image", "lay_out", "resize_frame"} & vars(small.family).keys()
+    assert not {"preprocess_image", "lay_out", "resize_frame"} & vars(small.family).keys()
 
 
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])

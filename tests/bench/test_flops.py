@@ -76,7 +76,7 @@ def empty_cells(family, pixels, counts, layer):
     pairs = 0
     for medium, done in zip(pixels, counts.media, strict=True):
         if layer in done.windowed:
-            rows, columns = (-(-n // family.window) for n in family.groups(medium))
+            rows, columns = (-(-n // family.window) for n in medium.form.groups)
             patches = family.window**2 * family.patches_per_token
             pairs += medium.segments * rows * columns * patches**2 - done.windowed[layer]
     return 4 * pairs
@@ -94,8 +94,8 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     answer, tower, prefill, total = counted(session, MEDIA[media], 1)
     images, videos = MEDIA[media]
     options = session.config.media
-    pixels = [family.prepare_image(x, options, len(images) == 1) for x in images]
-    pixels += [family.prepare_video([family.resize_frame(f) for f in x]) for x in videos]
+    pixels = [family.preprocess_image(x, options, len(images) == 1) for x in images]
+    pixels += [family.preprocess_video([family.resize_frame(f) for f in x]) for x in videos]
     counts = merged_counts(family, pixels, answer, 1)
     flops = count(shape, counts)
     empty = [empty_cells(family, pixels, counts, layer) * shape.tower.width for layer in range(len(tower))]

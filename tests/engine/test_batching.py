@@ -8,7 +8,7 @@ import torch
 
 from illava_cli.engine.session import Request
 from illava_cli.errors import UsageError
-from illava_cli.models.family import Survivors
+from illava_cli.models.survivors import Survivors
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
 from tests.tolerances import FLOAT32

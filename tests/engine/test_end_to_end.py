@@ -12,6 +12,7 @@ import torch
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
 from illava_cli.models.schedule import stages_of
+from illava_cli.models.tiled import Frames, Square, Tiles
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.reduction import slow
 from tests.reference import Medium, Schedule, reference_conversation, reference_greedy
@@ -74,11 +75,11 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
     for slot, (_, pixels) in prepared.slots.items():
         values = pixels.pixel_values(0, pixels.segments)
         if family.key.startswith("qwen"):
-            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry)
+            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.form.grid)
         else:
-            g = pixels.geometry
-            kind = {"tiles": "anyres", "square": "square", "frames": "video"}[g.form]
-            media[slot] = Medium(kind, values, size=g.size, pinpoints=g.pinpoints)
+            form = pixels.form
+            kind = {Tiles: "anyres", Square: "square", Frames: "video"}[type(form)]
+            media[slot] = Medium(kind, values, size=form.size, pinpoints=getattr(form, "pinpoints", None))
     return [list(p) if isinstance(p, list) else media[p] for p in parts]
 
 

@@ -6,7 +6,7 @@ import torch
 from illava_cli.config import load_preset, resolve
 from illava_cli.engine.features import FeatureCache, content_key
 from illava_cli.engine.session import Session
-from illava_cli.models.family import Features
+from illava_cli.models.media import Features
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 from tests.tolerances import FLOAT32

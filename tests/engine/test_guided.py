@@ -62,7 +62,7 @@ def shown_by_hand(session, image, box, alone):
         return region.resize(size, Image.Resampling.BICUBIC), None
     if not alone and session.family.key == "llava_onevision":
         return region, None
-    tiles = len(session.family.prepare_image(image, session.config.media, alone).pixel_values(0, 99))
+    tiles = len(session.family.preprocess_image(image, session.config.media, alone).pixel_values(0, 99))
     return region, max(1, round(tiles * region.width * region.height / (image.width * image.height)))
 
 

@@ -66,19 +66,19 @@ def test_nothing_is_computed_behind_the_feature_layer(open_session):
 @pytest.mark.parametrize("size", [(200, 150), (60, 60), (30, 250), (250, 30), (84, 168), (501, 333)])
 def test_pixels_are_the_image_processor_s(size, open_session, checkpoints):
     image = picture(*size, seed=3)
-    pixels = open_session("llava_next", *OFF).family.prepare_image(image, MediaOptions(), alone=False)
+    pixels = open_session("llava_next", *OFF).family.preprocess_image(image, MediaOptions(), alone=False)
     processor = PROCESSORS["llava_next"].from_pretrained(checkpoints("llava_next"))
     batch = processor([image], return_tensors="np")
-    assert pixels.geometry.size == tuple(np.asarray(batch["image_sizes"])[0])
+    assert pixels.form.size == tuple(np.asarray(batch["image_sizes"])[0])
     assert np.array_equal(pixels.pixel_values(0, pixels.segments).numpy(), batch["pixel_values"][0])
 
 
 def test_one_padded_square_where_no_grid_of_tiles_is_allowed(open_session):
     family = open_session("llava_next", *OFF).family
     image = picture(120, 60)
-    counts = [family.prepare_image(image, MediaOptions(max_tiles=n), True).segments for n in (1, 2, 3, 5)]
+    counts = [family.preprocess_image(image, MediaOptions(max_tiles=n), True).segments for n in (1, 2, 3, 5)]
     assert counts == [1, 1, 3, 3]  # the least grid has two tiles beside the whole
-    values = family.prepare_image(image, MediaOptions(max_tiles=1), True).pixel_values(0, 1)[0]
+    values = family.preprocess_image(image, MediaOptions(max_tiles=1), True).pixel_values(0, 1)[0]
     grey = values[:, 0, 0]
     assert grey.abs().max() < 0.02  # the mean colour
     assert torch.equal(values[:, :17], grey[:, None, None].expand(3, 17, 84))
@@ -132,7 +132,7 @@ def test_videos_are_refused_before_they_are_read(open_session):
                 ask(question)
             assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="images only"):
-        session.family.prepare_video(list(clip(2, 30, 30)))
+        session.family.preprocess_video(list(clip(2, 30, 30)))
 
 
 # what the hub's processors print: (opening, what follows an answer)

@@ -7,6 +7,7 @@ import pytest
 from illava_cli.config import Config, validate
 from illava_cli.engine.session import Request
 from illava_cli.errors import MergeError, UsageError
+from illava_cli.models import encoder
 from illava_cli.models.anyres import tile_grid
 from illava_cli.models.cache import NEWLINE, VISUAL
 from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget, plan
@@ -154,12 +155,12 @@ def test_a_grid_that_is_pooled_away_keeps_a_row():
 
 def test_a_layout_that_loses_a_token_is_an_error(open_session, monkeypatch):
     session = open_session("qwen2_vl", "preset=off", *INPUT, fresh=True)
-    lay_out = session.family.lay_out
+    lay_out = encoder.lay_out
 
     def short(*arguments):
         features = lay_out(*arguments)
         return dataclasses.replace(features, embeds=features.embeds[1:], visual=features.visual - 1)
 
-    monkeypatch.setattr(session.family, "lay_out", short)
+    monkeypatch.setattr(encoder, "lay_out", short)
     with pytest.raises(MergeError, match=r"\d+ tokens of the image are laid out .* the schedule says"):
         session.ask("What?", [picture(90, 60)])

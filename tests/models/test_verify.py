@@ -92,7 +92,7 @@ def test_a_layer_that_only_scores_and_whose_attention_is_passed_by_is_an_error(o
 
 
 def test_a_reduction_behind_the_tower_that_is_lost_is_an_error(open_session, monkeypatch):
-    monkeypatch.setattr("illava_cli.models.family.thinned", lambda survivors, *args, **kwargs: survivors)
+    monkeypatch.setattr("illava_cli.models.encoder.thinned", lambda survivors, *args, **kwargs: survivors)
     with pytest.raises(MergeError, match=f"the reduction behind the vision tower {ONE_LINE}"):
         ask(sparing(open_session))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from illava_cli.models import encoder
 from illava_cli.models.anyres import coarser
 from illava_cli.models.cache import NEWLINE
 from illava_cli.visualize.attention import PARTS, heat, shares
@@ -87,10 +88,10 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
     family, settings = SCHEDULES[schedule]
     session = open_session(family, *settings)
     laid_out, entered = [], []
-    lay_out, condense = session.family.lay_out, session.family.condense
+    lay_out, condense = encoder.lay_out, encoder.condense
 
-    def remember(pixels, survivors, schedule):
-        laid_out.append(lay_out(pixels, survivors, schedule))
+    def remember(*arguments):
+        laid_out.append(lay_out(*arguments))
         return laid_out[-1]
 
     def numbered(pixels, survivors, schedule):
@@ -98,8 +99,8 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
         entered.append(features)
         return condense(pixels, dataclasses.replace(survivors, features=features), schedule)
 
-    monkeypatch.setattr(session.family, "lay_out", remember)
-    monkeypatch.setattr(session.family, "condense", numbered)
+    monkeypatch.setattr(encoder, "lay_out", remember)
+    monkeypatch.setattr(encoder, "condense", numbered)
     with contextlib.suppress(RuntimeError):  # the decoder takes no such numbers
         ask(session, media, trace=True)
     given = torch.cat([features.flatten(0, 1) for features in entered])
