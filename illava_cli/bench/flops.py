@@ -11,7 +11,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from illava_cli.models.shape import Projector, TowerShape
+
+@dataclass(frozen=True)
+class TowerShape:
+    """A vision tower.
+
+    `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices; `class_tokens` go
+    through each layer beside a segment's patches.
+    """
+
+    width: int
+    inner: int
+    layers: int
+    patch_values: int
+    gated: bool = False
+    class_tokens: int = 0
+
+
+Projector = tuple[tuple[int, int], ...]  # (inputs, outputs) of its matrices, per token that leaves the tower
 
 
 @dataclass(frozen=True)

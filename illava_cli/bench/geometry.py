@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, TowerPass
+from illava_cli.bench.stock import stock_family
 from illava_cli.engine.record import Generation
 from illava_cli.models.family import Family
 from illava_cli.models.media import Pixels
@@ -16,7 +17,7 @@ from illava_cli.reduction import Merge
 
 def model_shape(family: Family) -> ModelShape:
     """The widths of a family's model."""
-    tower, projector = family.tower_shape()
+    tower, projector = stock_family(family).tower_shape()
     text = family.text_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     decoder = DecoderShape(
@@ -41,12 +42,12 @@ def unmerged_counts(
 
 def tower_pass(family: Family, pixels: Pixels, merges: dict[int, Merge], depth: int) -> TowerPass:
     """A medium through `depth` layers of the tower, with these merges."""
-    unit = family.patches_per_token
+    unit, side = family.patches_per_token, stock_family(family)
     place = torch.arange(pixels.tokens).expand(pixels.segments, -1)  # (B, N) of the tokens that are left
     layers, windowed = [], {}
     for layer in range(depth):
         attended = place.shape[1]
-        if (windows := family.windows(pixels, layer)) is not None:
+        if (windows := side.windows(pixels, layer)) is not None:
             windowed[layer] = pairs_within(windows[place]) * unit**2
         if layer in merges:
             place = place.gather(1, merges[layer].anchor.cpu())

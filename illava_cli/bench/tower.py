@@ -68,9 +68,9 @@ def _read(lab: Lab, variant: Ours | Stock) -> list[Pixels]:
 def _encode(lab: Lab, variant: Ours | Stock, pixels: list[Pixels]) -> None:
     family = lab.family
     if isinstance(variant, Stock):
-        inputs = family.stock_inputs(variant.model, pixels)
-        inputs = stock.on_device(family, variant.model, inputs)
-        family.stock_vision(variant.model, inputs)
+        side = stock.stock_family(family)
+        inputs = stock.on_device(family, variant.model, side.inputs(variant.model, pixels))
+        side.run_vision(variant.model, inputs)
     else:
         family.encode(pixels, variant.session.schedules)
     synchronize(family.device)

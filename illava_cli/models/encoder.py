@@ -12,11 +12,11 @@ from torch import Tensor
 from illava_cli.config import InputStage
 from illava_cli.errors import MergeError
 from illava_cli.models.cache import NEWLINE, VISUAL
+from illava_cli.models.forms import Expansion
 from illava_cli.models.hf import versions
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Geometry, Pixels
 from illava_cli.models.schedule import Schedule, input_kept
-from illava_cli.models.shape import Expansion
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.tower import TowerPass, TowerTokens
 from illava_cli.trace import Tracing

@@ -22,11 +22,11 @@ from illava_cli.families import family_name
 from illava_cli.models import encoder
 from illava_cli.models.control_tokens import ControlTokens
 from illava_cli.models.decoder import compile_decoder
+from illava_cli.models.forms import Expansion
 from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Geometry, Pixels
 from illava_cli.models.schedule import Schedule, ScheduleShape
-from illava_cli.models.shape import Expansion
 from illava_cli.models.tower import BlockParts, TowerPass, compile_blocks
 from illava_cli.trace import Tracing
 

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from illava_cli.models.shape import Expansion
 from illava_cli.models.survivors import Survivors
 from illava_cli.reduction import Merge
 from illava_cli.trace import View
+
+
+class Expansion(NamedTuple):
+    """Decoder tokens of a medium."""
+
+    visual: int
+    newlines: int
+
+    @property
+    def total(self) -> int:
+        return self.visual + self.newlines
 
 
 @dataclass(frozen=True)

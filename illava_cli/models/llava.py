@@ -23,7 +23,6 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import IMAGES_ONLY, Family
 from illava_cli.models.media import Geometry, Pixels
-from illava_cli.models.shape import Projector, TowerShape
 from illava_cli.models.tiled import Square, Tiled, Tiles, TileShape
 from illava_cli.models.tower import BlockParts, TowerPass, install_taps, run_blocks
 
@@ -183,17 +182,3 @@ class Llava(Family):
             at_hand = nullcontext
         with at_hand(module):
             return module.image_newline.to(like.device, like.dtype)
-
-    # --- the unmodified model -----------------------------------------------------------------
-
-    def tower_shape(self) -> tuple[TowerShape, Projector]:
-        vision, width = self.model.config.vision_config, self.text_config.hidden_size
-        values = vision.num_channels * vision.patch_size**2
-        tower = TowerShape(
-            vision.hidden_size,
-            vision.intermediate_size,
-            vision.num_hidden_layers,
-            values,
-            class_tokens=self.class_tokens,
-        )
-        return tower, ((vision.hidden_size, width), (width, width))

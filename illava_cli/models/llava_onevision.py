@@ -7,21 +7,19 @@ video are pooled 2x2.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from illava_cli.config import MediaOptions
-from illava_cli.errors import ModelError, UsageError
+from illava_cli.errors import ModelError
 from illava_cli.models.hf import LlavaOnevisionImageProcessorPil
 from illava_cli.models.llava import Llava
 from illava_cli.models.media import Pixels, normalised
-from illava_cli.models.tiled import Frames, Tiles
+from illava_cli.models.tiled import Frames
 
 TINY = 192  # hidden size of the embedded model, whose schedules are scaled to its six layers
 
@@ -75,35 +73,3 @@ class LlavaOnevision(Llava):
             return normalised(values, self.video_settings, channel=1)
 
         return self.geometry("video", frames[0].shape[:2], len(frames)).filled(pixel_values)
-
-    # --- the unmodified model -----------------------------------------------------------------
-
-    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
-        images = [pixels for pixels in media if pixels.kind == "image"]
-        videos = [pixels for pixels in media if pixels.kind == "video"]
-        inputs: dict[str, Tensor] = {}
-        if images:
-            # images of fewer tiles are padded
-            tiles = [p.pixel_values(0, p.segments) for p in images]
-            inputs["pixel_values"] = pad_sequence(tiles, batch_first=True)
-            inputs["image_sizes"] = torch.tensor([p.form.size for p in images])
-            if isinstance(images[0].form, Tiles):
-                model.config.image_grid_pinpoints = images[0].form.pinpoints
-                inputs["batch_num_images"] = torch.ones(len(images), dtype=torch.long)
-            else:
-                # an image is one tile where it has a companion; the first of two images is such a one
-                inputs["batch_num_images"] = torch.tensor([max(2, len(images))])
-        if videos:
-            if self.row_newlines:
-                raise UsageError("transformers does not lay this model's videos out: measure images")
-            if len({p.segments for p in videos}) > 1:
-                raise UsageError("transformers stacks videos: give them the same number of frames")
-            inputs["pixel_values_videos"] = torch.stack([p.pixel_values(0, p.segments) for p in videos])
-        return inputs
-
-    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
-        if "pixel_values" in inputs:
-            names = ("pixel_values", "image_sizes", "batch_num_images")
-            model.model.get_image_features(**{name: inputs[name] for name in names})
-        if "pixel_values_videos" in inputs:
-            model.model.get_video_features(inputs["pixel_values_videos"])

@@ -16,18 +16,16 @@ windowed layer can be named too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from illava_cli.models.media import Features, Pixels
 from illava_cli.models.qwen2_vl import Qwen2VL
-from illava_cli.models.shape import Projector, TowerShape
 from illava_cli.models.tower import TowerPass, TowerTokens
-from illava_cli.models.windows import Windows, window_cells
+from illava_cli.models.windows import Windows
 
 
 def seconds_per_grid(medium: Pixels | Features, frames: int) -> float:
@@ -63,11 +61,6 @@ class Qwen2_5VL(Qwen2VL):
 
     # --- tower --------------------------------------------------------------------------------
 
-    def windows(self, pixels: Pixels, layer: int) -> Tensor | None:
-        if layer in self.full_attention:
-            return None
-        return window_cells(pixels.form.groups, self.window) // self.window**2
-
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
         windows = Windows.of(
             pixels.form.groups, self.window, run.segments, run.group, run.device, self.model.dtype
@@ -84,19 +77,3 @@ class Qwen2_5VL(Qwen2VL):
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """Seconds from one pair of frames to the next: a second is `tokens_per_second` positions."""
         return {"second_per_grid_ts": torch.tensor([seconds_per_grid(f, self.temporal) for f in videos])}
-
-    # --- the unmodified model -----------------------------------------------------------------
-
-    def tower_shape(self) -> tuple[TowerShape, Projector]:
-        vision = self.model.config.vision_config
-        inner = vision.intermediate_size
-        tower = TowerShape(vision.hidden_size, inner, vision.depth, self.patch_values, gated=True)
-        joined = vision.hidden_size * self.patches_per_token
-        return tower, ((joined, joined), (joined, vision.out_hidden_size))
-
-    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
-        inputs = super().stock_inputs(model, media)
-        intervals = [seconds_per_grid(pixels, self.temporal) for pixels in media if pixels.kind == "video"]
-        if intervals:
-            inputs["second_per_grid_ts"] = torch.tensor(intervals)
-        return inputs

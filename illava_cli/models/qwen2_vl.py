@@ -7,7 +7,7 @@ as a batch. Survivors keep their own (t, h, w) position.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,21 +22,15 @@ from illava_cli.errors import MediaError, UsageError
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family
-from illava_cli.models.forms import Form, Layout
+from illava_cli.models.forms import Expansion, Form, Layout
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Geometry, Pixels, normalised
 from illava_cli.models.packed import PACKED
-from illava_cli.models.shape import Expansion, Projector, TowerShape
 from illava_cli.models.survivors import Survivors
 from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, install_taps, run_blocks
 from illava_cli.trace import View
 
-# how the unmodified model calls a medium's patches and grid
-STOCK_NAMES = {
-    "image": ("pixel_values", "image_grid_thw"),
-    "video": ("pixel_values_videos", "video_grid_thw"),
-}
 SMALL = 1536  # hidden size of the 2B model, for which merging in the decoder was not published
 
 
@@ -266,31 +260,3 @@ class Qwen2VL(Family):
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """What `get_rope_index` takes to tell time: Qwen2-VL counts steps."""
         return {}
-
-    # --- the unmodified model -----------------------------------------------------------------
-
-    def tower_shape(self) -> tuple[TowerShape, Projector]:
-        vision = self.model.config.vision_config
-        inner = int(vision.embed_dim * vision.mlp_ratio)
-        tower = TowerShape(vision.embed_dim, inner, vision.depth, self.patch_values)
-        joined = vision.embed_dim * self.patches_per_token
-        return tower, ((joined, joined), (joined, vision.hidden_size))
-
-    @property
-    def patch_values(self) -> int:
-        """Numbers in one patch of pixels."""
-        return self.model.config.vision_config.in_channels * self.temporal * self.patch**2
-
-    def stock_inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
-        inputs: dict[str, Tensor] = {}
-        for kind, (values, grid) in STOCK_NAMES.items():
-            chosen = [pixels for pixels in media if pixels.kind == kind]
-            if chosen:
-                inputs[values] = torch.cat([p.pixel_values(0, p.segments) for p in chosen])
-                inputs[grid] = torch.tensor([p.form.grid for p in chosen])
-        return inputs
-
-    def stock_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
-        for kind, (values, grid) in STOCK_NAMES.items():
-            if values in inputs:
-                getattr(model.model, f"get_{kind}_features")(inputs[values], inputs[grid])

@@ -25,9 +25,8 @@ from illava_cli.models.anyres import (
     tile_boxes,
     tile_grid,
 )
-from illava_cli.models.forms import Form, Layout
+from illava_cli.models.forms import Expansion, Form, Layout
 from illava_cli.models.hf import unpad_image
-from illava_cli.models.shape import Expansion
 from illava_cli.models.survivors import Survivors
 from illava_cli.reduction import Merge
 from illava_cli.reduction.nearest import nearest

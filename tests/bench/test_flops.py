@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from illava_cli.bench.flops import DecoderShape, count, decoder_layer, linear, tower_layer
+from illava_cli.bench.flops import DecoderShape, TowerShape, count, decoder_layer, linear, tower_layer
 from illava_cli.bench.geometry import merged_counts, model_shape, pairs_within
 from illava_cli.models import decoder, tower
-from illava_cli.models.shape import TowerShape
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 

@@ -1,4 +1,7 @@
-"""The unmodified `transformers` model on our weights: same tensors, a stock instance, nothing bound to it."""
+"""The unmodified `transformers` model on our weights: same tensors, a stock instance, nothing bound to it.
+
+What only this side asks of a family is a file here, a line in `STOCK`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from illava_cli.bench.stock.base import StockFamily
+from illava_cli.bench.stock.llava_next import StockLlavaNext
+from illava_cli.bench.stock.llava_onevision import StockLlavaOnevision
+from illava_cli.bench.stock.qwen2_5_vl import StockQwen2_5VL
+from illava_cli.bench.stock.qwen2_vl import StockQwen2VL
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.prompt import Slot
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Family
 from illava_cli.models.media import Pixels
 from illava_cli.models.schedule import Schedule
+
+# by the `model_type` of a checkpoint
+STOCK: dict[str, type[StockFamily]] = {
+    "llava_next": StockLlavaNext,
+    "llava_onevision": StockLlavaOnevision,
+    "qwen2_vl": StockQwen2VL,
+    "qwen2_5_vl": StockQwen2_5VL,
+}
+
+
+def stock_family(family: Family) -> StockFamily:
+    """The side of a family that is measured."""
+    return STOCK[family.key](family)
 
 
 def stock_model(family: Family) -> nn.Module:
@@ -57,7 +78,7 @@ def model_inputs(
 ) -> dict[str, Tensor]:
     """Everything that `generate` takes, on the device; rows of equal length need no padding."""
     media = [pixels for row in rows for pixels in row]
-    inputs = family.stock_inputs(model, media)
+    inputs = stock_family(family).inputs(model, media)
     inputs["input_ids"] = torch.tensor(ids)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     if family.rope_axes > 1:
