@@ -122,19 +122,19 @@ def lay_out(family: Family, pixels: Pixels, survivors: Survivors, schedule: Sche
     form, patches = pixels.form, pixels.segments * family.patches_per_token
     layout = form.lay_out(survivors, schedule.layout, family.newline(like=survivors.features))
     newline = layout.newline
-    visual, newlines = form.expansion(survivors.left, schedule.layout)
-    all_rank = schedule.authors and form.ranks_newlines
+    expansion = form.expansion(survivors.left, schedule.layout)
+    candidates = form.candidates(expansion, schedule.authors)
     return Features(
         embeds=layout.embeds,
         kinds=torch.where(newline, NEWLINE, VISUAL).to(torch.int8),
-        rankable=torch.ones_like(newline) if all_rank else ~newline,
-        candidates=len(layout.embeds) if all_rank else visual,
+        rankable=~newline if candidates == expansion.visual else torch.ones_like(newline),
+        candidates=candidates,
         place=layout.place,
         length=layout.length,
         patches=patches * pixels.tokens,
         vision_kept=patches * schedule.after_tower(pixels.tokens),
-        visual=visual,
-        newlines=newlines,
+        visual=expansion.visual,
+        newlines=expansion.newlines,
         form=form,
         interval=pixels.interval,
         merges=survivors.merges,

@@ -59,7 +59,7 @@ class Layout:
 class Form(ABC):
     """A medium's segments, and what the decoder gets of them; `layout` is `grid` or `faithful`."""
 
-    ranks_newlines: ClassVar[bool] = False  # whether variant `authors` does
+    ranks_newlines: ClassVar[bool] = False  # whether its newlines are those of rows
 
     @property
     @abstractmethod
@@ -86,6 +86,10 @@ class Form(ABC):
     @abstractmethod
     def expansion(self, kept: int, layout: str) -> Expansion:
         """Decoder tokens where `kept` tokens of each segment are laid out."""
+
+    def candidates(self, expansion: Expansion, authors: bool) -> int:
+        """Decoder tokens that may merge there; under variant `authors` newlines of rows are among them."""
+        return expansion.total if authors and self.ranks_newlines else expansion.visual
 
     def condense(self, survivors: Survivors, layout: str) -> Survivors:
         """What is done to each segment alone, chunk by chunk: no more is kept than the decoder takes."""

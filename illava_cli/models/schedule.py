@@ -190,6 +190,23 @@ class Schedule:
             return left
         return None if self.input.keep is None else input_kept(left, self.input.keep)
 
+    def decoder_tokens(self, text: int, media: Sequence[tuple[int, int]], layers: int) -> list[int]:
+        """Tokens of a prompt in each of so many decoder layers.
+
+        Args:
+            text: all that is no medium's.
+            media: of each its decoder tokens, and how many of them may merge.
+        """
+        groups = [candidates for _, candidates in media]
+        fixed = text + sum(tokens for tokens, _ in media) - sum(groups)
+        groups = groups if self.scope == "medium" else [sum(groups)]
+        points, lengths = dict(self.decoder), []
+        for layer in range(layers):
+            if layer in points:
+                groups = [points[layer].kept(n) for n in groups]
+            lengths.append(fixed + sum(groups))
+        return lengths
+
 
 def input_kept(tokens: int, keep: float) -> int:
     """How many of a segment's `tokens` stay between projector and decoder; one at least."""

@@ -95,7 +95,7 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     options = session.config.media
     pixels = [family.preprocess_image(x, options, len(images) == 1) for x in images]
     pixels += [family.preprocess_video([family.resize_frame(f) for f in x]) for x in videos]
-    counts = merged_counts(family, pixels, answer, 1)
+    counts = merged_counts(session, pixels, answer, 1)
     flops = count(shape, counts)
     empty = [empty_cells(family, pixels, counts, layer) * shape.tower.width for layer in range(len(tower))]
     assert [counted + unused for counted, unused in zip(flops.tower, empty, strict=True)] == tower
@@ -110,7 +110,7 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     assert counts.decoder[-1] < counts.decoder[0]
 
     *_, longer = counted(session, MEDIA[media], 4)
-    decoding = count(shape, merged_counts(family, pixels, answer, 4)).decoding
+    decoding = count(shape, merged_counts(session, pixels, answer, 4)).decoding
     assert decoding == pytest.approx(longer - total, rel=0.02)
 
 

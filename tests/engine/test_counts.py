@@ -144,7 +144,7 @@ def test_fastv_keeps_what_its_code_keeps_at_exact_halves(toy, size, groups, kept
         media = [
             pixels for _, pixels in session.prepare(Request("?", [picture(*size)]), fresh=True).slots.values()
         ]
-        gone = answer.usage.prompt_tokens - merged_counts(session.family, media, answer, 1).decoder[-1]
+        gone = answer.usage.prompt_tokens - merged_counts(session, media, answer, 1).decoder[-1]
         assert gone == groups - left  # as the operations are counted
 
 
