@@ -242,6 +242,9 @@ class ModelOptions(Strict):
 
     id: str | None = Field(default=None, description="hub id, checkpoint directory or random:NAME")
     revision: str | None = None
+    schedule: str | None = Field(
+        default=None, description="key of the presets' schedules; by default that of its family and size"
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16", "float64"] = "auto"
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N, mps")
     device_map: str | dict[str, str | int] | None = Field(

@@ -173,7 +173,7 @@ def _lab(flags: ModelFlags, presets: list[str], messages: Messages) -> Lab:
     from illava_cli.bench.lab import Lab
 
     if not presets:
-        configs = _configs(flags, [session.family.own_preset, "off"])
+        configs = _configs(flags, [session.family.schedule_shape.own_preset, "off"])
     return Lab(session, configs)
 
 

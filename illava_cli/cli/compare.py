@@ -212,7 +212,7 @@ def _variants(
 
     family = session.family
     plain = resolve([])
-    base = plain.reduction_for(family.schedule_key(family.text_config.hidden_size))
+    base = plain.reduction_for(family.schedule_key)
     found = [Variant(OFF, unmerged(plain))]
     for method in methods:
         for keep, text in shares.items():

@@ -113,7 +113,7 @@ def _reduction(config: Config) -> tuple[str, Reduction]:
     Raises:
         ModelError: the family is known only after a download.
     """
-    from illava_cli.models import schedule_key
+    from illava_cli.models.sizes import schedule_key
 
     family = schedule_key(config)
     return family, config.reduction_for(family)

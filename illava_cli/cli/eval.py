@@ -201,7 +201,7 @@ def _refuse_contradictions(*, sweep: bool, grid: bool, variants: bool, presets: 
 def _planned(name: str, config: Config) -> list[str]:
     """The variants of a plan for the model of a run."""
     from illava_cli.evals.plan import load_plan
-    from illava_cli.models import schedule_key
+    from illava_cli.models.sizes import schedule_key
 
     return load_plan(name).named_variants(schedule_key(config), name)
 
@@ -226,7 +226,7 @@ def _walk(
     from illava_cli.evals.variants import Variant
 
     resolve, family = resolver(flags), session.family
-    key = family.schedule_key(family.text_config.hidden_size)
+    key = family.schedule_key
     base = resolve([]).reduction_for(key)
     lanes = []
     for point in points(grid, family, base):

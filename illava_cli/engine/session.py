@@ -39,13 +39,13 @@ from illava_cli.engine.record import Generation, Timings, new_id
 from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.stream import RowText, Watcher
 from illava_cli.errors import ModelError, OutOfMemory, UsageError
-from illava_cli.models import schedule_key
 from illava_cli.models.cache import MergeCache
 from illava_cli.models.family import Family
 from illava_cli.models.guide import Guide, checkpoint_of, find_guide, load_guide
 from illava_cli.models.loading import load_family
 from illava_cli.models.media import Features, Pixels
 from illava_cli.models.schedule import KINDS, Schedule, check_guide, plan, stages_of
+from illava_cli.models.sizes import schedule_key
 from illava_cli.trace import DecoderTrace, Trace, Tracing
 
 OFF = {kind: Schedule() for kind in KINDS}
@@ -140,7 +140,7 @@ class Session:
 
     def _planned(self) -> tuple[Reduction, dict[str, Schedule]]:
         """The preset's reduction for this model, and the schedule of each kind of medium."""
-        reduction = self.config.reduction_for(self.family.schedule_key(self.family.text_config.hidden_size))
+        reduction = self.config.reduction_for(self.family.schedule_key)
         try:
             schedules = {kind: plan(reduction, self.family.schedule_shape, kind) for kind in KINDS}
         except UsageError as error:

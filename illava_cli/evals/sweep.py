@@ -114,10 +114,9 @@ def _stage(keeps: Sequence[float], layers: Sequence[Sequence[int]]) -> list[tupl
 
 def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:
     """The tower's schedule that leaves the share `keep` behind all of `layers`."""
-    side = getattr(family, "side", None)
-    if side is None:  # no tiles: a share of the groups leaves at each layer
+    tokens = family.tile_tokens
+    if tokens is None:  # no tiles: a share of the groups leaves at each layer
         return f"{{layers: {list(layers)}, keep: {keep ** (1 / len(layers))!r}, drop: null, r: null}}"
-    tokens = side**2
     kept = max(1, round(keep * tokens))
     if layout == "grid":  # survivors form a square
         kept = max(1, round(math.sqrt(kept))) ** 2

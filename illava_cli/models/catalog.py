@@ -30,9 +30,14 @@ def architecture(name: str) -> dict:
     return read_yaml(files[name])
 
 
+def shipped_folder(name: str) -> Path | None:
+    """The directory of a checkpoint within the package; None for any other."""
+    return EMBEDDED.get(name)
+
+
 def local_folder(name: str) -> Path | None:
     """The directory of a checkpoint that is embedded or named by its path; None for a hub id."""
-    folder = EMBEDDED.get(name, Path(name))
+    folder = shipped_folder(name) or Path(name)
     return folder if folder.is_dir() else None
 
 

@@ -27,6 +27,7 @@ from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Geometry, Pixels
 from illava_cli.models.schedule import Schedule, ScheduleShape
+from illava_cli.models.sizes import key_of, own_preset
 from illava_cli.models.tower import BlockParts, TowerPass, compile_blocks
 from illava_cli.trace import Tracing
 
@@ -49,7 +50,20 @@ class Family(ABC):
     tile_tokens: int | None = None  # tokens of a tile, of a tower over square tiles
     frames_of_one_size = False  # a region of a frame has as many tokens as all of it
 
-    def __init__(self, model: nn.Module, tokenizer, image_processor, video_settings: dict, chunk_bytes: int):
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer,
+        image_processor,
+        video_settings: dict,
+        chunk_bytes: int,
+        schedule: str | None = None,
+    ):
+        """
+        Args:
+            chunk_bytes: bound on the activations of one pass through the tower.
+            schedule: `model.schedule`, where it is set.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.image_processor = image_processor
@@ -57,6 +71,7 @@ class Family(ABC):
         self.chunk_bytes = chunk_bytes
         self.text_model = model.model.language_model
         self.text_config = model.config.text_config
+        self.schedule_key = key_of(self.key, self.text_config.hidden_size, schedule)
         self.bind()
 
     # --- what a family says -----------------------------------------------------------------
@@ -141,20 +156,10 @@ class Family(ABC):
         """(C,) the embedding that ends a row, where there is one."""
         return None
 
-    @property
-    @abstractmethod
-    def own_preset(self) -> str:
-        """The shipped preset that was made for this model."""
-
     @classmethod
     def tokenizer_folder(cls) -> str:
         """The shipped toy tokenizer of this family's `random:` models."""
         return cls.key.replace("_", "-")
-
-    @classmethod
-    def schedule_key(cls, hidden_size: int) -> str:
-        """The entry of a preset like `auto` that fits a decoder of this width."""
-        return cls.key
 
     def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
         """Position ids of an unmerged chunk: (1, length), or (3, length) for M-RoPE.
@@ -210,7 +215,7 @@ class Family(ABC):
         """What decides which schedules it can run."""
         return ScheduleShape(
             name=self.name,
-            own_preset=self.own_preset,
+            own_preset=own_preset(self.schedule_key),
             tower_layers=self.tower_layers,
             decoder_layers=self.text_config.num_hidden_layers,
             tile_tokens=self.tile_tokens,

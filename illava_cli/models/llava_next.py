@@ -21,7 +21,6 @@ class LlavaNext(Llava):
     image_processor_class = LlavaNextImageProcessorPil
     special_tokens: ClassVar = {"image": "<image>"}
     markers: ClassVar = special_tokens
-    own_preset = "llava-next"
 
     @property
     def placeholder_ids(self) -> dict[int, str]:

@@ -21,8 +21,6 @@ from illava_cli.models.llava import Llava
 from illava_cli.models.media import Pixels, normalised
 from illava_cli.models.tiled import Frames
 
-TINY = 192  # hidden size of the embedded model, whose schedules are scaled to its six layers
-
 
 class LlavaOnevision(Llava):
     """`transformers`' LlavaOnevisionForConditionalGeneration with merge points."""
@@ -47,14 +45,6 @@ class LlavaOnevision(Llava):
     def placeholder_ids(self) -> dict[int, str]:
         config = self.model.config
         return {config.image_token_id: "image", config.video_token_id: "video"}
-
-    @classmethod
-    def schedule_key(cls, hidden_size: int) -> str:
-        return f"{cls.key}_tiny" if hidden_size == TINY else cls.key
-
-    @property
-    def own_preset(self) -> str:
-        return "auto" if self.text_config.hidden_size == TINY else "paper"
 
     # --- pixels -------------------------------------------------------------------------------
 

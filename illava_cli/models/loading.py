@@ -264,6 +264,7 @@ def _assemble(family_type, model, tokenizer, image_processor, folder: Path, opti
         image_processor,
         _video_settings(folder, image_processor),
         (options.vision_chunk_mb or CHUNK_MB.get(model.device.type, GPU_CHUNK_MB)) << 20,
+        options.schedule,
     )
 
 

@@ -38,11 +38,6 @@ class Qwen2_5VL(Qwen2VL):
 
     key = "qwen2_5_vl"
     stock_class = Qwen2_5_VLForConditionalGeneration
-    own_preset = "qwen2.5-vl"
-
-    @classmethod
-    def schedule_key(cls, hidden_size: int) -> str:
-        return cls.key
 
     @classmethod
     def tokenizer_folder(cls) -> str:

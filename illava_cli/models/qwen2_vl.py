@@ -31,8 +31,6 @@ from illava_cli.models.survivors import Survivors
 from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, install_taps, run_blocks
 from illava_cli.trace import View
 
-SMALL = 1536  # hidden size of the 2B model, for which merging in the decoder was not published
-
 
 @dataclass(frozen=True)
 class PatchGrid(Form):
@@ -138,14 +136,6 @@ class Qwen2VL(Family):
         config = self.model.config.vision_config
         width = (8 + 2 * config.mlp_ratio) * config.embed_dim
         return int(width * self.patches_per_token * self.model.dtype.itemsize)
-
-    @classmethod
-    def schedule_key(cls, hidden_size: int) -> str:
-        return f"{cls.key}_2b" if hidden_size == SMALL else cls.key
-
-    @property
-    def own_preset(self) -> str:
-        return "qwen2-vl-2b" if self.text_config.hidden_size == SMALL else "qwen2-vl"
 
     # --- pixels -------------------------------------------------------------------------------
 

@@ -87,6 +87,7 @@ def test_every_flag_reaches_the_session(main, sessions):
     config = sessions[0].config
     assert config.model.model_dump(exclude_unset=True) == {
         "id": "Qwen/Qwen2-VL-2B-Instruct",
+        "schedule": "qwen2_vl_2b",
         "dtype": "float32",
         "device": "cpu",
         "device_map": "auto",

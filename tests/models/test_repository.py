@@ -14,10 +14,11 @@ from illava_cli.config import resolve, shipped
 from illava_cli.engine.prompt import Slot, first_turn, later_turn, user_message
 from illava_cli.engine.session import Request, Session
 from illava_cli.errors import ModelError, UsageError
-from illava_cli.models import family_class, repository, schedule_key
+from illava_cli.models import family_class, repository
 from illava_cli.models.catalog import complete, read_config
 from illava_cli.models.conversations import CONVERSATIONS
 from illava_cli.models.repository import translate
+from illava_cli.models.sizes import schedule_key
 from tests.builders import write_llava_next, write_llava_onevision
 from tests.conftest import clip, picture
 from tests.engine.test_end_to_end import pieces_of, schedule_of
