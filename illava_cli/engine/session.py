@@ -44,7 +44,8 @@ from illava_cli.models.family import Family
 from illava_cli.models.guide import Guide, checkpoint_of, find_guide, load_guide
 from illava_cli.models.loading import load_family
 from illava_cli.models.media import Features, Pixels
-from illava_cli.models.schedule import KINDS, Schedule, check_guide, plan, stages_of
+from illava_cli.models.planning import check_guide, plan, stages_of
+from illava_cli.models.schedule import KINDS, Schedule
 from illava_cli.models.sizes import schedule_key
 from illava_cli.trace import DecoderTrace, Trace, Tracing
 

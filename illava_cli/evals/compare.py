@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from illava_cli.evals.report import COLUMNS, Table
 from illava_cli.evals.sweep import Point, placed, quality
 from illava_cli.evals.variants import OFF
-from illava_cli.models.schedule import known_method
+from illava_cli.models.planning import known_method
 
 if TYPE_CHECKING:
     from illava_cli.config import Reduction

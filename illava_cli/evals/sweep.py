@@ -88,7 +88,7 @@ def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
 def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[int], list[int]]:
     """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
     depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
-    from illava_cli.models.schedule import stages_of  # brings torch: mistakes in flags are told before
+    from illava_cli.models.planning import stages_of  # brings torch: mistakes in flags are told before
 
     stages = stages_of(base, kind)
     start = max(1, round(depth * VISION_START))

@@ -11,7 +11,7 @@ import torch
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
-from illava_cli.models.schedule import stages_of
+from illava_cli.models.planning import stages_of
 from illava_cli.models.tiled import Frames, Square, Tiles
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.reduction import slow

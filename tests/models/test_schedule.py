@@ -10,7 +10,8 @@ from illava_cli.errors import MergeError, UsageError
 from illava_cli.models import encoder
 from illava_cli.models.anyres import tile_grid
 from illava_cli.models.cache import NEWLINE, TEXT, VISUAL
-from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget, plan
+from illava_cli.models.planning import plan
+from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 from tests.schedules import SCHEDULES
 
