@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Qwen2VLForConditionalGeneration
 
 from illava_cli.config import MediaOptions
-from illava_cli.errors import MediaError, UsageError
+from illava_cli.errors import MediaError, ModelError, UsageError
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.decoder import prepare_decoder
 from illava_cli.models.family import Family
@@ -162,7 +162,11 @@ class Qwen2VL(Family):
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
-        values = torch.from_numpy(np.asarray(self.image_processor([image], return_tensors="np").pixel_values))
+        batch = self.image_processor([image], return_tensors="np")
+        made = tuple(batch["image_grid_thw"][0].tolist())
+        if made != geometry.form.grid:
+            raise ModelError(f"the image processor made patches of {made}, not {geometry.form.grid}")
+        values = torch.from_numpy(np.asarray(batch["pixel_values"]))
         return geometry.filled(lambda a, b: values)
 
     def preprocess_region(
