@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
@@ -40,9 +41,13 @@ class LayerClock:
     def __exit__(self, *error: object) -> None:
         self._hooks.close()
 
-    def _watch(self, first: nn.Module, last: nn.Module, done) -> None:
-        before = first.register_forward_pre_hook(lambda *args: self._start())
-        behind = last.register_forward_hook(lambda *args: done())
+    def _watch(self, first: nn.Module, last: nn.Module, done: Callable[[], None]) -> None:
+        def at(border: Callable[[], None]) -> Callable[..., None]:
+            # within a compiled block there is no clock: the block's own borders are outside of it
+            return lambda *args: None if torch.compiler.is_compiling() else border()
+
+        before = first.register_forward_pre_hook(at(self._start))
+        behind = last.register_forward_hook(at(done))
         self._hooks.callback(before.remove)
         self._hooks.callback(behind.remove)
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from illava_cli.config import Config, validate
+from illava_cli.config import Config, MediaOptions, validate
 from illava_cli.engine.session import Request
-from illava_cli.errors import MergeError, UsageError
+from illava_cli.errors import MergeError, ModelError, UsageError
 from illava_cli.models import encoder
 from illava_cli.models.anyres import tile_grid
 from illava_cli.models.cache import NEWLINE, TEXT, VISUAL
@@ -189,6 +189,23 @@ def test_a_grid_that_is_pooled_away_keeps_a_row():
     for size in ((34, 374), (374, 34)):
         grid = tile_grid(size, [[84, 84], [84, 336], [336, 84]], 84, 3, max_tiles=0.2)
         assert min(grid.out_height, grid.out_width) == 1
+
+
+class SmallerThanItSays:
+    def __init__(self, processor):
+        self.processor, self.size = processor, processor.size
+
+    def __call__(self, images, **options):
+        return self.processor([image.resize((112, 112)) for image in images], **options)
+
+
+def test_a_processor_that_makes_another_grid_than_the_size_says_is_refused(open_session, monkeypatch):
+    """Counts come from the size alone: they would be another picture's."""
+    family = open_session("qwen2_vl", "preset=off", fresh=True).family
+    own = family.image_processor
+    monkeypatch.setattr(family, "image_processor", SmallerThanItSays(own))
+    with pytest.raises(ModelError, match=r"made patches of \(1, 8, 8\), not \(1, 12, 8\)"):
+        family.preprocess_image(picture(112, 168), MediaOptions(), True)
 
 
 def test_a_layout_that_loses_a_token_is_an_error(open_session, monkeypatch):

@@ -1,12 +1,15 @@
 """Everything aligned with tokens follows a merge as its field says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from illava_cli.models.schedule import TowerPlan
+from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.tokens import Tokens, aligned, per_row
+from illava_cli.models.tower import TowerPass, TowerTokens
 from illava_cli.reduction import Assignment, Merge
 
 
@@ -90,3 +93,22 @@ def test_rows_put_together_again_are_the_whole():
 def test_an_unknown_way_to_follow_is_no_field():
     with pytest.raises(KeyError):
         aligned("append")
+
+
+def test_further_features_ride_from_the_tower_to_the_decoder():
+    """A tap of an earlier layer is merged with the tokens that it belongs to, in the tower and behind it."""
+    values = torch.arange(12.0).view(2, 6, 1)
+    run = TowerPass(
+        replace(TowerTokens.all(2, 6, torch.device("cpu")), taps={1: values}), TowerPlan({0: 2}, scored=1)
+    )
+    run.note(0, torch.arange(6.0).expand(2, 6))
+    run.tokens = run.tokens.after(run.decide(0))
+    weights = torch.tensor([3.0, 2.0, 1.0]) / 6  # the three least attended become one
+    joined = (values[:, :3, 0] * weights).sum(1)
+    assert run.tokens.taps[1][:, 0, 0].tolist() == pytest.approx(joined.tolist())
+    assert torch.equal(run.tokens.taps[1][:, 1:], values[:, 3:])
+    survivors = thinned(
+        Survivors.of(torch.zeros(2, 4, 8), run), "attention-prune", 0.5, layer=2
+    )  # the last scores: those of layer 0, in order
+    assert torch.equal(survivors.taps[1], values[:, 4:])
+    assert survivors.features.shape == (2, 2, 8)
