@@ -6,9 +6,10 @@ SAMPLES := illava_cli/assets
 ASK := $(BIN)/illava run -m tiny --no-stream
 
 # What a new release of a library breaks first; run at both ends of the range that pyproject.toml allows.
-ENDS := tests/engine/test_identity.py tests/engine/test_batching.py tests/engine/test_chat.py tests/engine/test_counts.py \
-	tests/models/test_hf.py tests/models/test_verify.py tests/test_reference.py tests/cli/test_options.py tests/cli/test_doctor.py \
-	tests/media/test_video.py tests/media/test_image.py tests/test_config.py
+ENDS := tests/engine/test_identity.py tests/engine/test_scheduler.py tests/engine/test_batching.py tests/engine/test_chat.py tests/engine/test_counts.py \
+	tests/models/test_hf.py tests/models/test_verify.py tests/reference tests/cli/test_options.py tests/cli/test_doctor.py \
+	tests/media/test_video.py tests/media/test_video_part.py tests/media/test_image.py tests/media/test_image_damage.py \
+	tests/media/test_image_formats.py tests/test_config.py
 
 .PHONY: demo test test-oldest test-newest test-slow test-network lint format clean
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
+from illava_cli.interrupts import ending_at_ctrl_c
 
 
 def program() -> None:
     """`cli.app.program`; Ctrl-C while its parts are imported ends it with 130 and without a traceback."""
-    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if heard:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    from illava_cli.cli import app
-
-    if heard:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ending_at_ctrl_c():
+        from illava_cli.cli import app
     app.program()
 
 

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """A family by its name, and its class as `module.Class` below `illava_cli.models`."""
+    """A family by its name, its class as `module.Class` below `illava_cli.models`, and its own preset."""
 
     name: str
     code: str
+    preset: str
 
 
 # by the `model_type` of a checkpoint
 FAMILIES = {
-    "llava_next": FamilyEntry("LLaVA-NeXT", "llava_next.LlavaNext"),
-    "llava_onevision": FamilyEntry("LLaVA-OneVision", "llava_onevision.LlavaOnevision"),
-    "qwen2_vl": FamilyEntry("Qwen2-VL", "qwen2_vl.Qwen2VL"),
-    "qwen2_5_vl": FamilyEntry("Qwen2.5-VL", "qwen2_5_vl.Qwen2_5VL"),
+    "llava_next": FamilyEntry("LLaVA-NeXT", "llava_next.LlavaNext", "llava-next"),
+    "llava_onevision": FamilyEntry("LLaVA-OneVision", "llava_onevision.LlavaOnevision", "paper"),
+    "qwen2_vl": FamilyEntry("Qwen2-VL", "qwen2_vl.Qwen2VL", "qwen2-vl"),
+    "qwen2_5_vl": FamilyEntry("Qwen2.5-VL", "qwen2_5_vl.Qwen2_5VL", "qwen2.5-vl"),
 }
 
 

@@ -7,11 +7,12 @@ whoever reads text: half a character, which a JSON escape or a file's name may h
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -100,6 +101,12 @@ def listed(data: bytes, separator: bytes) -> list[str]:
     if "\0" in text:
         raise UsageError("stdin: the names end with NUL: give -0 (--null)")
     return [name if os.path.lexists(name) else name.strip() for name in lines(text) if name.strip()]
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the closest of `known`, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def one_line(text: object) -> str:

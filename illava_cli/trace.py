@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Tracing = Literal[False, True, "attention"]
 # kinds of a prompt's tokens
 TEXT, VISUAL, NEWLINE = 0, 1, 2
-Box = tuple[float, float, float, float]  # left, top, width, height
+Extent = tuple[float, float, float, float]  # left, top, width, height
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class View:
 
     rows: int
     columns: int
-    box: Box = (0.0, 0.0, 1.0, 1.0)
+    box: Extent = (0.0, 0.0, 1.0, 1.0)
     covered: float = 1.0
     tile: tuple[int, int] | None = None
     frame: int | None = None
@@ -58,7 +58,7 @@ class DecoderTrace:
 class Trace(TypedDict):
     """`Generation.trace`. Lists have one entry for each medium: images, then videos.
 
-    The way of a patch: `vision[m]` by tower layer (the layer behind the last is a reduction between tower
+    The way of a patch: `vision[m]` by tower layer (the layer after the last is a reduction between tower
     and decoder), `layout[m]` to the medium's decoder tokens, which begin at `starts[m]` of the prompt, `llm`.
     """
 

@@ -5,9 +5,9 @@
     write_qwen2_vl(folder, seed=1, tie_word_embeddings=True)
 
 `layout="new"` is what transformers 5 writes; `layout="old"` is what the hub's repositories hold: flat
-processor files, `chat_template.json`, and the older config and weight names. Weights are drawn wide
-enough that attention is peaked, logits have a standard deviation near 1, and a changed image, position
-or merge decision shows in them. Anything in `overrides` replaces a config value, nested or not.
+processor files, `chat_template.json`, and the older config and weight names. Weights are drawn wide:
+attention is peaked, and logits have a standard deviation near 1. So a changed image, position or merge
+decision shows in the logits. Anything in `overrides` replaces a config value, nested or not.
 """
 
 import json

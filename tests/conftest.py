@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import Session, load
 from illava_cli.models import family_class
 from illava_cli.reduction import METHODS
 from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
@@ -50,7 +50,7 @@ def open_session(checkpoints):
         key = (family, settings)
         if key not in sessions or fresh:
             config = resolve(checkpoints(family), settings=["model.device=cpu", *settings], environ={})
-            session = Session(config)
+            session = load(config=config)
             if fresh:
                 return session
             sessions[key] = session

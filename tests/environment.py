@@ -1,7 +1,7 @@
 """Tests see the same environment on every machine: importing this clears what libraries read at their import.
 
-What network tests need to find the checkpoints stays (`HF_HOME`, a token, a proxy), and so does what says how
-fast or on which device (`OMP_NUM_THREADS`, `CUDA_VISIBLE_DEVICES`).
+What network tests need to find the checkpoints stays (`HF_HOME`, a token, a proxy). What says how fast or on
+which device stays too (`OMP_NUM_THREADS`, `CUDA_VISIBLE_DEVICES`).
 """
 
 from __future__ import annotations

@@ -84,9 +84,9 @@ def write_clip(
     """Writes a clip with B-frames into the container that the suffix of `path` names.
 
     `codec` is h264, mpeg4 (whose keyframes are preceded by B-frames of their group), or an encoder of FFmpeg
-    with its `options`. `vfr` shows every fifth frame three times as long, `rotation` is the clockwise angle
-    (0, 90, 180, 270) that players turn the picture by, or `matrix` (a, b, c, d) is all of the display
-    matrix (MP4 only). `aspect` is a pixel's width over its height. `audio_only` writes two seconds of
+    with its `options`. `vfr` shows every fifth frame three times as long. Players turn the picture by
+    `rotation`, a clockwise angle (0, 90, 180, 270); `matrix` (a, b, c, d) sets all of the display matrix
+    instead (MP4 only). `aspect` is a pixel's width over its height. `audio_only` writes two seconds of
     silence instead of pictures, `sound` beside them; the pictures begin `late_s` later. `draw` gives (H, W,
     3) RGB or (H, W, 4) RGBA for a frame's number.
     """

@@ -36,7 +36,7 @@ def default_signals() -> Iterator[None]:
 
 
 class Process(subprocess.Popen):
-    """A `Popen` in a session of its own, which a `with` that fails, or is out of time, ends as a whole."""
+    """A `Popen` in a session of its own. A `with` that fails, or runs out of time, ends all of it."""
 
     def __init__(self, command: Sequence[str | os.PathLike], **options: Any):
         with default_signals():

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ ALLOWED = {
     "reduction": {"reduction"},
     "media": {"media"},
 }
-SHARED = {"config", "errors", "families", "drawing", "trace", "text"}
+SHARED = {"config", "errors", "families", "drawing", "trace", "text", "interrupts"}
 
 
 def imported(path: Path) -> list[str]:
@@ -48,6 +49,30 @@ def test_imports_run_one_way(room):
                 assert parts[1] in allowed, f"{path.relative_to(PACKAGE)} imports {name}"
 
 
+def imports_at_its_top(path: Path, modules: set[str]) -> set[str]:
+    """The modules of the package that one imports, for types alone included; not what a function imports."""
+    found, todo = set(), [*ast.parse(path.read_text(encoding="utf-8")).body]
+    for node in todo:
+        if isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            found |= inner or {node.module} & modules
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & modules
+        elif not isinstance(node, ast.FunctionDef):
+            todo += ast.iter_child_nodes(node)
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    paths = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph = {name: imports_at_its_top(path, set(paths)) for name, path in paths.items()}
+    assert sum(map(len, graph.values())) > len(graph)
+    TopologicalSorter(graph).prepare()  # raises a CycleError that names those on the way
+
+
 def test_reduction_needs_torch_and_the_standard_library_only():
     for path in sorted((PACKAGE / "reduction").rglob("*.py")):
         roots = {name.split(".")[0] for name in imported(path)}
@@ -68,3 +93,8 @@ LIGHT = (
 def test_what_reads_flags_imports_no_torch(module):
     code = f"import sys, illava_cli, {module}; illava_cli.Config(); sys.exit('torch' in sys.modules)"
     assert run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_reference_shares_no_code_with_the_package():
+    for path in sorted((PACKAGE.parent / "tests" / "reference").glob("*.py")):
+        assert not [name for name in imported(path) if name.split(".")[0] == "illava_cli"], path

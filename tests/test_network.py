@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import Session, load
 from illava_cli.models.catalog import checkpoint_folder
 from tests.conftest import picture
 from tests.needs import skip
@@ -48,7 +48,7 @@ def _one_model_in_memory():
 
 def open_session(name: str, preset: str, *settings: str) -> Session:
     common = [f"preset={preset}", "model.device=cpu", "model.dtype=float32", "generation.max_tokens=8"]
-    return Session(resolve(name, settings=[*common, *settings], environ={}))
+    return load(config=resolve(name, settings=[*common, *settings], environ={}))
 
 
 def red_circle() -> Image.Image:
@@ -99,7 +99,7 @@ def test_qwen_counts():
 def test_the_colour_of_a_circle(name):
     session = open_session(name, MODELS[name])
     for merging in (True, False):
-        session.merging = merging
+        session = session.with_merging(merging)
         answer = session.ask("What colour is the circle?", images=[red_circle()])
         assert "red" in answer.text.lower(), answer.text
         assert (answer.usage.visual.llm_kept < answer.usage.visual.llm_in) == merging

@@ -1,9 +1,9 @@
 """How far two ways to one result may be apart: `torch.testing.assert_close(ours, theirs, **FLOAT32)`.
 
-Each lies in the (geometric) middle between rounding, which differs from one processor to another, and the
-least that a wrong index costs, with room of ten or more on both sides. Measured on logits and features of the
-tests' small checkpoints, which are of size 3 to 20, under `ATEN_CPU_CAPABILITY=default`, `avx2` and AVX-512,
-on one thread and on two.
+Each lies in the (geometric) middle between rounding and the least that a wrong index costs, with room of ten
+or more on both sides. Rounding differs from one processor to another. It was measured on logits and features
+of the tests' small checkpoints, which are of size 3 to 20: under `ATEN_CPU_CAPABILITY=default`, `avx2` and
+AVX-512, on one thread and on two.
 """
 
 # Everything in float64. Rounding: 2e-15. Wrong: two weights of a merge swapped, 1.5e-3; one token for the one

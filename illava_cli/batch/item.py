@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from illava_cli.config import Config, GenerationOptions, MediaOptions, over, validate
+from illava_cli.config.options import GROUP_OF, GROUPS
+from illava_cli.config.reading import validate
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import grouped, over
 from illava_cli.errors import UsageError
 from illava_cli.media.download import without_credentials
 from illava_cli.media.sources import located
 from illava_cli.text import spelled
 
-# groups of a configuration that a single item may change
-GROUPS = {"generation": GenerationOptions, "media": MediaOptions}
-SETTINGS = {name: group for group, options in GROUPS.items() for name in options.model_fields}
+# what a single item may change of a configuration
+SETTINGS = tuple(name for name, group in GROUP_OF.items() if group != "model")
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,7 @@ def settings_of(data: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: a value out of range; says where.
     """
-    settings: dict[str, dict[str, Any]] = {}
-    for name, value in data.items():
-        settings.setdefault(SETTINGS[name], {})[name] = value
+    settings = grouped(data)
     for group, values in settings.items():
         checked = validate(GROUPS[group], values, where)
         settings[group] = checked.model_dump(mode="json", exclude_unset=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from illava_cli.batch.item import Item
-from illava_cli.config import Config
+from illava_cli.config.settings import Config
 from illava_cli.engine.appending import AppendedFile, begins_with, difference, encoded, whole_lines
 from illava_cli.errors import UsageError
 from illava_cli.text import spelled

@@ -6,10 +6,10 @@ import hashlib
 from typing import Any
 
 from illava_cli.batch.item import Item, settings_of
-from illava_cli.config import near_miss
 from illava_cli.engine.fields import refuse_unknown
 from illava_cli.engine.markers import KINDS, interleaved
 from illava_cli.errors import UsageError
+from illava_cli.text import near_miss
 
 ENDPOINT = "/v1/chat/completions"
 LINE = ("custom_id", "method", "url", "body")
@@ -21,15 +21,15 @@ OPTIONS = {
     "top_p": "top_p",
     "seed": "seed",
     "stop": "stop",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "logit_bias": "logit_bias",
 }
 # what may be there with this value only, as it changes nothing then
 NEUTRAL: dict[str, Any] = {
     "n": 1,
     "stream": False,
     "logprobs": False,
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logit_bias": {},
     "response_format": {"type": "text"},
 }
 IGNORED = ("model", "messages", "user", "metadata", "store", "service_tier", "safety_identifier")

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from illava_cli.config import MediaOptions
-from illava_cli.engine.clips import read_clip, read_picture
+from illava_cli.config.options import MediaOptions
+from illava_cli.engine.media import read_clip, read_picture
 from illava_cli.errors import MediaError
 from illava_cli.media import ImageMedium, VideoMedium
 from illava_cli.media.deadline import checkpoint

@@ -209,10 +209,14 @@ class ReadAhead:
         """Whether nothing is left to take."""
         return self._exhausted and not self._reading
 
-    def take(self, stop: threading.Event) -> Any | None:
-        """What `prepare` made of the next group; None where memory is full, nothing is left, or at `stop`."""
+    def take(self, stop: threading.Event, *, wait: bool = True) -> Any | None:
+        """What `prepare` made of the next group; None where memory is full, nothing is left, or at `stop`.
+
+        Args:
+            wait: else also None where it is not there yet.
+        """
         self._top_up()
-        if not self._reading:
+        if not self._reading or not (wait or self._reading[0].done()):
             return None
         started = time.perf_counter()
         while not stop.is_set():

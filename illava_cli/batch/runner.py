@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from illava_cli.batch.interrupts import Interrupts
 from illava_cli.batch.item import Item
 from illava_cli.batch.journal import Journal
 from illava_cli.batch.writers import Writer
+from illava_cli.interrupts import Interrupts
 
 Record = dict[str, Any]
 Answer = Callable[[Sequence[Item]], Iterator[Record]]  # a worker's; it ends early where `stop` is set

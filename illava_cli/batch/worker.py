@@ -6,19 +6,20 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import Job, Media
 from illava_cli.batch.reading import Group, ReadAhead, by_media
-from illava_cli.batch.scheduling import Scheduler, Waiting
+from illava_cli.engine.answer import Answer
 from illava_cli.engine.features import FeatureCache
-from illava_cli.engine.record import Generation, error_record
-from illava_cli.engine.request import Prepared, Request
+from illava_cli.engine.generation import generation_of
+from illava_cli.engine.record import error_record
+from illava_cli.engine.request import Prepared, Request, Turn
+from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.session import Session
-from illava_cli.errors import OutOfMemory, Timeout
+from illava_cli.errors import Timeout
 
 AUTO_CPU, AUTO_GPU = 8, 32  # where `auto` begins
 KEPT_BYTES = 64 << 20  # encoded media: the questions about one medium come one after another
@@ -43,59 +44,86 @@ class Options:
 
 @dataclass
 class _Ready:
-    """A group whose media are prepared."""
+    """A group whose media are prepared: its turns, each with its item, and records of those that failed."""
 
     media: Media
-    waiting: list[Waiting] = field(default_factory=list)
+    turns: list[tuple[Item, Turn]] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Worker:
-    """Answers items in batches of like size, reading ahead meanwhile."""
+    """Answers items, so many at a time, reading ahead meanwhile."""
 
     def __init__(self, session: Session, options: Options, stop: threading.Event):
         """
         Args:
-            stop: set it to end after the batch that is being asked.
+            stop: set it to end after the questions that are being answered.
         """
-        self.session, self.options, self.stop = session, options, stop
         kept = min(session.features.max_bytes, KEPT_BYTES)
-        session.features = FeatureCache(kept)
+        self.session = replace(session, features=FeatureCache(kept))
+        self.options, self.stop = options, stop
         auto = AUTO_CPU if session.family.device.type == "cpu" else AUTO_GPU
-        self.scheduler = Scheduler(options.batch_size or auto)
+        self.scheduler = Scheduler(session.runner, options.batch_size or auto, on_note=logger.warning)
         self.read_s = self.waited_s = 0.0
         self._sessions: dict[str, Session] = {}
+        self._asked: dict[Turn, tuple[Item, Media]] = {}  # what is waiting or being answered
+        self._late: list[tuple[Item, Turn]] = []  # whose time its neighbours may have taken
 
     def answer(self, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
         """The items' records, as they come; each item has one, unless `stop` was set."""
-        with ReadAhead(
-            by_media(items),
-            self._job,
-            self._frame_size,
-            self._prepare,
-            processes=self.options.readers,
-            timeout=self.options.timeout,
-        ) as ahead:
-            while not self.stop.is_set() and not (ahead.exhausted and not len(self.scheduler)):
-                ready = ahead.take(self.stop)
-                if ready is not None:
+        scheduler = self.scheduler
+        with (
+            self.session.runner.alone(),
+            ReadAhead(
+                by_media(items),
+                self._job,
+                self._frame_size,
+                self._prepare,
+                processes=self.options.readers,
+                timeout=self.options.timeout,
+            ) as ahead,
+        ):
+            while not self.stop.is_set() and not (ahead.exhausted and scheduler.idle):
+                # what is there comes in; it is waited for only where there is nothing else to do
+                while scheduler.waiting < scheduler.rows:
+                    if (ready := ahead.take(self.stop, wait=scheduler.idle)) is None:
+                        break
                     yield from ready.failures
-                    for waiting in ready.waiting:
-                        self.scheduler.add(waiting)
-                    self._release(ahead, ready.media)
-                # memory is full, or nothing more comes: what is there has to do
-                flush = ready is None or ahead.exhausted
-                while not self.stop.is_set() and (batch := self.scheduler.batch(flush=flush)):
-                    yield from self._answer(batch)
-                    for media in {id(waiting.media): waiting.media for waiting in batch}.values():
-                        self._release(ahead, media)
-                    flush = ahead.exhausted
+                    self._add(ready, ahead)
+                for turn, answers, error in scheduler.advance():
+                    yield from self._records(turn, answers, error, ahead)
                 self.read_s, self.waited_s = ahead.read_s, ahead.waited_s
+            for turn in scheduler.dismiss():
+                self._forget(turn, ahead)
+            for turn, answers, error in scheduler.run():
+                yield from self._records(turn, answers, error, ahead)
+            yield from self._alone(ahead)
 
-    def _release(self, ahead: ReadAhead, media: Media) -> None:
-        """Give back the memory of media that nobody waits with any more."""
-        if not self.scheduler.holds(media):
+    def _alone(self, ahead: ReadAhead) -> Iterator[dict[str, Any]]:
+        """Questions that were late once more, with nobody beside them."""
+        late, self._late = self._late, []
+        for item, turn in late:
+            if self.stop.is_set():
+                return
+            again = self._session(item).turn(turn.prepared, timeout=self.options.timeout)
+            self._asked[again] = item, Media()
+            self.scheduler.add(again)
+            for turn, answers, error in self.scheduler.run():
+                yield from self._records(turn, answers, error, ahead, last=True)
+
+    def _add(self, ready: _Ready, ahead: ReadAhead) -> None:
+        for item, turn in ready.turns:
+            self._asked[turn] = item, ready.media
+            self.scheduler.add(turn)
+        if not ready.turns:
+            ahead.release(ready.media)
+
+    def _forget(self, turn: Turn, ahead: ReadAhead) -> Item:
+        """A turn that is done with; the memory of its media goes back where nobody else waits with them."""
+        item, media = self._asked.pop(turn)
+        if all(other is not media for _, other in self._asked.values()):
             ahead.release(media)
+        return item
 
     # --- before the pass ----------------------------------------------------------------------
 
@@ -122,11 +150,10 @@ class Worker:
                 if prepared is None or session.guide is not None:  # who chooses by each question's words
                     prepared = session.prepare(Request(item.prompt, media.images, media.videos))
                     prepared = replace(prepared, seconds=prepared.seconds + media.seconds)
+                own = replace(prepared, request=Request(item.prompt, item.images, item.videos, id=item.id))
+                ready.turns.append((item, session.turn(own, timeout=self.options.timeout)))
             except Exception as error:
                 ready.failures.append(self.failure(item, error))
-                continue
-            own = replace(prepared, request=Request(item.prompt, item.images, item.videos, id=item.id))
-            ready.waiting.append(Waiting(item, own, self._kind(item, session), own.tokens, media))
         media.images, media.videos = [], []  # pictures as they were read are not needed any more
         return ready
 
@@ -134,55 +161,29 @@ class Worker:
         config = item.config(self.session.config)
         return self._sessions.setdefault(config.hash(), self.session.asking(config))
 
-    @staticmethod
-    def _kind(item: Item, session: Session) -> tuple | None:
-        """What shares a pass; a sampled answer comes from a random stream of its own."""
-        if session.config.generation.temperature > 0:
-            return None
-        return session.config.hash(), bool(item.images), bool(item.videos)
-
-    # --- the pass -----------------------------------------------------------------------------
-
-    def _answer(self, batch: list[Waiting]) -> Iterator[dict[str, Any]]:
-        """The records of a batch; where it fails, smaller ones are asked, at last each question alone."""
-        session = self._session(batch[0].item)
-        try:
-            with _deadline(self.options.timeout) as late:
-                answers = session.ask_batch([waiting.prepared for waiting in batch], cancel=late)
-        except Exception as error:
-            if len(batch) == 1:
-                yield self.failure(batch[0].item, error)
-                return
-            parts = self._parts(batch, error)
-        else:
-            parts = []
-            for waiting, answer in zip(batch, answers, strict=True):
-                if answer.finish_reason is not None:
-                    yield self._record(waiting.item, answer)
-                elif len(batch) > 1:
-                    parts.append([waiting])  # its neighbours may have taken the time
-                else:
-                    seconds = self.options.timeout
-                    error = Timeout(f"no answer within {seconds:g} s (--timeout): allow fewer --max-tokens")
-                    yield self.failure(waiting.item, error)
-        # out here, where no exception keeps the tensors of the pass that failed
-        for part in parts:
-            yield from self._answer(part)
-
-    def _parts(self, batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
-        """A batch that failed, as those that are tried next."""
-        if not isinstance(error, OutOfMemory):
-            return [[waiting] for waiting in batch]
-        half = len(batch) // 2
-        if self.options.batch_size is None and half < self.scheduler.batch_size:
-            self.scheduler.batch_size = half
-            logger.warning("out of memory with %d in a batch: going on with %d", len(batch), half)
-        return [batch[:half], batch[half:]]
-
     # --- records ------------------------------------------------------------------------------
 
-    def _record(self, item: Item, answer: Generation) -> dict[str, Any]:
-        return answer.record() | _asked(item)
+    def _records(
+        self,
+        turn: Turn,
+        answers: list[Answer],
+        error: Exception | None,
+        ahead: ReadAhead,
+        last: bool = False,
+    ) -> Iterator[dict[str, Any]]:
+        """The record of a turn that ended; none of one that was late, unless this was the `last` try."""
+        item = self._forget(turn, ahead)
+        if error is None and answers[0].cancelled:
+            if not last:
+                self._late.append((item, turn))
+                return
+            seconds = self.options.timeout
+            error = Timeout(f"no answer within {seconds:g} s (--timeout): allow fewer --max-tokens")
+        if error is not None:
+            yield self.failure(item, error)
+        else:
+            family, load_seconds = self.session.family, self.session.load_seconds
+            yield generation_of(answers[0], family, load_seconds).record() | _asked(item)
 
     def failure(self, item: Item, error: Exception) -> dict[str, Any]:
         """The record of an item that has no answer."""
@@ -194,18 +195,3 @@ class Worker:
 def _asked(item: Item) -> dict[str, Any]:
     """What a run's record says beside the answer."""
     return {"prompt": item.prompt, "request_hash": item.request_hash, "created": int(time.time())}
-
-
-@contextmanager
-def _deadline(seconds: float | None) -> Iterator[threading.Event]:
-    """An event that is set when time is up."""
-    late = threading.Event()
-    timer = threading.Timer(seconds, late.set) if seconds else None
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield late
-    finally:
-        if timer is not None:
-            timer.cancel()

@@ -129,12 +129,12 @@ def _stock_tokens(lab: Lab, variant: Stock, new_tokens: int) -> tuple[RequestCou
 
 
 def _our_tokens(lab: Lab, variant: Ours, new_tokens: int) -> tuple[RequestCounts, dict[str, Any]]:
-    """Token counts of a preset, from a traced request, which also warms it up."""
+    """Token counts of a preset; a traced request says what sizes do not, and warms it up."""
     number = lab.next_number(1)
     variant.expect(WARM_TOKENS)
     answer = variant.answer(number, trace=True)
     media = variant.medium.read(lab.family, *variant.medium.fresh(number))
-    counts = merged_counts(lab.family, media, answer, new_tokens)
+    counts = merged_counts(variant.session, media, answer, new_tokens)
     return counts, {"prompt": answer.usage.prompt_tokens, "visual": asdict(answer.usage.visual)}
 
 

@@ -11,7 +11,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from illava_cli.models.shape import Projector, TowerShape
+
+@dataclass(frozen=True)
+class TowerShape:
+    """A vision tower.
+
+    `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices; `class_tokens` go
+    through each layer beside a segment's patches.
+    """
+
+    width: int
+    inner: int
+    layers: int
+    patch_values: int
+    gated: bool = False
+    class_tokens: int = 0
+
+
+Projector = tuple[tuple[int, int], ...]  # (inputs, outputs) of its matrices, per token that leaves the tower
 
 
 @dataclass(frozen=True)
@@ -110,7 +127,7 @@ def tower_layer(shape: TowerShape, attended: int, kept: int, pairs: int | None =
 
 
 def decoder_layer(shape: DecoderShape, tokens: int, past: int = 0) -> int:
-    """A layer on `tokens` new tokens behind `past` cached ones."""
+    """A layer on `tokens` new tokens after `past` cached ones."""
     width, query, key, inner = shape.width, shape.query_width, shape.key_width, shape.inner
     seen = tokens * past + tokens * (tokens + 1) // 2
     matrices = [(width, query), (width, key), (width, key), (query, width)]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, TowerPass
+from illava_cli.bench.stock import stock_family
 from illava_cli.engine.record import Generation
-from illava_cli.models.family import Family, Pixels
+from illava_cli.engine.session import Session
+from illava_cli.models.family import Family
+from illava_cli.models.media import Geometry
+from illava_cli.models.schedule import Schedule
 from illava_cli.reduction import Merge
+
+NOTHING: Mapping[int, Merge] = MappingProxyType({})
 
 
 def model_shape(family: Family) -> ModelShape:
     """The widths of a family's model."""
-    tower, projector = family.tower_shape()
+    tower, projector = stock_family(family).tower_shape()
     text = family.text_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     decoder = DecoderShape(
@@ -30,27 +37,34 @@ def model_shape(family: Family) -> ModelShape:
 
 
 def unmerged_counts(
-    family: Family, media: Sequence[Pixels], prompt_tokens: int, new_tokens: int
+    family: Family, media: Sequence[Geometry], prompt_tokens: int, new_tokens: int
 ) -> RequestCounts:
     """The tokens of a request to the unmodified model, which runs every layer of its tower."""
     shape = model_shape(family)
-    passes = [tower_pass(family, pixels, {}, shape.tower.layers) for pixels in media]
+    passes = [tower_pass(family, medium, Schedule(), shape.tower.layers) for medium in media]
     return RequestCounts(tuple(passes), (prompt_tokens,) * shape.decoder.layers, new_tokens)
 
 
-def tower_pass(family: Family, pixels: Pixels, merges: dict[int, Merge], depth: int) -> TowerPass:
-    """A medium through `depth` layers of the tower, with these merges."""
-    unit = family.patches_per_token
-    place = torch.arange(pixels.tokens).expand(pixels.segments, -1)  # (B, N) of the tokens that are left
+def tower_pass(
+    family: Family, medium: Geometry, schedule: Schedule, depth: int, merges: Mapping[int, Merge] = NOTHING
+) -> TowerPass:
+    """A medium through `depth` layers of the tower.
+
+    Args:
+        merges: as they were traced: how many of a window's tokens have left is not known beforehand.
+    """
+    unit, side = family.patches_per_token, stock_family(family)
+    budget, left = schedule.in_tower(medium.tokens, depth).budget, medium.tokens
+    place = torch.arange(left).expand(medium.segments, -1)  # (B, N) of the tokens that are left
     layers, windowed = [], {}
     for layer in range(depth):
-        attended = place.shape[1]
-        if (windows := family.windows(pixels, layer)) is not None:
+        attended, left = left, left - budget.get(layer, 0)
+        if (windows := side.windows(medium, layer)) is not None:
             windowed[layer] = pairs_within(windows[place]) * unit**2
         if layer in merges:
             place = place.gather(1, merges[layer].anchor.cpu())
-        layers.append((attended * unit, place.shape[1] * unit))
-    return TowerPass(pixels.segments, tuple(layers), windowed)
+        layers.append((attended * unit, left * unit))
+    return TowerPass(medium.segments, tuple(layers), windowed)
 
 
 def pairs_within(windows: Tensor) -> int:
@@ -61,14 +75,26 @@ def pairs_within(windows: Tensor) -> int:
 
 
 def merged_counts(
-    family: Family, media: Sequence[Pixels], answer: Generation, new_tokens: int
+    session: Session, media: Sequence[Geometry], answer: Generation, new_tokens: int
 ) -> RequestCounts:
-    """The tokens of a request that was answered with `trace=True`, as they really were in each layer."""
-    traced = zip(media, answer.trace["vision"], strict=True)
-    passes = [tower_pass(family, pixels, merges, family.tower_layers) for pixels, merges in traced]
-    merged = {layer: merge.anchor.shape[1] for layer, merge in answer.trace["llm"]}
-    tokens, decoder = answer.usage.prompt_tokens, []
-    for layer in range(family.text_config.num_hidden_layers):
-        tokens = merged.get(layer, tokens)
-        decoder.append(tokens)
+    """The tokens of a request, from the sizes of its media.
+
+    Args:
+        answer: to the request, with `trace=True`, for what cannot be known beforehand: how many tokens the
+            text has, where a tower's windows thin out, and how many a method keeps that finds its own number.
+    """
+    family, depth = session.family, session.family.tower_layers
+    passes, expansions = [], []
+    for medium, merges in zip(media, answer.trace["vision"], strict=True):
+        few = medium.segments * medium.tokens < session.min_visual_tokens
+        schedule = Schedule() if few else session.schedules[medium.kind]
+        passes.append(tower_pass(family, medium, schedule, depth, merges))
+        expansion = family.tokens(medium, schedule)
+        if expansion is None:
+            expansion = medium.form.expansion(merges[depth].anchor.shape[1], schedule.layout)
+        candidates = 0 if few else medium.form.candidates(expansion, schedule.authors)
+        expansions.append((expansion.total, candidates))
+    leading = session.schedules["image" if any(m.kind == "image" for m in media) else "video"]
+    text = answer.usage.prompt_tokens - sum(tokens for tokens, _ in expansions)
+    decoder = leading.decoder_tokens(text, expansions, family.text_config.num_hidden_layers)
     return RequestCounts(tuple(passes), tuple(decoder), new_tokens)

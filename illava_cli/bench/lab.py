@@ -12,7 +12,7 @@ from illava_cli.bench import stock
 from illava_cli.bench.geometry import model_shape
 from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock, never_end
-from illava_cli.config import Config
+from illava_cli.config.settings import Config
 from illava_cli.engine.session import Session
 from illava_cli.errors import UsageError
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from illava_cli.config import MediaOptions
-from illava_cli.engine.clips import read_clip, read_picture
+from illava_cli.config.options import MediaOptions
+from illava_cli.engine.media import read_clip, read_picture
 from illava_cli.errors import UsageError
 from illava_cli.media import name_of
-from illava_cli.models.family import Family, Pixels
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
 
 EDGE = 384  # pixels of a synthetic tile or frame where the model has no tiles of its own
 
@@ -61,10 +62,10 @@ class Medium:
         options = self.options
         alone = options.tiles(len(images))
         pictures = [read_picture(source, options).image for source in images]
-        pixels = [family.prepare_image(picture, options, alone) for picture in pictures]
+        pixels = [family.preprocess_image(picture, options, alone) for picture in pictures]
         for source in videos:
             video = read_clip(source, options, family.resize_frame)
-            pixels.append(replace(family.prepare_video(video.frames), interval=video.interval))
+            pixels.append(replace(family.preprocess_video(video.frames), interval=video.interval))
         return pixels
 
 
@@ -80,7 +81,7 @@ def synthetic_image(tiles: int, family: Family) -> Medium:
     Raises:
         UsageError: no grid of tiles has that many.
     """
-    edge = getattr(family, "tile", EDGE)
+    edge = family.tile.edge if hasattr(family, "tile") else EDGE
     rows, columns = (1, 1) if tiles == 1 else _grid(tiles - 1, family, edge)
     image = blobs(columns * edge, rows * edge, seed=0)
     label = "1 tile" if tiles == 1 else f"{tiles} tiles"

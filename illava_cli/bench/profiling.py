@@ -8,25 +8,27 @@ therefore a little slower than a free one; its shares are what to read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from illava_cli.bench import media as bench_media
 from illava_cli.bench.compare import Learned
 from illava_cli.bench.lab import WARM_TOKENS, Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
-from illava_cli.bench.variants import Ours, Stock, synchronize
-from illava_cli.engine import reading
-from illava_cli.engine import session as engine
-from illava_cli.models import decoder, vision
-from illava_cli.models.family import Family, Pixels
+from illava_cli.bench.variants import Ours, Stock
+from illava_cli.engine import media as engine_media
+from illava_cli.engine import runner
+from illava_cli.engine.generation import synchronize
+from illava_cli.models import decoder, decoder_merge, encoder, tower
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
 
 PARTS = (
     "decode",
@@ -82,6 +84,20 @@ class Stopwatch:
 
         return run
 
+    def timed_parts(self, part: str, function: Callable[..., Generator]) -> Callable[..., Generator]:
+        """`timed` for a function that pauses: its pauses do not count."""
+
+        def run(*args: Any, **kwargs: Any) -> Generator:
+            work = function(*args, **kwargs)
+            while True:
+                try:
+                    self.timed(part, next)(work)
+                except StopIteration as end:
+                    return end.value
+                yield
+
+        return run
+
 
 @contextmanager
 def _replaced(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
@@ -126,31 +142,35 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
 
         return run
 
-    def with_timed_score(scorer: Callable[..., Callable]) -> Callable[..., Callable]:
-        return wraps(scorer)(lambda *args: watch.timed("llm_scoring", scorer(*args)))
+    def with_timed_head(head: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda *args: watch.timed(next(passes, "decoding"), head)(*args)
 
     with ExitStack() as stack:
-        for module in (reading, bench_media):
+        for module in (engine_media, bench_media):
             for name in ("read_picture", "read_clip"):
                 stack.enter_context(_replaced(module, name, timed("decode")))
-        for name in ("prepare_image", "prepare_video"):
+        for name in ("preprocess_image", "preprocess_video"):
             stack.enter_context(_replaced(family, name, with_timed_pixels))
         replacements = [
             (family, "resize_frame", "preprocess"),
-            (vision.TowerState, "score", "tower_scoring"),
-            (vision.TowerState, "reduce", "tower_merging"),
-            (decoder._Sequence, "merge", "llm_merging"),
-            (family, "condense", "packing"),
-            (family, "lay_out", "packing"),
-            (engine, "assemble", "packing"),
+            (tower.TowerPass, "score", "tower_scoring"),
+            (tower.TowerPass, "decide", "tower_merging"),
+            (tower.TowerTokens, "after", "tower_merging"),
+            (decoder_merge.Prompt, "merged", "llm_merging"),
+            (decoder_merge.Scoring, "_rank", "llm_scoring"),
+            (decoder, "step", "decoding"),
+            (encoder, "condense", "packing"),
+            (encoder, "lay_out", "packing"),
+            (runner, "assemble", "packing"),
             *((inner, f"get_{kind}_features", "packing") for kind in family.markers),
         ]
-        stack.enter_context(_replaced(decoder._Sequence, "scorer", with_timed_score))
+        stack.enter_context(_replaced(decoder, "prefill", partial(watch.timed_parts, "prefill")))
+        stack.enter_context(_replaced(family, "logits", with_timed_head))
         for owner, name, part in replacements:
             stack.enter_context(_replaced(owner, name, timed(part)))
-        tower = inner.vision_tower if hasattr(inner, "vision_tower") else inner.visual
-        projector = inner.multi_modal_projector if hasattr(inner, "multi_modal_projector") else tower.merger
-        stack.enter_context(_module(watch, tower, lambda: "tower"))
+        vision = inner.vision_tower if hasattr(inner, "vision_tower") else inner.visual
+        projector = inner.multi_modal_projector if hasattr(inner, "multi_modal_projector") else vision.merger
+        stack.enter_context(_module(watch, vision, lambda: "tower"))
         stack.enter_context(_module(watch, projector, lambda: "packing"))
         # the unmodified model runs its tower inside of its first pass
         stack.enter_context(_module(watch, model, lambda: next(passes, "decoding")))

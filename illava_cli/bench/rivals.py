@@ -1,6 +1,6 @@
 """One layer under several reductions, at equal kept tokens: what does choosing and reducing cost?
 
-A tower layer (attention, reduction, MLP) and a decoder layer (attention, MLP, reduction behind it), of
+A tower layer (attention, reduction, MLP) and a decoder layer (attention, MLP, reduction after it), of
 the model's own shape with random weights. Beside the methods run the plain layer and, for the tower, a
 `free` reduction that only cuts tokens off: a method's cost is its time beyond that. The methods are as
 published: FastV (arXiv 2403.06764) takes the full attention map, which eager attention makes; ToMe
@@ -21,13 +21,13 @@ from transformers import PreTrainedConfig
 
 from illava_cli.bench.layers import Attended, Layer, decoder_layer, tower_layer
 from illava_cli.bench.samples import spread
-from illava_cli.bench.variants import synchronize
+from illava_cli.engine.generation import synchronize
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.reduction import Candidates, Merge, decide, received_attention
 
 REMOVED = 92  # of a tile's tokens, in one tower layer (the paper's r)
 KEEP = 253 / 361  # of the visual tokens, in the decoder (the paper's keep)
-TEXT = (14, 20)  # text tokens before and behind the image
+TEXT = (14, 20)  # text tokens before and after the image
 
 Method = Callable[[], Tensor]
 
@@ -153,7 +153,7 @@ def scoring_memory(bench: Bench) -> dict[str, int | None]:
     return extra
 
 
-# --- a decoder layer, with the reduction behind it ------------------------------------------------
+# --- a decoder layer, with the reduction after it ------------------------------------------------
 
 
 def decoder_methods(bench: Bench) -> dict[str, Method]:

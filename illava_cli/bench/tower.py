@@ -12,9 +12,11 @@ from illava_cli.bench import stock
 from illava_cli.bench.lab import Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import spread
-from illava_cli.bench.variants import Ours, Stock, synchronize
+from illava_cli.bench.variants import Ours, Stock
+from illava_cli.engine.generation import synchronize
 from illava_cli.engine.memory import PeakMeter
-from illava_cli.models.family import Pixels
+from illava_cli.models.encoder import encode
+from illava_cli.models.media import Pixels
 
 
 def measure_tower(
@@ -68,9 +70,9 @@ def _read(lab: Lab, variant: Ours | Stock) -> list[Pixels]:
 def _encode(lab: Lab, variant: Ours | Stock, pixels: list[Pixels]) -> None:
     family = lab.family
     if isinstance(variant, Stock):
-        inputs = family.stock_inputs(variant.model, pixels)
-        inputs = stock.on_device(family, variant.model, inputs)
-        family.stock_vision(variant.model, inputs)
+        side = stock.stock_family(family)
+        inputs = stock.on_device(family, variant.model, side.inputs(variant.model, pixels))
+        side.run_vision(variant.model, inputs)
     else:
-        family.encode(pixels, variant.session.schedules)
+        encode(family, pixels, variant.session.schedules)
     synchronize(family.device)

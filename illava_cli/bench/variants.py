@@ -14,26 +14,20 @@ from transformers import GenerationConfig, StoppingCriteria
 from illava_cli.bench import stock
 from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import Sample
-from illava_cli.config import GenerationOptions
+from illava_cli.config.options import GenerationOptions
+from illava_cli.engine.generation import synchronize
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request, Session
-from illava_cli.models.family import Family, Pixels
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
 
 PROMPT = "Describe what is shown here."
 
 RowMedia = tuple[list[Any], list[Any]]  # images and videos of one request
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that a clock read next says when its work ended."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def measure(variant: Ours | Stock, number: int, new_tokens: int) -> Sample:
-    """Request `number` (and those behind it, for a batch) on the clock."""
+    """Request `number` (and those after it, for a batch) on the clock."""
     return variant.run([variant.medium.fresh(number + row) for row in range(variant.batch)], new_tokens)
 
 
@@ -52,7 +46,7 @@ class Ours:
     def expect(self, new_tokens: int) -> None:
         """Let the coming answers have this many tokens."""
         options = GenerationOptions(max_tokens=new_tokens)
-        self.session.config = self.session.config.model_copy(update={"generation": options})
+        self.session = self.session.asking(self.session.config.model_copy(update={"generation": options}))
 
     def answer(self, number: int, trace: bool = False) -> Generation:
         """The answer to one request, through the public way."""
@@ -64,12 +58,12 @@ class Ours:
         self.expect(new_tokens)
         started = time.perf_counter()
         if self.batch == 1:
-            answer = self.session.ask(PROMPT, *media[0])
+            answers = [self.session.ask(PROMPT, *media[0])]
         else:
-            answer = self.session.ask_batch([Request(PROMPT, *row) for row in media])[0]
+            answers = self.session.ask_batch([Request(PROMPT, *row) for row in media])
         request = time.perf_counter() - started
-        t = answer.timings
-        return Sample(t.media_s, t.vision_s, t.prefill_s, t.decode_s, request, new_tokens)
+        t, media_s = answers[0].timings, sum(answer.timings.media_s for answer in answers)
+        return Sample(media_s, t.vision_s, t.prefill_s, t.decode_s, request, new_tokens)
 
 
 class FirstToken(StoppingCriteria):

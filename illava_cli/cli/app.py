@@ -18,44 +18,22 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from illava_cli.cli import (
-    batch,
-    bench,
-    chat,
-    compare,
-    config_cmd,
-    doctor,
-    eval,
-    models,
-    run,
-    visualize,
-)
-from illava_cli.cli.described import described
-from illava_cli.cli.interrupt import Terminated, end_at_sigterm
-from illava_cli.cli.options import DEBUG_VARIABLE, Debug, help_unless_subcommand
+from illava_cli.cli.commands import Program
+from illava_cli.cli.options import DEBUG_VARIABLE, Debug, described, help_unless_subcommand
 from illava_cli.cli.output import discard_output
 from illava_cli.errors import IllavaError
+from illava_cli.interrupts import INTERRUPTED, end_at_sigterm
 from illava_cli.text import harmless, one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="illava",
+    cls=Program,
     # plain help: stdout never carries ANSI, and pages read the same everywhere
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
-app.command("run")(run.run)
-app.command("chat")(chat.chat)
-app.command("batch")(batch.batch)
-app.command("bench")(bench.bench)
-app.command("eval")(eval.evaluate)
-app.command("compare")(compare.compare)
-app.command("visualize")(visualize.visualize)
-app.add_typer(models.app, name="models")
-app.add_typer(config_cmd.app, name="config")
-app.command("doctor")(described(doctor.doctor))
 
 
 def _print_version(wanted: bool) -> None:
@@ -126,8 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except Terminated as error:
-        return error.code
+    except SystemExit as error:  # SIGTERM, or a completion, by whose code the shell may go
+        return error.code or 0
     except BrokenPipeError:
         # the reader has gone (`illava run ... | head -1`): nobody is left to tell
         discard_output()

@@ -15,9 +15,10 @@ import typer
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags
 from illava_cli.errors import ModelError, UsageError
+from illava_cli.interrupts import Interrupts, Terminated
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
     from illava_cli.evals.results import Results
     from illava_cli.evals.runner import Lane
@@ -48,12 +49,12 @@ FAILED = 3  # the exit code where some questions have no answer
 SHOWN = 5  # failures that are told on stderr; the report has all
 
 
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C, with the `figures` of what was answered until then."""
+class Stopped(Exception):
+    """A signal came: the `figures` of what was answered until then, and the `ending` that is to be raised."""
 
-    def __init__(self, figures: dict[str, Any]):
+    def __init__(self, figures: dict[str, Any], ending: BaseException):
         super().__init__()
-        self.figures = figures
+        self.figures, self.ending = figures, ending
 
 
 def resolver(flags: ModelFlags) -> Resolve:
@@ -77,12 +78,17 @@ def limited(questions: list[Question], limit: int | None, seed: int) -> list[Que
 
 
 def lanes_of(
-    session: Session, compared: list[Variant], *, skip: Callable[[str], None] | None = None
+    session: Session,
+    compared: list[Variant],
+    *,
+    skip: Callable[[str], None] | None = None,
+    least_tokens: int | None = None,
 ) -> list[Lane]:
     """The variants on one loaded model.
 
     Args:
         skip: told which variants are left out, because the checkpoint of their guide is not to be had.
+        least_tokens: media of fewer visual tokens are left whole; None: as each preset has it.
 
     Raises:
         UsageError: names the variant that the model refuses.
@@ -93,7 +99,10 @@ def lanes_of(
     lanes = []
     for variant in compared:
         try:
-            lanes.append(Lane(variant, session.under(variant.config)))
+            under = session.under(variant.config)
+            if least_tokens is not None:
+                under = replace(under, min_visual_tokens=least_tokens)
+            lanes.append(Lane(variant, under))
         except UsageError as error:
             raise UsageError(f"variant {variant.name!r}: {error}") from None
         except ModelError as error:
@@ -123,8 +132,8 @@ def ask(
     """Ask all questions; the figures of the report.
 
     Raises:
-        Stopped: Ctrl-C, while the answers are kept nowhere else.
-        KeyboardInterrupt: Ctrl-C, and nothing is lost.
+        Stopped: by a signal, while the answers are kept nowhere else.
+        KeyboardInterrupt, Terminated: by a signal, and nothing is lost.
     """
     from illava_cli.evals.report import summary
     from illava_cli.evals.runner import Asked, Runner
@@ -132,16 +141,17 @@ def ask(
     asked: list[Asked] = []
     results.declare([lane.variant for lane in lanes])
     try:
-        with _progress(len(questions), messages) as advance:
-            for batch in Runner(lanes, results, batch_size, trace=survivors).run(questions):
+        with Interrupts() as interrupts, _progress(len(questions), messages) as advance:
+            runner = Runner(lanes, results, batch_size, trace=survivors, cancel=interrupts.stop)
+            for batch in runner.run(questions):
                 asked += batch
                 advance(len(batch))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as ending:
         if results.path is not None:
             messages.say(f"illava: stopped; the answers so far are in {results.path}: run again to go on")
         elif asked:
             messages.say(f"illava: stopped after {len(asked)} of {len(questions)} questions")
-            raise Stopped(summary(lanes, asked, results)) from None
+            raise Stopped(summary(lanes, asked, results), ending) from None
         raise
     finally:
         results.close()

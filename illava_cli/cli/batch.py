@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -18,16 +17,16 @@ from illava_cli.cli.output import check_target, emit_answer, make_folder, write_
 from illava_cli.cli.progress import Tally, progress
 from illava_cli.cli.workers import Plan, open_workers
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
     from illava_cli.batch.journal import Journal
     from illava_cli.batch.writers import Writer
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
 
 FORMATS = ("jsonl", "csv", "openai")
 FAILED = 3  # the exit code where some items have no answer
-LONGEST_S = 10_000_000  # a timeout; timers take little more
 SHOWN = 5  # failures that are told on stderr; the records have all
 RECORDS = "records.jsonl"  # the journal of --out-dir
 
@@ -112,6 +111,8 @@ def batch(
     targets = _targets(output, out_dir, format)
     if on_error not in ("skip", "stop"):
         raise UsageError(f"--on-error {on_error!r}: expected skip or stop")
+    from illava_cli.config.options import LONGEST_S
+
     if timeout is not None and not 0 < timeout <= LONGEST_S:
         raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds, and at most {LONGEST_S}")
     plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas)
@@ -242,16 +243,15 @@ def _ask(
 
     Raises:
         IllavaError: it was to end at a failure, and did.
-        typer.Exit: a signal ended it.
+        KeyboardInterrupt, Terminated: a signal ended it.
     """
     skipped = len(items) - len(pending)
     if skipped:
         messages.say(f"illava: {skipped} of {len(items)} items have a record and are not asked again")
-    from illava_cli.batch.interrupts import Interrupts
     from illava_cli.batch.runner import Leave, run
 
     first_failure: dict[str, Any] = {}
-    interrupts = Interrupts()
+    interrupts = Interrupts(at_once=False)
     shown = journal.path is None and sys.stdout is not None and sys.stdout.isatty()
     try:
         with (
@@ -275,11 +275,11 @@ def _ask(
             run(workers.answer, pending, journal, writers, interrupts, on_error=on_error, **told)
     except Leave:
         messages.show("illava: stopped at once; what was in flight is asked again by the next run")
-        os._exit(interrupts.exit_code)  # the worker's thread is still at work
+        interrupts.exit()
     if interrupts.signum is not None:
         again = f"; the same command goes on (records: {journal.path})" if journal.path else ""
         messages.show(f"illava: stopped after {tally.done} of {len(pending)} items{again}")
-        raise typer.Exit(interrupts.exit_code)
+        raise interrupts.ending()
     if first_failure and on_error == "stop":
         raise IllavaError(f"stopped at a failure: {_told(first_failure['record'])}")
     messages.say(f"illava: {tally.line(left=False)} | {workers.told()}")

@@ -27,12 +27,13 @@ from illava_cli.text import json_text
 if TYPE_CHECKING:
     from illava_cli.bench.lab import Lab
     from illava_cli.bench.media import Medium
-    from illava_cli.config import Config, MediaOptions
+    from illava_cli.config.options import MediaOptions
+    from illava_cli.config.settings import Config
     from illava_cli.models.family import Family
 
 SMALL, LARGE = "random:llava-onevision-0.5b", "random:llava-onevision-7b"  # the defaults on CPU and CUDA
 ROUNDS, SECONDS, RIVAL_ROUNDS = 3, 48.0, 15
-GREEDY = ("preset", "max_tokens", "temperature", "top_p", "seed", "stop", "system")
+GREEDY = ("preset", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "system")
 
 
 @with_model_flags(without=GREEDY)
@@ -173,13 +174,13 @@ def _lab(flags: ModelFlags, presets: list[str], messages: Messages) -> Lab:
     from illava_cli.bench.lab import Lab
 
     if not presets:
-        configs = _configs(flags, [session.family.own_preset, "off"])
+        configs = _configs(flags, [session.family.schedule_shape.own_preset, "off"])
     return Lab(session, configs)
 
 
 def _configs(flags: ModelFlags, presets: list[str]) -> dict[str, Config]:
     """A configuration for each preset; a preset file is reported by its name, not by where it lies."""
-    from illava_cli.config import preset_label
+    from illava_cli.config.presets import preset_label
 
     return {preset_label(name): replace(flags, preset=name).config() for name in presets}
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 import typer
 
-from illava_cli.cli.interrupt import interruptible
 from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Images, ModelFlags, Videos, with_model_flags
 from illava_cli.cli.output import emit_answer
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.interrupts import Interrupts
 from illava_cli.text import harmless
 
 if TYPE_CHECKING:
@@ -66,9 +67,11 @@ def talk(conversation: Repl, read: ReadLine) -> int:
             continue
         interrupted = False
         try:
-            with interruptible() as cancel:
-                conversation.handle(line, cancel)
-            if cancel.is_set():
+            with Interrupts() as interrupts:
+                conversation.handle(line, interrupts.stop)
+            if interrupts.signum == signal.SIGTERM:
+                raise interrupts.ending()
+            if interrupts.stop.is_set():
                 conversation.messages.say("(stopped)")
         except KeyboardInterrupt:
             conversation.messages.show("\n(stopped; this turn is dropped)")
@@ -90,14 +93,14 @@ def follow(conversation: Repl, read: ReadLine) -> int:
             code = error.exit_code
             continue
         try:
-            with interruptible() as cancel:
-                conversation.handle(line, cancel)
+            with Interrupts() as interrupts:
+                conversation.handle(line, interrupts.stop)
         except IllavaError as error:
             report(error)
             code = error.exit_code
         else:
-            if cancel.is_set():  # nobody is at a prompt to go on with
-                raise KeyboardInterrupt
+            if interrupts.stop.is_set():  # nobody is at a prompt to go on with
+                raise interrupts.ending()
     return code
 
 

@@ -34,6 +34,7 @@ from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_
 from illava_cli.cli.output import check_targets, emit, make_folder, write_file
 from illava_cli.cli.render import table
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.interrupts import Terminated
 from illava_cli.text import json_text
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ METHODS = ("illava", "attention-prune", "random")
 KEEP = ("1/3",)
 
 
-@with_model_flags(without=("model", "preset", "method", "temperature", "top_p"))
+@with_model_flags(without=("model", "preset", "method", "temperature", "top_p", "top_k", "min_p"))
 def compare(
     model: Annotated[
         list[str] | None,
@@ -124,18 +125,19 @@ def compare(
         try:
             session = load(unmerged(resolve([])), messages)
             compared = _variants(resolve, session, methods, shares, asked)
-            lanes, about = lanes_of(session, compared, skip=skip), about_model(session)
-            for lane in lanes:
-                lane.session.min_visual_tokens = 0  # shares are asked for, of small media too
+            # shares are asked for, of small media too
+            lanes, about = lanes_of(session, compared, skip=skip, least_tokens=0), about_model(session)
             results = Results(_answers(answers, about["id"], compared[0].config.hash()))
             results.check(compared)
             reports.append({"model": about} | ask(lanes, chosen, results, batch_size, False, messages))
-        except (IllavaError, KeyboardInterrupt) as error:
-            if isinstance(error, Stopped):
-                reports.append({"model": about} | error.figures)
+        except Stopped as stop:
+            reports.append({"model": about} | stop.figures)
+            ended = stop.ending
+        except (IllavaError, KeyboardInterrupt, Terminated) as error:
             if not reports:
                 raise
             ended = error  # what was answered is not lost
+        if ended is not None:
             break
         del session, lanes
         gc.collect()  # the next model takes its place
@@ -212,7 +214,7 @@ def _variants(
 
     family = session.family
     plain = resolve([])
-    base = plain.reduction_for(family.schedule_key(family.text_config.hidden_size))
+    base = plain.reduction_for(family.schedule_key)
     found = [Variant(OFF, unmerged(plain))]
     for method in methods:
         for keep, text in shares.items():

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.described import described
-from illava_cli.cli.options import Debug, ModelFlags, help_unless_subcommand, with_model_flags
+from illava_cli.cli.options import Debug, ModelFlags, described, help_unless_subcommand, with_model_flags
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
 from illava_cli.errors import IllavaError, ModelError
 from illava_cli.text import harmless
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config, Reduction
+    from illava_cli.config.settings import Config
+    from illava_cli.config.stages import Reduction
 
-app = typer.Typer(help="Settings: show, check and describe them.", rich_markup_mode=None)
+app = typer.Typer(
+    help="Settings: show, check and describe them.", rich_markup_mode=None, add_completion=False
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -78,9 +80,9 @@ def validate(
 @described
 def list_presets(debug: Debug = False) -> None:
     """List the presets that --preset takes."""
-    from illava_cli.config import load_preset, presets
+    from illava_cli.config.presets import load_preset, preset_names
 
-    rows = [(name, _description(load_preset(name))) for name in presets()]
+    rows = [(name, _description(load_preset(name))) for name in preset_names()]
     emit(table(("PRESET", "DESCRIPTION"), rows) + "\n")
 
 
@@ -88,10 +90,13 @@ def list_presets(debug: Debug = False) -> None:
 @described
 def schema(debug: Debug = False) -> None:
     """Print the JSON schema of the settings, for editors."""
-    from illava_cli.config import Config, Strict
+    from illava_cli.config.settings import Config
+    from illava_cli.config.values import Strict
 
-    for group in Strict.__subclasses__():
+    groups = [Strict]
+    for group in groups:
         described(group)
+        groups += group.__subclasses__()
     emit(json.dumps(Config.model_json_schema(), indent=2) + "\n")
 
 
@@ -113,7 +118,7 @@ def _reduction(config: Config) -> tuple[str, Reduction]:
     Raises:
         ModelError: the family is known only after a download.
     """
-    from illava_cli.models import schedule_key
+    from illava_cli.models.sizes import schedule_key
 
     family = schedule_key(config)
     return family, config.reduction_for(family)
@@ -121,7 +126,10 @@ def _reduction(config: Config) -> tuple[str, Reduction]:
 
 def _check(file: str) -> None:
     """Raises the `UsageError` of a file that is neither right settings nor a right preset."""
-    from illava_cli.config import Preset, Reduction, load_preset, read_yaml, resolve
+    from illava_cli.config.presets import load_preset
+    from illava_cli.config.reading import read_yaml
+    from illava_cli.config.sources import resolve
+    from illava_cli.config.stages import Preset, Reduction
 
     data = read_yaml(Path(file))
     if "base" in data or (data and set(data) <= Preset.model_fields.keys() | Reduction.model_fields.keys()):

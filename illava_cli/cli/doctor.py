@@ -21,7 +21,7 @@ import typer
 from illava_cli.cli.options import Debug, Format, check_format
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import size, table
-from illava_cli.config import PACKAGE
+from illava_cli.config.places import PACKAGE
 from illava_cli.text import json_text, one_line
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from illava_cli.errors import UsageError
 from illava_cli.text import json_text
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
     from illava_cli.evals.runner import Lane
     from illava_cli.evals.sweep import Grid, Point
@@ -51,7 +51,7 @@ class Targets:
     plot: Path | None
 
 
-@with_model_flags(without=("preset", "method", "temperature", "top_p"))
+@with_model_flags(without=("preset", "method", "temperature", "top_p", "top_k", "min_p"))
 def evaluate(
     tasks: Tasks = None,
     questions: Questions = 500,
@@ -168,19 +168,19 @@ def evaluate(
         "max_tokens": plain.generation.max_tokens,
     }
     report = {"settings": settings, "model": about_model(session)}
-    stopped = None
+    ending = None
     try:
         report |= ask(lanes, chosen, results, batch_size, survivors, messages)
     except Stopped as stop:
-        stopped = stop
+        ending = stop.ending
         report |= stop.figures
     if sweep:
         from illava_cli.evals.sweep import frontier
 
         report["sweep"] = frontier(report, walked, skipped)
     _write(report, targets, messages, as_json=as_json)
-    if stopped is not None:
-        raise stopped
+    if ending is not None:
+        raise ending
     tell_failures(report["failed"], report["all"]["questions"], messages)
 
 
@@ -201,7 +201,7 @@ def _refuse_contradictions(*, sweep: bool, grid: bool, variants: bool, presets: 
 def _planned(name: str, config: Config) -> list[str]:
     """The variants of a plan for the model of a run."""
     from illava_cli.evals.plan import load_plan
-    from illava_cli.models import schedule_key
+    from illava_cli.models.sizes import schedule_key
 
     return load_plan(name).named_variants(schedule_key(config), name)
 
@@ -226,7 +226,7 @@ def _walk(
     from illava_cli.evals.variants import Variant
 
     resolve, family = resolver(flags), session.family
-    key = family.schedule_key(family.text_config.hidden_size)
+    key = family.schedule_key
     base = resolve([]).reduction_for(key)
     lanes = []
     for point in points(grid, family, base):

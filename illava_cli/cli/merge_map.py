@@ -72,7 +72,7 @@ def write_map(
     messages: Messages,
 ) -> None:
     """Ask once more for a trace, and write the page and the pictures."""
-    from illava_cli.engine.clips import sampling
+    from illava_cli.engine.media import sampling
     from illava_cli.evals.pair import short
     from illava_cli.media import within
     from illava_cli.visualize.page import render as render_page

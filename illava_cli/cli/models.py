@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from illava_cli.cli.described import described
-from illava_cli.cli.options import Debug, Format, check_format, help_unless_subcommand
+from illava_cli.cli.options import Debug, Format, check_format, described, help_unless_subcommand
 from illava_cli.cli.output import emit
 from illava_cli.cli.render import table
 from illava_cli.text import json_text
 
-app = typer.Typer(help="The models that -m takes.", rich_markup_mode=None)
+app = typer.Typer(help="The models that -m takes.", rich_markup_mode=None, add_completion=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -48,7 +47,9 @@ def show_model(
     """Show a model's settings, and its architecture where it is known."""
     import yaml
 
-    from illava_cli.config import read_yaml, resolve, shipped
+    from illava_cli.config.places import shipped
+    from illava_cli.config.reading import read_yaml
+    from illava_cli.config.sources import resolve
 
     as_json = check_format(format) == "json"
     # the model as shipped: what flags and environment make of it is `illava config show`
@@ -79,7 +80,8 @@ def in_cache(model: str, revision: str | None = None) -> bool | None:
 
 
 def _checkpoints() -> list[dict[str, Any]]:
-    from illava_cli.config import resolve, shipped
+    from illava_cli.config.places import shipped
+    from illava_cli.config.sources import resolve
 
     entries = []
     for name in shipped("models"):
@@ -90,7 +92,7 @@ def _checkpoints() -> list[dict[str, Any]]:
 
 
 def _built_in() -> list[dict[str, Any]]:
-    from illava_cli.config import shipped
+    from illava_cli.config.places import shipped
 
     names = [f"random:{name}" for name in shipped("architectures")]
     return [{"name": name, "id": None, "preset": "auto", "in_cache": None} for name in names]

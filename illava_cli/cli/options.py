@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
+import sys
+import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from illava_cli.cli.described import described
-
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
 
+T = TypeVar("T")
 DEBUG_VARIABLE = "ILLAVA_DEBUG"
+
+
+def described(thing: T) -> T:
+    """A function or class with its docstring, read from its source where `python -OO` stripped it."""
+    if thing.__doc__ is None and sys.flags.optimize > 1:
+        with suppress(OSError, TypeError, SyntaxError):  # without sources there is no help either
+            (node,) = ast.parse(textwrap.dedent(inspect.getsource(thing))).body
+            thing.__doc__ = ast.get_docstring(node, clean=False)
+    return thing
 
 
 def _show_tracebacks(wanted: bool) -> None:
     # in the environment, because it must also hold outside of the command, where errors are caught
     if wanted:
         os.environ[DEBUG_VARIABLE] = "1"
+
+
+def _shipped(kind: str) -> Callable[[str], list[str]]:
+    """Completes names of the YAML that is shipped, such as `models`; no file is read for it."""
+
+    def names(incomplete: str) -> list[str]:
+        from illava_cli.config.places import shipped
+
+        return [name for name in shipped(kind) if name.startswith(incomplete)]
+
+    return names
 
 
 Debug = Annotated[
@@ -52,10 +75,22 @@ class ModelFlags:
 
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", metavar="NAME", help="Name, YAML file, folder, hub id or random:NAME."),
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="NAME",
+            autocompletion=_shipped("models"),
+            help="Name, YAML file, folder, hub id or random:NAME.",
+        ),
     ] = None
     preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="Merging schedule (default: auto).")
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            autocompletion=_shipped("presets"),
+            help="Merging schedule (default: auto).",
+        ),
     ] = None
     method: Annotated[
         str | None, typer.Option("--method", metavar="NAME", help="Method of the preset's merge points.")
@@ -79,7 +114,8 @@ class ModelFlags:
         str | None, typer.Option("--quantization", metavar="NAME", help="bnb-4bit or bnb-8bit.")
     ] = None
     compile: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the model; slow to start.")
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the model, record its steps; slow to start."),
     ] = None
     num_frames: Annotated[
         int | None, typer.Option("--num-frames", metavar="N", help="Frames of a video, evenly spaced.")
@@ -125,6 +161,13 @@ class ModelFlags:
     top_p: Annotated[
         float | None, typer.Option("--top-p", metavar="X", help="Sample from this much probability.")
     ] = None
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", metavar="N", help="Sample from so many of the likeliest tokens.")
+    ] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option("--min-p", metavar="X", help="Sample from tokens this near the likeliest (0 to 1)."),
+    ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the sampling.")] = None
     stop: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer; repeats.")
@@ -141,35 +184,19 @@ class ModelFlags:
 
     def config(self) -> Config:
         """The configuration under these flags: command line > ILLAVA_* > YAML > defaults."""
-        from illava_cli.config import resolve
+        from illava_cli.config.sources import resolve
 
         return resolve(self.model, settings=self.settings, overrides=self.overrides())
 
     def overrides(self) -> dict[str, Any]:
         """The flags that were given, as the nested mapping that a YAML file would hold."""
-        groups = {
-            "model": ("device", "device_map", "dtype", "attn", "quantization", "compile"),
-            "media": (
-                "num_frames",
-                "fps",
-                "start",
-                "end",
-                "max_tiles",
-                "tile_each",
-                "max_megapixels",
-                "video_backend",
-                "media_timeout",
-            ),
-            "generation": ("max_tokens", "temperature", "top_p", "seed", "stop", "system"),
-        }
-        own = {"preset": self.preset, "method": self.method}
-        given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-        for group, names in groups.items():
-            # an absent repeatable flag is None or an empty list, by the version of Typer
-            chosen = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, [])}
-            if chosen:
-                given[group] = chosen
-        return given
+        from illava_cli.config.options import GROUP_OF
+        from illava_cli.config.sources import grouped
+
+        known = {"preset", "method", *GROUP_OF}
+        flags = {field.name: getattr(self, field.name) for field in fields(self) if field.name in known}
+        # an absent repeatable flag is None or an empty list, by the version of Typer
+        return grouped({name: value for name, value in flags.items() if value not in (None, [])})
 
 
 def with_model_flags(command: Callable | None = None, *, without: tuple[str, ...] = ()) -> Callable:

@@ -7,7 +7,6 @@ which ends the program quietly.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterable
@@ -102,7 +101,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    temporary = path.parent / f".illava-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = path.parent / f".illava-{os.getpid()}-{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(data)

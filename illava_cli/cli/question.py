@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from illava_cli.cli.interrupt import interruptible
 from illava_cli.cli.output import emit
 from illava_cli.errors import UsageError
+from illava_cli.interrupts import Interrupts
 from illava_cli.text import decoded, unix
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.clock import LayerClock
     from illava_cli.engine.record import Generation
     from illava_cli.engine.session import Session
@@ -104,21 +104,21 @@ def ask(
     """One answer.
 
     Raises:
-        KeyboardInterrupt: it was stopped.
+        KeyboardInterrupt, Terminated: it was stopped.
     """
-    with interruptible() as cancel:
+    with Interrupts() as interrupts:
         answer = session.ask(
             question.prompt,
             images=question.images,
             videos=question.videos,
             on_text=on_text,
-            cancel=cancel,
+            cancel=interrupts.stop,
             **options,
         )
-    if cancel.is_set():
+    if interrupts.stop.is_set():
         if on_text is not None:
             emit("\n")
-        raise KeyboardInterrupt
+        raise interrupts.ending()
     return answer
 
 
@@ -127,7 +127,7 @@ def ask_both(session: Session, question: Question, clock: LayerClock | None = No
     from illava_cli.evals import pair
 
     options = {"clock": clock, "id": id}
-    with interruptible() as cancel:
+    with Interrupts() as interrupts:
         return pair.ask_both(
-            session, question.prompt, question.images, question.videos, cancel=cancel, **options
+            session, question.prompt, question.images, question.videos, cancel=interrupts.stop, **options
         )

@@ -108,7 +108,7 @@ def chat_statistics(answer: Generation, chat: Chat) -> list[str]:
     times = ("media", timings.media_s), ("tower", timings.vision_s), ("prefill", timings.prefill_s)
     times += ("decoding", timings.decode_s), ("first token", timings.ttft_s)
     lines.append("times          " + ", ".join(f"{name} {seconds(value)}" for name, value in times))
-    cached, last = chat.cached_tokens, chat.cache.get_seq_length(len(chat.cache.layers) - 1)
+    cached, last = chat.cached_tokens, chat.deepest_tokens
     lines.append(f"cache          {cached} tokens in the first layer, {last} in the last")
     lines.append(f"context        {chat.context_used} of {chat.session.context_length} tokens used")
     if answer.peak_bytes:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from illava_cli.cli import render
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.transcript import save
-from illava_cli.config import near_miss
 from illava_cli.errors import UsageError
 from illava_cli.media import expand_sources, name_of
 from illava_cli.media.sources import is_url, local_path
+from illava_cli.text import near_miss
 
 if TYPE_CHECKING:
     from illava_cli.engine.record import Generation
@@ -113,7 +113,7 @@ class Repl:
             return
         if rest.partition("=")[0].strip() in ("system", "generation.system"):
             raise UsageError("/set system: use /system TEXT, before the first question")
-        self.session.update([rest])
+        self._switch(self.session.updated([rest]))
         self.messages.say(f"set {rest}")
 
     def _merge(self, rest: str) -> None:
@@ -122,8 +122,12 @@ class Repl:
         if not rest:
             self.messages.show(f"merging is {'on' if self.session.merging else 'off'}")
             return
-        self.session.merging = rest == "on"
+        self._switch(self.session.with_merging(rest == "on"))
         self.messages.say(f"merging is {rest} for new media")
+
+    def _switch(self, session) -> None:
+        self.session = session
+        self.chat.switch(session)
 
     def _stats(self, rest: str) -> None:
         if not self.answers:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from illava_cli.cli import render
-from illava_cli.cli.interrupt import Terminated
 from illava_cli.cli.loading import load
 from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
@@ -17,10 +16,11 @@ from illava_cli.cli.options import Format, Images, ModelFlags, Prompt, Videos, c
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
 from illava_cli.cli.question import STDIN, Question, ask, ask_both, can_differ, check_greedy
 from illava_cli.errors import UsageError
+from illava_cli.interrupts import Terminated
 from illava_cli.text import json_text
 
 if TYPE_CHECKING:
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
     from illava_cli.engine.record import Generation
     from illava_cli.engine.session import Session
     from illava_cli.evals.pair import Pair

@@ -16,7 +16,7 @@ from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
-    from illava_cli.config import Config
+    from illava_cli.config.settings import Config
 
 KINDS = ("local", "ray")
 MOST_READERS = 4

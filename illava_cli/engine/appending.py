@@ -100,7 +100,7 @@ class AppendedFile:
             os.close(file)
 
     def cut(self, length: int) -> None:
-        """Cut off what lies behind `length`.
+        """Cut off what lies after `length`.
 
         Raises:
             OutputError: the file cannot be written.

@@ -1,26 +1,35 @@
-"""A conversation with a session: its KV cache, its messages, and how a turn is cancelled."""
+"""A conversation: its KV cache, its messages, and how a turn is cancelled."""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from illava_cli.config.settings import Config
 from illava_cli.engine import prompt as prompts
+from illava_cli.engine.generation import generation_of, reset_peak
 from illava_cli.engine.record import Generation
-from illava_cli.engine.request import Request, Turn
-from illava_cli.engine.stream import Watcher
+from illava_cli.engine.request import Prepared, Request, Rules, Turn
+from illava_cli.engine.runner import Runner
 from illava_cli.trace import Tracing
 
-if TYPE_CHECKING:
-    from illava_cli.engine.session import Session
+
+class Asking(Protocol):
+    """What a conversation needs of a session."""
+
+    runner: Runner
+    config: Config
+    rules: Rules
+
+    def prepare(self, request: Request, *, fresh: bool, cancel: threading.Event | None) -> Prepared:
+        """A question with its media read."""
 
 
 class Chat:
     """A conversation. Media are merged once, in the turn in which they arrive."""
 
-    def __init__(self, session: Session, system: str | None = None):
+    def __init__(self, session: Asking, system: str | None = None):
         self.session = session
         self.system = system if system is not None else session.config.generation.system
         self.clear()
@@ -28,8 +37,14 @@ class Chat:
     def clear(self) -> None:
         """Forget the conversation, not the model."""
         self.messages: list[dict[str, Any]] = []
-        self.cache = self.session._new_cache()
-        self._pending: list[int] = []
+        self.cache = self.session.runner.new_cache()
+        self.leading: str | None = None  # kind of the first media: fixes the decoder's schedule
+        self._pending: list[int] = []  # a token that was chosen, but is not in the cache yet
+        self._said: list[int] = []  # token ids of all turns
+
+    def switch(self, session: Asking) -> None:
+        """Go on under another session on the same model."""
+        self.session = session
 
     @property
     def cached_tokens(self) -> int:
@@ -37,10 +52,14 @@ class Chat:
         return self.cache.get_seq_length()
 
     @property
+    def deepest_tokens(self) -> int:
+        """Tokens in the last layer's cache: what merging has left of them."""
+        return self.cache.get_seq_length(len(self.cache.keys) - 1)
+
+    @property
     def context_used(self) -> int:
         """How much of the model's context the conversation takes up."""
-        position = self.cache.next_position
-        return max(self.cached_tokens, 0 if position is None else int(position))
+        return max(self.cached_tokens, *self.cache.next_position, 0)
 
     def ask(
         self,
@@ -58,65 +77,38 @@ class Chat:
 
         A turn that fails leaves the conversation as it was.
         """
-        session = self.session
+        session, runner = self.session, self.session.runner
         request = Request(prompt, images, videos, self.system, id)
         counts = request.counts
-        user = prompts.user_message(session.family, prompt, *counts)
+        user = prompts.user_message(runner.family, prompt, *counts)
         if self.messages:
             last = self._pending[-1] if self._pending else None
-            parts = prompts.later_turn(session.family, user, last, *counts)
+            pending = [self._pending] if self._pending else []
+            parts = pending + prompts.later_turn(runner.family, user, last, *counts)
         else:
-            parts = prompts.first_turn(session.family, user, self.system, *counts)
-
-        def answer() -> tuple[list[Generation], Watcher]:
-            with session._exclusive():
-                turn = Turn(session.prepare(request, fresh=bool(trace), cancel=cancel), parts)
-                if trace and not self.messages:
-                    turn.system_tokens = prompts.leading_tokens(session.family, parts, self.system)
-                start = int(self.cache.next_position) if self.cache.next_position is not None else 0
-                options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
-                return session._answer([turn], self.cache, [start], pending=self._pending, **options)
-
+            parts = prompts.first_turn(runner.family, user, self.system, *counts)
+        start = self.cache.next_position[0] if self.cache.rows else 0
+        options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
         before = self.cache.snapshot()
         try:
-            generations, watcher = in_thread(answer, cancel) if on_text or cancel else answer()
+            with runner.alone():
+                reset_peak(runner.family.device)
+                prepared = session.prepare(request, fresh=bool(trace), cancel=cancel)
+                so_far = self.leading, start, self._said
+                turn = Turn(prepared, parts, session.rules, session.config, *so_far, **options)
+                if trace and not self.messages:
+                    turn.system_tokens = prompts.leading_tokens(runner.family, parts, self.system)
+                answer = runner.answer(turn, self.cache)
+            generation = generation_of(answer, runner.family, runner.load_seconds)
         except BaseException:
             self.cache.restore(before)
             raise
-        # the last token was chosen but never fed back: it opens the next turn
-        self._pending = watcher.tokens[0][-1:]
-        sources = [[m.source for m in generations[0].media if m.kind == kind] for kind in ("image", "video")]
+        self.leading = answer.turn.leading
+        self._pending = answer.tokens[-1:]
+        self._said = [*self._said, *answer.turn.spoken, *answer.tokens]
+        sources = [[m.source for m in generation.media if m.kind == kind] for kind in ("image", "video")]
         self.messages += [
             {"role": "user", "content": prompt, "images": sources[0], "videos": sources[1]},
-            {"role": "assistant", "content": generations[0].text, "images": [], "videos": []},
+            {"role": "assistant", "content": generation.text, "images": [], "videos": []},
         ]
-        return generations[0]
-
-
-def in_thread(work: Callable[[], Any], cancel: threading.Event | None) -> Any:
-    """Run `work` beside the caller's thread, which stays open to Ctrl-C; an interrupt cancels the work."""
-    done: queue.Queue = queue.Queue()
-
-    def run() -> None:
-        try:
-            done.put((work(), None))
-        except BaseException as error:
-            done.put((None, error))
-
-    thread = threading.Thread(target=run, name="illava-generate", daemon=True)
-    thread.start()
-    while True:
-        try:
-            result, error = done.get(timeout=0.1)
-            break
-        except queue.Empty:
-            continue
-        except KeyboardInterrupt:
-            if cancel is None or cancel.is_set():
-                thread.join()  # what it does to the cache is undone when it is done
-                raise
-            cancel.set()
-    thread.join()
-    if error is not None:
-        raise error
-    return result
+        return generation

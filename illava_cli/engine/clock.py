@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
 import torch
 from torch import nn
 
+from illava_cli.engine.generation import synchronize
 from illava_cli.models.family import Family
 
 
@@ -29,30 +31,38 @@ class LayerClock:
     def __enter__(self) -> LayerClock:
         for layer, block in enumerate(self.family.tower_blocks()):
             if layer < len(self.tower):
-                self._watch(block, partial(self._add, layer))
+                # where a layer merges the tower's loop runs its parts and not the block: both are watched
+                norm, *_, mlp = self.family.block_parts.of(block)
+                self._watch(block, block, partial(self._add, layer))
+                self._watch(norm, mlp, partial(self._add, layer))
         for layer, block in enumerate(self.family.text_model.layers):
-            self._watch(block, partial(self._append, layer))
+            self._watch(block, block, partial(self._append, layer))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._hooks.close()
 
-    def _watch(self, block: nn.Module, done) -> None:
-        before = block.register_forward_pre_hook(lambda *args: self._start())
-        behind = block.register_forward_hook(lambda *args: done())
+    def _watch(self, first: nn.Module, last: nn.Module, done: Callable[[], None]) -> None:
+        def at(border: Callable[[], None]) -> Callable[..., None]:
+            # within a compiled block there is no clock: the block's own borders are outside of it
+            return lambda *args: None if torch.compiler.is_compiling() else border()
+
+        before = first.register_forward_pre_hook(at(self._start))
+        behind = last.register_forward_hook(at(done))
         self._hooks.callback(before.remove)
         self._hooks.callback(behind.remove)
 
     def _now(self) -> float:
-        if self.family.device.type == "cuda":
-            torch.cuda.synchronize(self.family.device)
+        synchronize(self.family.device)
         return time.perf_counter()
 
     def _start(self) -> None:
         self._started = self._now()
 
     def _add(self, layer: int) -> None:
-        self.tower[layer] += self._now() - self._started
+        now = self._now()
+        self.tower[layer] += now - self._started
+        self._started = now
 
     def _append(self, layer: int) -> None:
         if layer == len(self.llm):  # later passes are steps of decoding

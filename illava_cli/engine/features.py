@@ -7,11 +7,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from illava_cli.models.family import Features
+if TYPE_CHECKING:
+    from illava_cli.models.media import Features
 
 TENSORS = ("embeds", "kinds", "rankable", "place")
 

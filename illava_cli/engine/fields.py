@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from illava_cli.config import near_miss
 from illava_cli.errors import UsageError
+from illava_cli.text import near_miss
 
 
 def json_object(line: str, where: str, holding: str) -> dict[str, Any]:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import takewhile
 
 from jinja2 import TemplateError
 
 from illava_cli.engine.markers import placed, replaced
+from illava_cli.engine.request import Piece, Slot
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import IMAGES_ONLY, Family
 
 SENTINEL = "\x00answer\x00"
-
-
-@dataclass(frozen=True)
-class Slot:
-    """The place of a medium: the `index`-th of its kind in this turn."""
-
-    kind: str
-    index: int
-
-
-Piece = list[int] | Slot
 
 
 def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
@@ -100,7 +89,7 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
         last_token: the last answer's last token; an end token there is not repeated, nor are the blanks
             that the template writes before its own.
     """
-    # whatever the template writes behind an answer, it writes behind this one
+    # whatever the template writes after an answer, it writes after this one
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "?"}]},
         {"role": "assistant", "content": [{"type": "text", "text": SENTINEL}]},

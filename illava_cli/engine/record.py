@@ -83,6 +83,7 @@ class Generation:
     peak_bytes: int = 0
     id: str = ""
     token_ids: tuple[int, ...] = ()
+    logprobs: tuple[dict[str, Any], ...] | None = None  # by token, where they were asked for
     notes: tuple[str, ...] = ()
     trace: Any = None
     logits: Any = None  # (vocabulary,) of the first token, where they were asked for
@@ -109,6 +110,8 @@ class Generation:
                 del medium["frames"], medium["times"]
             if not medium["crops"]:
                 del medium["crops"]
+        if self.logprobs is not None:
+            record["logprobs"] = list(self.logprobs)
         if self.notes:
             record["notes"] = list(self.notes)
         return record

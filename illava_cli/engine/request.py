@@ -1,17 +1,24 @@
-"""A question on its way: as it was asked, with its media read, and while it is answered."""
+"""A question on its way: as it was asked, with its media read, and while it is answered. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from illava_cli.engine.prompt import Piece, Slot
+from illava_cli.config.settings import Config
 from illava_cli.engine.record import MediaRecord
-from illava_cli.models.family import Features, Pixels
+from illava_cli.trace import Tracing
+
+if TYPE_CHECKING:
+    from illava_cli.engine.features import FeatureCache
+    from illava_cli.engine.sampling import Constraint
+    from illava_cli.models.media import Features, Pixels
+    from illava_cli.models.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,26 @@ def _as_tuple(media: Any) -> tuple:
     return tuple(media)
 
 
+@dataclass(frozen=True)
+class Slot:
+    """The place of a medium: the `index`-th of its kind in this turn."""
+
+    kind: str
+    index: int
+
+
+Piece = list[int] | Slot
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A medium, to be encoded (`pixels`) or encoded before (`features`), and its key in the feature cache."""
+
+    key: str
+    pixels: Pixels | None = None
+    features: Features | None = None
+
+
 @dataclass
 class Prepared:
     """A question whose media are read; what was encoded before comes as features.
@@ -48,25 +75,85 @@ class Prepared:
     Another question about the same media is `replace(prepared, request=...)`.
 
     Args:
-        slots: each medium, with its key in the feature cache.
+        slots: each medium.
         tokens: visual tokens that its media have in the tower.
         seconds: what reading and preprocessing took.
     """
 
     request: Request
-    slots: dict[Slot, tuple[str, Pixels | Features]]
+    slots: dict[Slot, Encoded]
     media: list[MediaRecord]
     tokens: int
     seconds: float
 
 
-@dataclass
+@dataclass(frozen=True)
+class Rules:
+    """What a session does to the media of a question.
+
+    Args:
+        schedules: by kind of medium; empty where merging is off.
+        min_visual_tokens: media of fewer are left whole.
+        features: what was encoded before, and where it is kept.
+    """
+
+    schedules: Mapping[str, Schedule]
+    min_visual_tokens: int
+    features: FeatureCache
+
+
+@dataclass(eq=False)
 class Turn:
-    """A question on its way through the model."""
+    """A question on its way through the model.
+
+    Args:
+        parts: token ids and the places of media, in order.
+        config: what it is answered under.
+        leading: kind of the conversation's first media, whose schedule the decoder follows.
+        start: position of its first token.
+        said: token ids of the conversation before it, which the repetition penalty counts too.
+        answers: how many are drawn.
+        on_text: called with each new piece of the answer.
+        cancel: set to stop the answer early.
+        timeout: seconds after which it is stopped, from when its media are encoded on.
+        trace, logits: what is kept of its way.
+        constrain: makes what each answer has to conform to.
+    """
 
     prepared: Prepared
-    parts: list[Piece] = field(default_factory=list)
+    parts: list[Piece]
+    rules: Rules
+    config: Config
+    leading: str | None = None
+    start: int = 0
+    said: Sequence[int] = ()
+    answers: int = 1
+    on_text: Callable[[str], None] | None = None
+    cancel: threading.Event | None = None
+    timeout: float | None = None
+    trace: Tracing = False
+    logits: bool = False
+    constrain: Callable[[], Constraint] | None = None
+    # what the way leaves behind
     features: list[Features] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # where each of them begins in the prompt
     prompt_tokens: int = 0
     system_tokens: int = 0  # known where the turn is traced
+    notes: list[str] = field(default_factory=list)
+    vision_s: float = 0.0
+    began: float = 0.0
+
+    def __post_init__(self):
+        if self.leading is None:
+            kinds = {slot.kind for slot in self.prepared.slots}
+            self.leading = "image" if "image" in kinds else "video" if kinds else None
+
+    @property
+    def spoken(self) -> list[int]:
+        """Its token ids, without its media."""
+        return [token for part in self.parts if isinstance(part, list) for token in part]
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.cancel is not None and self.cancel.is_set()

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from illava_cli.evals.report import COLUMNS, Table
 from illava_cli.evals.sweep import Point, placed, quality
 from illava_cli.evals.variants import OFF
-from illava_cli.models.schedule import known_method
+from illava_cli.models.planning import known_method
 
 if TYPE_CHECKING:
-    from illava_cli.config import Reduction
+    from illava_cli.config.stages import Reduction
     from illava_cli.models.family import Family
 
 IN_TOWER = 2 / 3  # ln(361 / 729) / ln(253 / 729) = 0.66

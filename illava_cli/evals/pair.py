@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from illava_cli.engine.clock import LayerClock
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import Generation
-from illava_cli.engine.request import Request
 from illava_cli.engine.session import Session
 from illava_cli.errors import Cancelled
 from illava_cli.evals.statistics import divergence
@@ -63,15 +62,6 @@ def agreement(plain: Generation, merged: Generation) -> Agreement:
     return Agreement(first is None, first, kl if math.isfinite(kl) else None)
 
 
-@contextmanager
-def _interrupted() -> Iterator[None]:
-    try:
-        yield
-    except Cancelled:
-        raise KeyboardInterrupt from None
-
-
-@_interrupted()
 def ask_both(
     session: Session,
     prompt: str,
@@ -93,16 +83,14 @@ def ask_both(
         clock: times the layers of the merged answer.
 
     Raises:
-        KeyboardInterrupt: it was stopped.
+        Cancelled: it was stopped.
     """
-    merged = session.under(session.config)
-    merged.merging = session.merging
+    merged = session.under(session.config).with_merging(session.merging)
     plain = session.under(unmerged(session.config))
     peaks = []
     for lane in (plain, merged):
         with PeakMeter(session.family.device) as meter:
-            # in this thread, whose memory is watched
-            short(lane).ask_batch([Request(prompt, images, videos)], cancel=cancel)
+            short(lane).ask(prompt, images, videos, cancel=cancel)
         peaks.append(meter.peak_bytes)
         _stop_if(cancel)
     answers = []
@@ -116,9 +104,9 @@ def ask_both(
 def short(session: Session) -> Session:
     """The same session for answers of one token."""
     generation = session.config.generation.model_copy(update={"max_tokens": 1})
-    return session.under(session.config.model_copy(update={"generation": generation}))
+    return session.asking(session.config.model_copy(update={"generation": generation}))
 
 
 def _stop_if(cancel: threading.Event) -> None:
     if cancel.is_set():
-        raise KeyboardInterrupt
+        raise Cancelled("a comparison was cancelled before it had both answers")

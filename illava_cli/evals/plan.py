@@ -7,8 +7,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from illava_cli.config import Strict, near_miss, read_yaml, shipped, validate
+from illava_cli.config.places import shipped
+from illava_cli.config.reading import read_yaml, validate
+from illava_cli.config.values import Strict
 from illava_cli.errors import UsageError
+from illava_cli.text import near_miss
 
 
 class Plan(Strict):

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import Generation, error_record
 from illava_cli.engine.session import Request, Session
+from illava_cli.errors import Cancelled
 from illava_cli.evals.matching import is_right
 from illava_cli.evals.results import Key, Results, asked, without_media
 from illava_cli.evals.sample import EvalSample
@@ -67,15 +69,24 @@ class _Answer:
 class Runner:
     """Runs questions in batches under several variants; `results` decides what is still to be asked."""
 
-    def __init__(self, lanes: Sequence[Lane], results: Results, batch_size: int, trace: bool = False):
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        results: Results,
+        batch_size: int,
+        trace: bool = False,
+        cancel: Event | None = None,
+    ):
         """
         Args:
             lanes: the reference first.
             batch_size: questions of one task and as many media that share a pass.
             trace: note which tokens survive in the decoder; questions are then asked one at a time.
+            cancel: set it to stop; the batch that is being asked is then lost.
         """
         self.lanes, self.results = lanes, results
         self.batch_size, self.trace = (1 if trace else batch_size), trace
+        self.cancel = cancel or Event()
         self._warm: set[tuple] = set()
 
     def run(self, questions: Sequence[Question]) -> Iterator[list[Asked]]:
@@ -130,7 +141,11 @@ class Runner:
         return meter.peak_bytes
 
     def _ask(self, lane: Lane, samples: list[EvalSample]) -> list[_Answer]:
-        """The answers to a batch; where it fails, each question is asked alone."""
+        """The answers to a batch; where it fails, each question is asked alone.
+
+        Raises:
+            Cancelled: `cancel` is set.
+        """
         if not samples:
             return []
         requests = [Request(s.prompt, s.images, s.videos, id=s.id) for s in map(lane.sample, samples)]
@@ -138,8 +153,12 @@ class Runner:
         started = time.perf_counter()
         try:
             generations: Sequence[Generation | None] = self._generations(lane.session, requests)
+        except Cancelled:
+            raise
         except Exception as caught:
             error, generations = caught, [None] * len(samples)
+        if self.cancel.is_set():
+            raise Cancelled("an evaluation was cancelled amid a batch")
         seconds = (time.perf_counter() - started) / len(samples)
         if error is not None and len(samples) > 1:
             return [self._ask(lane, [sample])[0] for sample in samples]
@@ -147,10 +166,11 @@ class Runner:
 
     def _generations(self, session: Session, requests: list[Request]) -> list[Generation]:
         if not self.trace:
-            return session.ask_batch(requests, logits=True)
+            return session.ask_batch(requests, logits=True, cancel=self.cancel)
         (request,) = requests
         media = request.images, request.videos
-        return [session.ask(request.prompt, *media, id=request.id, trace=True, logits=True)]
+        options = {"id": request.id, "trace": True, "logits": True, "cancel": self.cancel}
+        return [session.ask(request.prompt, *media, **options)]
 
     def _record(
         self, lane: Lane, sample: EvalSample, answer: _Answer, reference: _Answer, peak_bytes: int | None

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from illava_cli.engine.record import Generation
-from illava_cli.models.cache import VISUAL
+from illava_cli.trace import VISUAL
 
 QUARTERS = 4
 
 
 def survivors(answer: Generation) -> dict[str, list[int]] | None:
-    """Counts of visual tokens that are left behind the decoder's last merge.
+    """Counts of visual tokens that are left after the decoder's last merge.
 
     Args:
         answer: with its trace.

@@ -13,7 +13,7 @@ from illava_cli.errors import UsageError
 from illava_cli.evals.variants import OFF
 
 if TYPE_CHECKING:
-    from illava_cli.config import LLMStage, Reduction, VisionStage
+    from illava_cli.config.stages import LLMStage, Reduction, VisionStage
     from illava_cli.models.family import Family
 
 # without a grid of the user's: shares kept, 1 for a stage that is left alone
@@ -88,7 +88,7 @@ def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
 def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[int], list[int]]:
     """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
     depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
-    from illava_cli.models.schedule import stages_of  # brings torch: mistakes in flags are told before
+    from illava_cli.models.planning import stages_of  # brings torch: mistakes in flags are told before
 
     stages = stages_of(base, kind)
     start = max(1, round(depth * VISION_START))
@@ -113,11 +113,10 @@ def _stage(keeps: Sequence[float], layers: Sequence[Sequence[int]]) -> list[tupl
 
 
 def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:
-    """The tower's schedule that leaves the share `keep` behind all of `layers`."""
-    side = getattr(family, "side", None)
-    if side is None:  # no tiles: a share of the groups leaves at each layer
+    """The tower's schedule that leaves the share `keep` after all of `layers`."""
+    tokens = family.tile_tokens
+    if tokens is None:  # no tiles: a share of the groups leaves at each layer
         return f"{{layers: {list(layers)}, keep: {keep ** (1 / len(layers))!r}, drop: null, r: null}}"
-    tokens = side**2
     kept = max(1, round(keep * tokens))
     if layout == "grid":  # survivors form a square
         kept = max(1, round(math.sqrt(kept))) ** 2

@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from illava_cli.config import near_miss
 from illava_cli.engine.fields import json_object, media_field, refuse_unknown, text_field
 from illava_cli.errors import UsageError
 from illava_cli.evals.matching import chosen
 from illava_cli.evals.sample import EvalSample
 from illava_cli.media.sources import located
-from illava_cli.text import decoded, lines, spelled
+from illava_cli.text import decoded, lines, near_miss, spelled
 
 WORLD = "world"
 FIELDS = ("id", "task", "image", "images", "video", "videos", "prompt", "answer", "choices")

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from illava_cli.config import OVERRIDES, Config, parse_setting, preset_label, validate
+from illava_cli.config.presets import OVERRIDES, preset_label
+from illava_cli.config.reading import validate
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import parse_setting
 from illava_cli.errors import UsageError
 
 OFF, BLIND = "off", "blind"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from illava_cli.config import MAX_MEGAPIXELS
+from illava_cli.config.options import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError
 from illava_cli.media import depth, jpeg, quirks
 from illava_cli.media.limits import check_pixels, fit, note_reduced, without_pil_limit

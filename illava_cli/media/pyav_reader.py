@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from illava_cli.config import MAX_MEGAPIXELS
+from illava_cli.config.options import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError
 from illava_cli.media.decoding import Pass
 from illava_cli.media.frame_table import FrameTable, first_second, scan

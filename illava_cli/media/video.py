@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from illava_cli.config import MAX_MEGAPIXELS
+from illava_cli.config.options import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.media.animation import open_animation
 from illava_cli.media.decord_reader import DecordReader

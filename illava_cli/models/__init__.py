@@ -5,10 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from illava_cli.config import Config
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES
-from illava_cli.models.catalog import model_config
 from illava_cli.models.docless import keep_docstrings_out
 
 if TYPE_CHECKING:
@@ -27,18 +25,7 @@ def family_class(key: str, source: str) -> type[Family]:
         known = ", ".join(FAMILIES)
         raise UsageError(f"{source} is a {key!r} model, which illava does not know (it knows: {known})")
     module, name = FAMILIES[key].code.split(".")
-    return getattr(import_module(f"illava_cli.models.{module}"), name)
+    return getattr(import_module(f"illava_cli.models.families.{module}"), name)
 
 
-def schedule_key(config: Config) -> str:
-    """The key of `Config.reduction_for` for a configuration's model, with nothing loaded.
-
-    Raises:
-        ModelError: a hub id whose config.json is not on this machine.
-    """
-    raw = model_config(config)
-    family = family_class(raw["model_type"], str(config.model.id))
-    return family.schedule_key(raw.get("text_config", raw).get("hidden_size", 0))
-
-
-__all__ = ["family_class", "schedule_key"]
+__all__ = ["family_class"]

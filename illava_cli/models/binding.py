@@ -13,11 +13,15 @@ from torch import nn
 
 
 def stock_forward(module: nn.Module) -> Callable:
-    """The forward that `bind` would replace; under accelerate's hook if there is one."""
+    """The forward that `replace_forward` would replace; under accelerate's hook if there is one."""
     return module._old_forward if hasattr(module, "_hf_hook") else module.forward
 
 
+def replace_forward(module: nn.Module, forward: Callable) -> None:
+    """Let `forward(...)` run where `module(...)` is called, inside accelerate's hook if there is one."""
+    setattr(module, "_old_forward" if hasattr(module, "_hf_hook") else "forward", forward)
+
+
 def bind(module: nn.Module, forward: Callable) -> None:
-    """Let `forward(module, ...)` run where `module(...)` is called, inside accelerate's hook if any."""
-    name = "_old_forward" if hasattr(module, "_hf_hook") else "forward"
-    setattr(module, name, types.MethodType(forward, module))
+    """`replace_forward` by one that takes the module as its first argument."""
+    replace_forward(module, types.MethodType(forward, module))

@@ -1,175 +1,244 @@
-"""A KV cache whose deeper layers hold fewer tokens, and what has to be known about them.
+"""A KV cache of rows that join and leave, whose deeper layers hold fewer tokens.
 
-Everything that describes the shortened cache lives here and not in the model: batches, later chat
-turns and beams stay right, and nothing is global.
+A row's tokens stand at the beginning of its place, so that what a shorter row does not have lies after it. A
+merge before a layer begins a *depth*: the layers from there on hold as many tokens as one another. Everything
+that describes the shortened cache lives here and not in the model.
+
+Memory grows by a share of what there is, and where a row leaves the last one takes its place: no row is moved
+more than an amortised constant number of times per token or row that comes or goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache
 
 from illava_cli.errors import MergeError
 from illava_cli.models.hf import versions
-from illava_cli.models.schedule import MergePoint
-from illava_cli.trace import NEWLINE, TEXT, VISUAL, DecoderTrace
+from illava_cli.models.host import to_device
+
+GROWTH = 1.25  # of the room for tokens
+ROOM = 32  # tokens by which it grows at least
+GENERATIONS = count()
 
 
-@dataclass
-class Prefill:
-    """What the decoder loop needs beside the embeddings of new tokens (B, T), left-padded.
+@dataclass(frozen=True)
+class Places:
+    """Where a pass writes in one depth.
 
     Args:
-        position_ids: (B, T), or (3, B, T) for M-RoPE.
-        next_position: the position of each row's first generated token.
-        padding: padding tokens on the left of each row.
-        kinds: (B, T) `TEXT` (also padding), `VISUAL` or `NEWLINE`.
-        groups: (B, T) ranking group of each token that may merge, counted per row from 0; else -1.
-        counts: tokens in each group, per row.
-        span: first and one-past-last index, over all rows, of the tokens that may merge.
-        merge_points: by decoder layer.
-        trace: filled where it is wanted.
+        rows: B.
+        start: index of the first new token, where it is the same in all rows.
+        index: else (B, 1) and (B, T), the rows and the index of each new token.
+        stop: keys up to here are seen.
     """
 
-    position_ids: Tensor
-    next_position: list[int]
-    padding: list[int]
-    kinds: Tensor
-    groups: Tensor
-    counts: list[list[int]]
-    span: tuple[int, int] = (0, 0)
-    merge_points: dict[int, MergePoint] = field(default_factory=dict)
-    trace: DecoderTrace | None = None
+    rows: int
+    start: int | None
+    index: tuple[Tensor, Tensor] | None
+    stop: int
 
-    def lengths(self, layers: int) -> list[int]:
-        """New tokens in each of so many layers, padding included: what the schedule says, without a pass."""
-        counts, lengths = self.counts, []
-        rows = [self.kinds.shape[1] - padding for padding in self.padding]
-        for layer in range(layers):
-            point = self.merge_points.get(layer)
-            if point is not None:
-                left = [[point.kept(n) for n in row] for row in counts]
-                rows = [n - sum(old) + sum(new) for n, old, new in zip(rows, counts, left, strict=True)]
-                counts = left
-            lengths.append(max(rows))
-        return lengths
+    @staticmethod
+    def of(held: list[int], tokens: int, device: torch.device) -> Places:
+        """For so many new tokens after those that each row holds."""
+        stop = max(held) + tokens
+        if min(held) == max(held):
+            return Places(len(held), held[0], None, stop)
+        return Places.at(to_device(held, device), tokens, stop)
+
+    @staticmethod
+    def at(start: Tensor, tokens: int, stop: int) -> Places:
+        """For so many new tokens from `start` (B,) on."""
+        row = torch.arange(len(start), device=start.device)[:, None]
+        place = start[:, None] + torch.arange(tokens, device=start.device)
+        return Places(len(start), None, (row, place), stop)
 
 
-@dataclass
-class Depth:
-    """The cached tokens from one layer on: `valid` (B, L) is False for padding, None where there is none."""
+class MergeCache(Cache):
+    """Keys and values of B rows in every layer, (B, H, L, D), with what each row holds.
 
-    length: int = 0
-    valid: Tensor | None = None
+    Args:
+        layers: of the decoder.
+    """
 
-    def copy(self) -> Depth:
-        return Depth(self.length, self.valid)
+    def __init__(self, layers: int):
+        super().__init__(layers=[])
+        self.keys: list[Tensor | None] = [None] * layers
+        self.values: list[Tensor | None] = [None] * layers
+        self.depths: dict[int, list[int]] = {0: []}  # first layer -> tokens of each row
+        self.next_position: list[int] = []  # of each row
+        self.places: dict[int, Places] = {}  # by depth, of the pass that runs
+        self.generation = next(GENERATIONS)  # of its memory: whoever recorded addresses looks
+        self._written = [0] * layers
 
-    def extend(self, batch: int, tokens: int, valid: Tensor | None, device: torch.device) -> None:
-        """Add `tokens` new ones."""
-        if self.valid is not None or valid is not None:
-            old = self.valid
-            if old is None:
-                old = torch.ones(batch, self.length, dtype=torch.bool, device=device)
-            if valid is None:
-                valid = torch.ones(batch, tokens, dtype=torch.bool, device=device)
-            self.valid = torch.cat([old, valid.to(old.device)], dim=1)
-        self.length += tokens
-
-
-class MergeCache(DynamicCache):
-    """A `DynamicCache` that also holds the masks of its depths and each row's next position."""
-
-    def __init__(self, config):
-        super().__init__(config=config)
-        self.depths: dict[int, Depth] = {0: Depth()}
-        self.next_position: Tensor | None = None  # (B, 1)
-        self.kinds: Tensor | None = None  # (B, L) of the last prefill's tokens behind its last merge
-        self.leading_kind: str | None = None  # of the conversation's first media: fixes the schedule
-        self._prefill: Prefill | None = None
-        self._planned: list[int] = []  # tokens that each layer holds after the prefill that was announced
-
-    def expect(self, prefill: Prefill) -> None:
-        """Announce what the next forward pass prefills."""
-        self._prefill = prefill
-        new = prefill.lengths(len(self.layers))
-        self._planned = [held + n for held, n in zip(self._lengths(), new, strict=True)]
-
-    def verify(self, generated: int) -> None:
-        """Compare what the layers hold with what the schedule says; the host knows both.
-
-        A pass that went past our loop leaves a right-looking answer and a cache that was never merged.
-
-        Args:
-            generated: tokens that were fed back since the prefill.
-
-        Raises:
-            MergeError: a layer holds more or fewer tokens than it should.
-        """
-        if self._prefill is not None:
-            raise MergeError(f"merging in the LLM did not happen: the model ran without it ({versions()})")
-        for layer, (held, planned) in enumerate(zip(self._lengths(), self._planned, strict=True)):
-            if held != planned + generated:
-                raise MergeError(
-                    f"merging in the LLM did not happen as scheduled: layer {layer} holds {held} tokens, "
-                    f"not {planned + generated} ({versions()})"
-                )
-
-    def _lengths(self) -> list[int]:
-        return [layer.get_seq_length() for layer in self.layers]
-
-    def take_prefill(self) -> Prefill | None:
-        """What the coming pass prefills; None for a decoding step."""
-        prefill, self._prefill = self._prefill, None
-        return prefill
-
-    def snapshot(self) -> tuple:
-        """What `restore` needs to forget everything that comes after."""
-        lengths = self._lengths()
-        depths = {first: depth.copy() for first, depth in self.depths.items()}
-        return lengths, depths, self.next_position, self.kinds, self.leading_kind
-
-    def restore(self, snapshot: tuple) -> None:
-        """Back to a snapshot, after a pass that failed midway."""
-        lengths, self.depths, self.next_position, self.kinds, self.leading_kind = snapshot
-        self._prefill = None
-        for index, layer in enumerate(self.layers):
-            length = lengths[index] if index < len(lengths) else 0
-            layer.crop(min(0, length - layer.get_seq_length()))
+    @property
+    def rows(self) -> int:
+        return len(self.next_position)
 
     def depth_at(self, layer: int) -> int:
         """The first layer of the depth that `layer` belongs to."""
         return max(first for first in self.depths if first <= layer)
 
+    def lengths(self, layer: int = 0) -> list[int]:
+        """Tokens of each row in a layer."""
+        return self.depths[self.depth_at(layer)]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens of the longest row in a layer."""
+        return max(self.lengths(layer_idx), default=0)
+
+    # --- a pass -----------------------------------------------------------------------------------
+
+    def begin(self, rows: int) -> None:
+        """Take in the first rows, which hold nothing yet."""
+        self.next_position = [0] * rows
+        self.depths = {first: [0] * rows for first in self.depths}
+
     def open_depth(self, layer: int) -> None:
         """Let `layer` begin a depth of its own; until now it held the same tokens as the layer before."""
         if layer not in self.depths:
-            self.depths[layer] = self.depths[self.depth_at(layer)].copy()
+            self.depths[layer] = list(self.lengths(layer))
             self.depths = dict(sorted(self.depths.items()))
 
-    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
-        for depth in self.depths.values():
-            if depth.valid is not None:
-                depth.valid = change(depth.valid)
-        for name in ("next_position", "kinds"):
-            if (value := getattr(self, name)) is not None:
-                setattr(self, name, change(value))
+    def place(self, tokens: int, device: torch.device, first: int = 0, stop: int | None = None) -> None:
+        """Set `places` for a pass of `tokens` new ones a row through the layers `first` to `stop`."""
+        for depth, held in self.depths.items():
+            if depth >= first and (stop is None or depth < stop):
+                self.places[depth] = Places.of(held, tokens, device)
 
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        super().reorder_cache(beam_idx)
-        self._map_rows(lambda x: x.index_select(0, beam_idx.to(x.device)))
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs):
+        """Keys and values (B, H, T, D) of new tokens into a layer -> all that the rows hold there."""
+        at = self.places[self.depth_at(layer_idx)]
+        self._written[layer_idx] += key_states.shape[2]
+        seen = []
+        for held, new in ((self.keys, key_states), (self.values, value_states)):
+            self._reserve(held, layer_idx, new, at.rows, at.stop)
+            room = held[layer_idx]
+            if at.index is None:
+                room[: at.rows, :, at.start : at.stop] = new
+            else:
+                row, place = (x.to(new.device) for x in at.index)
+                room[row, :, place] = new.transpose(1, 2)
+            seen.append(room[: at.rows, :, : at.stop])
+        return tuple(seen)
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._map_rows(lambda x: x.repeat_interleave(repeats, dim=0))
+    def extend(self, new: Sequence[int], first: int = 0, stop: int | None = None) -> None:
+        """Count `new` tokens of each row in the layers `first` to `stop`."""
+        for depth, held in self.depths.items():
+            if depth >= first and (stop is None or depth < stop):
+                self.depths[depth] = [n + more for n, more in zip(held, new, strict=True)]
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._map_rows(lambda x: x[indices.to(x.device)])
+    def count_step(self) -> None:
+        """Count one token more of each row in all layers."""
+        self._written = [0] * len(self.keys)
+        self.extend([1] * self.rows)
+        self.next_position = [position + 1 for position in self.next_position]
 
+    def verify(self, planned: Sequence[int]) -> None:
+        """Compare the new tokens that each layer took with what the schedule says; the host knows both.
 
-__all__ = ["NEWLINE", "TEXT", "VISUAL", "Depth", "MergeCache", "Prefill"]
+        Raises:
+            MergeError: a layer took more or fewer, as where a merge did not happen.
+        """
+        written, self._written = self._written, [0] * len(planned)
+        for layer, (taken, expected) in enumerate(zip(written, planned, strict=True)):
+            if taken != expected:
+                raise MergeError(
+                    f"merging in the LLM did not happen as scheduled: layer {layer} took {taken} new tokens, "
+                    f"not {expected} ({versions()})"
+                )
+
+    # --- rows -------------------------------------------------------------------------------------
+
+    def join(self, other: MergeCache) -> None:
+        """Take in copies of another cache's rows, after those that are here."""
+        for cache, example in ((self, other), (other, self)):
+            for layer in example.depths:
+                cache.open_depth(layer)
+        rows = self.rows
+        for own, new in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, there in enumerate(new):
+                length = other.get_seq_length(layer)
+                if length:
+                    self._reserve(own, layer, there, rows + other.rows, length)
+                    room = own[layer][rows : rows + other.rows]
+                    room[:, :, :length] = there[: other.rows, :, :length]
+                    room[:, :, length:] = 0  # what a row leaves behind may not be a number
+        self.depths = {first: held + other.depths[first] for first, held in self.depths.items()}
+        self.next_position = self.next_position + other.next_position
+
+    def leave(self, row: int) -> None:
+        """Let a row go; the last one takes its place."""
+        last = self.rows - 1
+        if row != last:
+            for held in (self.keys, self.values):
+                for layer, room in enumerate(held):
+                    if room is not None:
+                        length = self.lengths(layer)[last]
+                        room[row, :, :length] = room[last, :, :length]
+                        room[row, :, length:] = 0
+        for held in (*self.depths.values(), self.next_position):
+            held[row] = held[last]
+            del held[last]
+
+    def clear(self) -> None:
+        """Let all rows go; the memory stays."""
+        self.depths, self.next_position = {0: []}, []
+
+    def follow(self, other: MergeCache, row: int) -> None:
+        """Take in what a copy of this cache's only row has got in another cache since."""
+        for layer in other.depths:
+            self.open_depth(layer)
+        for own, there in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, room in enumerate(there):
+                start, stop = self.lengths(layer)[0], other.lengths(layer)[row]
+                self._reserve(own, layer, room, 1, stop)
+                own[layer][0, :, start:stop] = room[row, :, start:stop]
+        self.depths = {first: [other.lengths(first)[row]] for first in self.depths}
+        self.next_position = [other.next_position[row]]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Hold copies of these rows alone, in this order; a row may come several times."""
+        for held in (self.keys, self.values):
+            for layer, room in enumerate(held):
+                if room is not None:
+                    held[layer] = room[list(rows)]
+        self.depths = {first: [held[row] for row in rows] for first, held in self.depths.items()}
+        self.next_position = [self.next_position[row] for row in rows]
+        self.generation = next(GENERATIONS)
+
+    def snapshot(self) -> tuple:
+        """What `restore` needs to forget every token that comes after."""
+        return {first: list(held) for first, held in self.depths.items()}, list(self.next_position)
+
+    def restore(self, snapshot: tuple) -> None:
+        """Back to a snapshot, after a pass that failed midway."""
+        self.depths, self.next_position = snapshot
+        self._written = [0] * len(self.keys)
+
+    def reserve(self, rows: int, stops: dict[int, int]) -> None:
+        """Room for so many rows, and for keys up to `stops` by depth, in a cache that holds some."""
+        for held in (self.keys, self.values):
+            for layer, room in enumerate(held):
+                self._reserve(held, layer, room, rows, stops[self.depth_at(layer)])
+
+    def _reserve(self, held: list, layer: int, like: Tensor, rows: int, tokens: int) -> None:
+        """Room for so many rows and tokens, in zeros: what is masked has to be a number."""
+        room = held[layer]
+        there = (0, 0) if room is None else (room.shape[0], room.shape[2])
+        if there[0] >= rows and there[1] >= tokens:
+            return
+        if 0 < there[0] < rows:
+            rows = max(rows, there[0] + there[0] // 2)
+        if tokens > there[1]:
+            tokens = max(tokens + ROOM, int(there[1] * GROWTH)) // ROOM * ROOM
+        wider = like.new_zeros(max(rows, there[0]), like.shape[1], max(tokens, there[1]), like.shape[3])
+        if room is not None:
+            wider[: there[0], :, : there[1]] = room
+        held[layer] = wider
+        self.generation = next(GENERATIONS)

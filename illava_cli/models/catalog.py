@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from illava_cli.config import PACKAGE, Config, near_miss, read_yaml, shipped
+from illava_cli.config.places import PACKAGE, shipped
+from illava_cli.config.reading import read_yaml
+from illava_cli.config.settings import Config
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.repository import is_repository, translate
+from illava_cli.text import near_miss
 
 RANDOM = "random:"
 EMBEDDED = {"tiny": PACKAGE / "assets" / "tiny"}  # checkpoints within the package
@@ -30,9 +33,14 @@ def architecture(name: str) -> dict:
     return read_yaml(files[name])
 
 
+def shipped_folder(name: str) -> Path | None:
+    """The directory of a checkpoint within the package; None for any other."""
+    return EMBEDDED.get(name)
+
+
 def local_folder(name: str) -> Path | None:
     """The directory of a checkpoint that is embedded or named by its path; None for a hub id."""
-    folder = EMBEDDED.get(name, Path(name))
+    folder = shipped_folder(name) or Path(name)
     return folder if folder.is_dir() else None
 
 

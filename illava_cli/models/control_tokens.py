@@ -44,7 +44,7 @@ class ControlTokens:
         """Token ids of a rendered text, of which `hidden` words stay words.
 
         Args:
-            begins: the tokenizer adds what it sets before and behind a text (BOS).
+            begins: the tokenizer adds what it sets before and after a text (BOS).
         """
         if f"{OPEN}{self.nonce}-" not in text:
             return self.tokenizer(text, add_special_tokens=begins)["input_ids"]

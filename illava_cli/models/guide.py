@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import AutoTokenizer, CLIPModel, CLIPSegForImageSegmentation
 
-from illava_cli.config import GuideStage
+from illava_cli.config.stages import GuideStage
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.catalog import checkpoint_folder, first_line, read_config
 from illava_cli.models.hf import CLIPImageProcessorPil, ViTImageProcessorPil
@@ -37,7 +37,7 @@ COMPUTED = "position_ids"
 
 
 @dataclass(frozen=True)
-class View:
+class Region:
     """A frame, and the region of it that the tower is shown."""
 
     frame: int
@@ -51,9 +51,9 @@ class Guide:
         self.kind, self.model = kind, model
         self.tokenizer, self.image_processor = tokenizer, image_processor
 
-    def views(
+    def regions(
         self, pictures: Sequence[np.ndarray], prompt: str, stage: GuideStage, *, frames_alone: bool = False
-    ) -> list[View]:
+    ) -> list[Region]:
         """What of an image, or of a video's frames, is shown under a prompt; in the order of the frames.
 
         Args:
@@ -77,7 +77,7 @@ class Guide:
             frames = list(range(len(pictures)))
             centres = guided.centre(relevance.mean(0, keepdim=True), area).tolist() * len(frames)
         return [
-            View(frame, region(centre, pictures[frame].shape[:2], area))
+            Region(frame, region(centre, pictures[frame].shape[:2], area))
             for frame, centre in zip(frames, centres, strict=True)
         ]
 

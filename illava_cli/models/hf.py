@@ -17,7 +17,6 @@ from transformers.masking_utils import create_causal_mask
 # name -> the module below `transformers` that has it; imported when it is asked for, as most import a model
 INNER = {
     "ALL_ATTENTION_FUNCTIONS": "modeling_utils",
-    "BaseModelOutputWithPast": "modeling_outputs",
     "CLIPImageProcessorPil": "models.clip.image_processing_pil_clip",
     "ChannelDimension": "image_utils",
     "LlavaNextImageProcessorPil": "models.llava_next.image_processing_pil_llava_next",
@@ -37,7 +36,7 @@ INNER = {
     "unpad_image": "models.llava_onevision.modeling_llava_onevision",
 }
 
-# how the decoders, their layers, `generate` and outputs call the KV cache: 5.24 renamed it
+# how a decoder's layers call the KV cache: 5.24 renamed it
 CACHE = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
 
 
@@ -50,12 +49,6 @@ def __getattr__(name: str) -> Any:
         raise ImportError(
             f"transformers.{INNER[name]} has no {name}: not a tested release ({versions()})"
         ) from error
-
-
-def cache_of(arguments: dict[str, Any]) -> Any:
-    """The KV cache among a call's arguments, under either name; None where there is none."""
-    caches = (arguments.get(name) for name in ("cache", "past_key_values"))
-    return next((cache for cache in caches if cache is not None), None)
 
 
 def versions() -> str:

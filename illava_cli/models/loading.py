@@ -19,7 +19,9 @@ from transformers import (
 )
 from transformers import logging as hf_logging
 
-from illava_cli.config import PACKAGE, Config, ModelOptions
+from illava_cli.config.options import ModelOptions
+from illava_cli.config.places import PACKAGE
+from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, ModelError, UsageError
 from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config
@@ -264,6 +266,7 @@ def _assemble(family_type, model, tokenizer, image_processor, folder: Path, opti
         image_processor,
         _video_settings(folder, image_processor),
         (options.vision_chunk_mb or CHUNK_MB.get(model.device.type, GPU_CHUNK_MB)) << 20,
+        options.schedule,
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,44 +10,46 @@ from torch import Tensor
 from illava_cli.errors import MergeError
 from illava_cli.models.hf import versions
 from illava_cli.models.schedule import input_kept
-from illava_cli.models.vision import TowerState
+from illava_cli.models.tokens import Tokens, aligned, per_row
+from illava_cli.models.tower import TowerPass
 from illava_cli.reduction import METHODS, Candidates, Merge, decide
-
-ALIGNED = ("features", "place", "padding", "scores", "keys", "sizes")
 
 
 @dataclass(frozen=True)
-class Survivors:
+class Survivors(Tokens):
     """What leaves the tower and the projector: M tokens of each of B segments."""
 
-    features: Tensor  # (B, M, C) of the decoder's width
-    place: Tensor  # (B, M) place in the segment
-    left: int  # tokens of a segment that left the tower: M, or more where a family has pooled them
-    padding: Tensor | None = None  # (B, M)
-    scores: Tensor | None = None  # (B, M) attention received at the last layer that was scored
-    keys: Tensor | None = None  # (B, M, D) of that layer, for a reduction behind the tower
-    sizes: Tensor | None = None  # (B, M) tokens that each stands for
-    merges: dict[int, Merge] = field(default_factory=dict)
-    attention: dict[int, Tensor] = field(default_factory=dict)  # (B, N) by layer, where it is watched
-    pooled: Merge | None = None  # of each segment, where a family has pooled it and `traced`
+    features: Tensor = aligned("apply")  # (B, M, C) of the decoder's width
+    place: Tensor = aligned("keep")  # (B, M) place in the segment
+    padding: Tensor | None = aligned("keep", default=None)  # (B, M)
+    scores: Tensor | None = aligned("keep", default=None)  # (B, M) received at the last layer that was scored
+    keys: Tensor | None = aligned("keep", default=None)  # (B, M, D) of that layer, for a reduction to come
+    sizes: Tensor | None = aligned("total", default=None)  # (B, M) tokens that each stands for
+    taps: dict[int, Tensor] = aligned("apply", default_factory=dict)  # of tower layers: (B, M, ...)
+    left: int = 0  # tokens of a segment that left the tower: M, or more where a family has pooled them
+    merges: dict[int, Merge] = per_row(default_factory=dict)
+    attention: dict[int, Tensor] = per_row(default_factory=dict)  # (B, N) by layer, where it is watched
+    pooled: Merge | None = per_row(default=None)  # of each segment, where a family has pooled it and `traced`
     traced: bool = False
 
     @staticmethod
-    def of(features: Tensor, state: TowerState) -> Survivors:
+    def of(features: Tensor, run: TowerPass) -> Survivors:
         """At the end of a pass through the tower; raises as `verify` does."""
-        last = {"keys": state.keys, "sizes": state.sizes} if state.plan.scored is not None else {}
+        tokens, last = run.tokens, run.plan.scored is not None
         survivors = Survivors(
             features,
-            state.place,
-            state.tokens,
-            padding=state.padding,
-            scores=state.scores,
-            merges=state.merges,
-            attention=state.attention,
-            traced=state.traced,
-            **last,
+            tokens.place,
+            padding=tokens.padding,
+            scores=tokens.scores,
+            keys=tokens.keys if last else None,
+            sizes=tokens.sizes if last else None,
+            taps=tokens.taps,
+            left=tokens.count,
+            merges=run.merges,
+            attention=run.attention,
+            traced=run.traced,
         )
-        survivors.verify(state.full - sum(state.plan.budget.values()), "merging in the vision tower")
+        survivors.verify(run.full - sum(run.plan.budget.values()), "merging in the vision tower")
         return survivors
 
     def verify(self, planned: int, what: str) -> None:
@@ -63,37 +64,6 @@ class Survivors:
                 f"{what} did not happen as scheduled: {held} tokens of each tile or frame are left, "
                 f"not {planned} ({versions()})"
             )
-
-    def rows(self, start: int, stop: int | None) -> Survivors:
-        """The segments from `start` to `stop`; None: to the end."""
-        cut = slice(start, stop)
-        whole = {name: getattr(self, name) for name in ALIGNED}
-        return replace(
-            self,
-            merges={layer: merge.rows(cut) for layer, merge in self.merges.items()},
-            attention={layer: scores[cut] for layer, scores in self.attention.items()},
-            pooled=None if self.pooled is None else self.pooled.rows(cut),
-            **{name: x if x is None else x[cut] for name, x in whole.items()},
-        )
-
-    @staticmethod
-    def cat(parts: Sequence[Survivors]) -> Survivors:
-        """Chunks of one pass, put together again."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-
-        def joined(name: str) -> Tensor | None:
-            values = [getattr(p, name) for p in parts]
-            return None if values[0] is None else torch.cat(values)
-
-        return replace(
-            first,
-            merges={layer: Merge.cat([p.merges[layer] for p in parts]) for layer in first.merges},
-            attention={layer: torch.cat([p.attention[layer] for p in parts]) for layer in first.attention},
-            pooled=None if first.pooled is None else Merge.cat([p.pooled for p in parts]),
-            **{name: joined(name) for name in ALIGNED},
-        )
 
 
 def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int) -> Survivors:
@@ -115,14 +85,6 @@ def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int
         survivors.scores, [(tokens, tokens - kept)], keys=survivors.keys, sizes=survivors.sizes
     )
     merge = Merge.from_assignment(decide(method, candidates, survivors.padding), kept)
-    return replace(
-        survivors,
-        features=merge.apply(survivors.features),
-        place=merge.keep(survivors.place),
-        left=kept,
-        padding=None if survivors.padding is None else merge.keep(survivors.padding),
-        scores=merge.keep(survivors.scores),
-        keys=None,
-        sizes=None,
-        merges=survivors.merges | ({layer: merge} if survivors.traced else {}),
-    )
+    merges = survivors.merges | ({layer: merge} if survivors.traced else {})
+    # nobody compares or weighs them any more
+    return replace(survivors, keys=None, sizes=None, left=kept, merges=merges).after(merge)

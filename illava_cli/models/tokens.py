@@ -2,25 +2,27 @@
 
 A tower's tokens, its survivors and a decoder's new tokens are `Tokens` with fields of their own. A field is
 declared with `aligned(HOW)`; whoever merges calls `after`, and nothing that rides along can be forgotten.
+What belongs to a row and not to its tokens, such as the merges behind them, is declared with `per_row()`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from illava_cli.reduction import Merge
+from illava_cli.reduction import Merge, gather_tokens
 
 T = TypeVar("T", bound="Tokens")
 
-FOLLOW: dict[str, Callable[[Merge, Tensor], Tensor]] = {
+FOLLOW: dict[str, Callable[[Merge, Any], Any]] = {
     "apply": Merge.apply,  # weighted sums: features
     "keep": Merge.keep,  # the anchor's: places, positions, marks
     "total": Merge.total,  # sums: how many tokens each stands for
+    "itself": lambda merge, tokens: tokens.after(merge),  # `Tokens` within `Tokens`
 }
 
 
@@ -29,7 +31,15 @@ def aligned(how: str, **options: Any) -> Any:
 
     It holds a tensor, a tuple or a dict of tensors that all follow alike, or None.
     """
-    return field(metadata={"follows": FOLLOW[how]}, **options)
+    return field(metadata={"rows": True, "follows": FOLLOW[how]}, **options)
+
+
+def per_row(**options: Any) -> Any:
+    """A dataclass field of B rows whose tokens are not these: no merge changes it.
+
+    It holds a tensor, a `Merge`, a dict of one or the other, or None.
+    """
+    return field(metadata={"rows": True}, **options)
 
 
 @dataclass(frozen=True)
@@ -37,16 +47,26 @@ class Tokens:
     """N tokens of each of B rows; fields that are not `aligned` belong to all of them."""
 
     def after(self: T, merge: Merge) -> T:
-        """What is left behind a merge (B, N) -> (B, M)."""
-        return self._mapped(lambda follow, x: follow(merge, x))
+        """What is left after a merge (B, N) -> (B, M)."""
+        return self._mapped("follows", lambda one, x: one.metadata["follows"](merge, x))
+
+    def take(self: T, index: Tensor) -> T:
+        """The tokens at `index` (B, M), in that order."""
+        return self._mapped(
+            "follows", lambda _, x: gather_tokens(x, index) if isinstance(x, Tensor) else x.take(index)
+        )
+
+    def between(self: T, start: int, stop: int) -> T:
+        """Some of the N tokens of each row."""
+        return self._mapped("follows", lambda _, x: x[:, start:stop])
 
     def rows(self: T, cut: slice) -> T:
         """Some of the B rows."""
-        return self._mapped(lambda follow, x: x[cut])
+        return self._mapped("rows", lambda _, x: x[cut] if isinstance(x, Tensor) else x.rows(cut))
 
     def to(self: T, device: torch.device) -> T:
         """The same tokens on another device."""
-        return self._mapped(lambda follow, x: x.to(device))
+        return self._mapped("rows", lambda _, x: x.to(device))
 
     @classmethod
     def cat(cls: type[T], parts: Sequence[T]) -> T:
@@ -54,19 +74,19 @@ class Tokens:
         first = parts[0]
         if len(parts) == 1:
             return first
-        names = [f.name for f in fields(first) if "follows" in f.metadata]
+        names = [f.name for f in fields(first) if "rows" in f.metadata]
         return replace(first, **{name: _joined([getattr(part, name) for part in parts]) for name in names})
 
-    def _mapped(self: T, change: Callable[[Callable, Tensor], Tensor]) -> T:
+    def _mapped(self: T, kind: str, change: Callable[[Field, Any], Any]) -> T:
         changed = {}
         for one in fields(self):
-            follow, value = one.metadata.get("follows"), getattr(self, one.name)
-            if follow is not None and value is not None:
-                changed[one.name] = _each(value, lambda x, follow=follow: change(follow, x))
+            value = getattr(self, one.name)
+            if kind in one.metadata and value is not None:
+                changed[one.name] = _each(value, lambda x, one=one: change(one, x))
         return replace(self, **changed)
 
 
-def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
         return {name: change(x) for name, x in value.items()}
     return tuple(map(change, value)) if isinstance(value, tuple) else change(value)
@@ -75,7 +95,9 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def _joined(values: list[Any]) -> Any:
     first = values[0]
     if isinstance(first, dict):
-        return {name: torch.cat([value[name] for value in values]) for name in first}
+        return {name: _joined([value[name] for value in values]) for name in first}
     if isinstance(first, tuple):
-        return tuple(map(torch.cat, zip(*values, strict=True)))
-    return None if first is None else torch.cat(values)
+        return tuple(map(_joined, map(list, zip(*values, strict=True))))
+    if first is None:
+        return None
+    return torch.cat(values) if isinstance(first, Tensor) else type(first).cat(values)

@@ -1,6 +1,6 @@
 """Attention within windows, as in most blocks of Qwen2.5-VL's tower.
 
-`transformers` sorts the tokens by window before the first block and back behind the last. Only attention
+`transformers` sorts the tokens by window before the first block and back after the last. Only attention
 looks at other tokens, so here they stay in raster order, and queries, keys and values alone are sorted:
 into windows of equal size whose empty cells are masked. Windows at an image's edge are smaller, and after a
 merge each holds what is left of it, a number that the host does not know. With empty cells it need not:
@@ -9,12 +9,12 @@ nothing is copied from the device, and the empty cells cost attention among the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from illava_cli.reduction import Merge
+from illava_cli.models.tokens import Tokens, aligned
 
 
 def window_cells(grid: tuple[int, int], side: int, device: torch.device | str = "cpu") -> Tensor:
@@ -32,28 +32,28 @@ def window_cells(grid: tuple[int, int], side: int, device: torch.device | str = 
 
 
 @dataclass(frozen=True)
-class Windows:
-    """The tokens of B segments in their windows.
+class Windows(Tokens):
+    """The tokens of B segments in their windows; a survivor stays in that of its anchor.
 
     Args:
         cell: (B, N) cell of each token, counted over its segment's windows.
         count: W, windows of a segment.
         size: S, cells of a window.
         group: patches per token.
-        ragged: there are empty cells.
         dtype: of the mask.
+        ragged: there are empty cells.
         index: (B * N,) cell of each token, counted over all segments.
         valid: (B * W, S * group) which places of a window hold a patch.
         mask: (B * W, 1, 1, S * group) to add to the logits, the same from merge to merge; None where every
             cell is held.
     """
 
-    cell: Tensor
+    cell: Tensor = aligned("keep")
     count: int
     size: int
     group: int
-    ragged: bool
     dtype: torch.dtype
+    ragged: bool = field(init=False)
     index: Tensor = field(init=False)
     valid: Tensor = field(init=False)
     mask: Tensor | None = field(init=False)
@@ -64,6 +64,7 @@ class Windows:
         index = (self.cell + first).flatten()
         held = torch.zeros(segments * cells, dtype=torch.bool, device=index.device)
         valid = held.index_fill_(0, index, True).view(-1, self.size).repeat_interleave(self.group, dim=1)
+        object.__setattr__(self, "ragged", self.cell.shape[1] < cells)
         object.__setattr__(self, "index", index)
         object.__setattr__(self, "valid", valid)
         mask = None
@@ -84,11 +85,7 @@ class Windows:
         """All tokens of segments of one `grid`, (rows, columns)."""
         count = -(-grid[0] // side) * -(-grid[1] // side)
         cell = window_cells(grid, side, device).expand(segments, -1)
-        return Windows(cell, count, side**2, group, cell.shape[1] < count * side**2, dtype)
-
-    def keep(self, merge: Merge) -> Windows:
-        """The survivors, each in the window of its anchor."""
-        return replace(self, cell=merge.keep(self.cell), ragged=True)
+        return Windows(cell, count, side**2, group, dtype)
 
     def unpack(self, x: Tensor) -> Tensor:
         """(1, H, B * N * group, D) -> (B * W, H, S * group, D), zeros in empty cells."""
@@ -101,6 +98,10 @@ class Windows:
         """(B * W, S * group, ...) -> (1, B * N * group, ...)."""
         cells = x.flatten(0, 1).unflatten(0, (-1, self.group))
         return cells.index_select(0, self.index).flatten(0, 1).unsqueeze(0)
+
+    def spread(self, bias: Tensor) -> Tensor:
+        """(B, N * group) -> (B * W, 1, 1, S * group), of each window's keys."""
+        return self.unpack(bias.reshape(1, 1, -1, 1)).transpose(2, 3)
 
     def sorted(self) -> tuple[Tensor, Tensor]:
         """Patches window by window (B * N * group,), and the windows' borders among them (B * W + 1,)."""

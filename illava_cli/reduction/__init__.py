@@ -31,7 +31,7 @@ class Method:
 
     Args:
         decide: who joins whom; None for a `guided` one.
-        stages: where it has a meaning: `guide` before the tower, `vision`, `input` behind it, `llm`.
+        stages: where it has a meaning: `guide` before the tower, `vision`, `input` after it, `llm`.
         compares: it looks at the attention keys.
         proportional: attention may count a merged token by its size (ToMe, eq. 1).
         queries: the only `llm.queries` that it is defined for, or None.

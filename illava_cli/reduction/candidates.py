@@ -25,7 +25,7 @@ class Candidates:
             padding that has left before, a row has as many fewer of both.
         counts: (B,) tokens to remove; 0 leaves a row as it is.
         valid: (B, N) False where there is no token.
-        keys: (B, N, C) each token's attention keys as the queries meet them, behind a rotary embedding where
+        keys: (B, N, C) each token's attention keys as the queries meet them, after a rotary embedding where
             there is one, for the methods that compare tokens.
         sizes: (B, N) how many tokens each stands for, from earlier merges.
         before: tokens that stand before these and never merge (CLIP's class token), where places count.

@@ -84,7 +84,7 @@ class Merge:
 
     @staticmethod
     def beside(merges: Sequence[Merge]) -> Merge:
-        """The rows of all `merges`, one behind another, as one: (1, sum of all N) to (1, sum of all M)."""
+        """The rows of all `merges`, one after another, as one: (1, sum of all N) to (1, sum of all M)."""
         rows = [row for merge in merges for row in zip(merge.slot, merge.weight, merge.anchor, strict=True)]
         slots, anchors, tokens, length = [], [], 0, 0
         for slot, _, anchor in rows:
@@ -95,16 +95,13 @@ class Merge:
         return Merge(*(torch.cat(parts)[None] for parts in (slots, weights, anchors)))
 
     @staticmethod
-    def from_assignment(
-        assignment: Assignment, length: int, valid: Tensor | None = None, offset: Tensor | None = None
-    ) -> Merge:
+    def from_assignment(assignment: Assignment, length: int, valid: Tensor | None = None) -> Merge:
         """Number the survivors in their own order.
 
         Args:
             assignment: who joins whom, (B, N).
             length: M, the number of slots, known on the host.
             valid: (B, N) False for padding tokens, which leave without a trace.
-            offset: (B,) first slot of each row's survivors: the padding slots on its left.
         """
         target, weight = assignment.target, assignment.weight
         index = torch.arange(target.shape[1], device=target.device).expand_as(target)
@@ -113,8 +110,6 @@ class Merge:
             survives = survives & valid
             target = target.where(valid, -1)
         number = survives.cumsum(1) - 1
-        if offset is not None:
-            number = number + offset[:, None]
         slot = number.gather(1, target.clamp(min=0)).where(target >= 0, -1)
         # one spare slot takes the tokens that do not survive
         anchor = target.new_zeros(target.shape[0], length + 1)

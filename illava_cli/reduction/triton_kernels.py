@@ -13,20 +13,6 @@ NUMBERS += ["queries", "keys", "kv_heads", "first", "scaling"]  # no new kernel 
 
 
 @triton.jit
-def _segment(cu_seqlens, kv_heads, queries, keys):
-    """Batch index, key head, first token and the numbers of queries and keys of this program."""
-    pair = tl.program_id(0).to(tl.int64)
-    batch = pair // kv_heads
-    start = batch * 0
-    if cu_seqlens is not None:  # one row of tokens holds all segments
-        start = tl.load(cu_seqlens + batch).to(tl.int64)
-        queries = (tl.load(cu_seqlens + batch + 1) - start).to(tl.int32)
-        keys = queries
-        batch = start * 0
-    return batch, pair % kv_heads, start, queries, keys
-
-
-@triton.jit
 def _vectors(base, token, head, exists, token_stride, head_stride, DIM: tl.constexpr, WIDTH: tl.constexpr,
              UNIT: tl.constexpr):  # fmt: skip
     """(len(token), WIDTH) queries or keys; strides are in UNITs, so that their alignment is known."""
@@ -40,7 +26,7 @@ def _vectors(base, token, head, exists, token_stride, head_stride, DIM: tl.const
 
 @triton.jit(do_not_specialize=NUMBERS)
 def log_sum_exp(
-    query, key, lse, key_valid, cu_seqlens,
+    query, key, lse, key_valid,
     q_batch, q_head, q_token, k_batch, k_head, k_token,
     queries, keys, kv_heads, first, scaling,
     CAUSAL: tl.constexpr, GROUP: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, UNIT: tl.constexpr,
@@ -50,15 +36,15 @@ def log_sum_exp(
 
     `scaling` includes log2(e). Grid: (B * H_kv, blocks of rows).
     """
-    room = queries
-    batch, kv_head, start, queries, keys = _segment(cu_seqlens, kv_heads, queries, keys)
+    pair = tl.program_id(0).to(tl.int64)
+    batch, kv_head = pair // kv_heads, pair % kv_heads
     block = tl.num_programs(1) - 1 - tl.program_id(1)  # under a causal mask the longest come first
     row = block * ROWS + tl.arange(0, ROWS)
     token = row // GROUP
     head = kv_head * GROUP + row % GROUP
     exists = token < queries
-    query += (batch * q_batch + start * q_token) * UNIT
-    key += (batch * k_batch + start * k_token) * UNIT
+    query += batch * q_batch * UNIT
+    key += batch * k_batch * UNIT
     q = _vectors(query, token, head, exists, q_token, q_head, DIM, WIDTH, UNIT)
 
     stop = keys
@@ -82,12 +68,12 @@ def log_sum_exp(
         total = total * tl.exp2(peak - higher) + tl.sum(tl.exp2(logits - higher[:, None]), 1)
         peak = higher
     value = (peak + tl.log2(total)) * 0.6931471805599453  # log 2
-    tl.store(lse + (batch * kv_heads * GROUP + head) * room + start + token, value, mask=exists)
+    tl.store(lse + (batch * kv_heads * GROUP + head) * queries + token, value, mask=exists)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
 def column_sums(
-    query, key, lse, received, key_valid, query_group, key_group, cu_seqlens,
+    query, key, lse, received, key_valid, query_group, key_group,
     q_batch, q_head, q_token, k_batch, k_head, k_token,
     queries, keys, kv_heads, first, scaling,
     CAUSAL: tl.constexpr, INCLUDE_SELF: tl.constexpr,
@@ -98,14 +84,13 @@ def column_sums(
 
     Grid: (B * H_kv, blocks of keys). A program owns its keys: no atomics, the same order every time.
     """
-    query_room = queries
-    key_room = keys
-    batch, kv_head, start, queries, keys = _segment(cu_seqlens, kv_heads, queries, keys)
+    pair = tl.program_id(0).to(tl.int64)
+    batch, kv_head = pair // kv_heads, pair % kv_heads
     index = tl.program_id(1) * KEYS + tl.arange(0, KEYS)
     exists = index < keys
-    query += (batch * q_batch + start * q_token) * UNIT
-    key += (batch * k_batch + start * k_token) * UNIT
-    lse += batch * kv_heads * GROUP * query_room + start
+    query += batch * q_batch * UNIT
+    key += batch * k_batch * UNIT
+    lse += batch * kv_heads * GROUP * queries
     k = _vectors(key, index, kv_head, exists, k_token, k_head, DIM, WIDTH, UNIT)
     valid = exists
     if key_valid is not None:
@@ -126,7 +111,7 @@ def column_sums(
         own = first + token
         asks = token < queries
         q = _vectors(query, token, head, asks, q_token, q_head, DIM, WIDTH, UNIT)
-        norm = tl.load(lse + head * query_room + token, mask=asks, other=0.0)
+        norm = tl.load(lse + head * queries + token, mask=asks, other=0.0)
         logits = tl.dot(k, tl.trans(q), input_precision="ieee") * scaling  # (KEYS, ROWS)
         share = tl.exp2(logits - (norm * 1.4426950408889634)[None, :])  # log2(e)
         counted = valid[:, None] & asks[None, :]
@@ -139,4 +124,4 @@ def column_sums(
             counted = counted & (of_key[:, None] == of_query[None, :])
         total += tl.sum(tl.where(counted, share, 0.0), 1)
     total = total / (kv_heads * GROUP)
-    tl.store(received + (batch * kv_heads + kv_head) * key_room + start + index, total, mask=exists)
+    tl.store(received + (batch * kv_heads + kv_head) * keys + index, total, mask=exists)

@@ -84,69 +84,12 @@ def received_attention_triton(
     Returns:
         (B, K) in float32. A query that sees no key counts for nothing.
     """
+    from illava_cli.reduction.triton_kernels import column_sums, log_sum_exp
+
     if key_valid is not None:
         key_valid = key_valid.contiguous()
     if query_group is not None:
         query_group, key_group = query_group.int().contiguous(), key_group.int().contiguous()
-    masks = {"key_valid": key_valid, "query_group": query_group, "key_group": key_group}
-    return _received(
-        query,
-        key,
-        scaling,
-        lse,
-        causal=causal_offset is not None,
-        first=query_start + (causal_offset or 0),
-        include_self=include_self,
-        **masks,
-    )
-
-
-def received_attention_packed(
-    query: Tensor,
-    key: Tensor,
-    cu_seqlens: Tensor,
-    *,
-    scaling: float,
-    max_seqlen: int,
-    include_self: bool = False,
-    lse: Tensor | None = None,
-) -> Tensor:
-    """Attention received within each segment of a packed sequence; a token sees all of its segment.
-
-    Args:
-        query: (total, H, D).
-        key: (total, H_kv, D).
-        cu_seqlens: (S + 1,) first token of each segment, and the end of the last.
-        max_seqlen: length of the longest segment, or more.
-        lse: (H, total), see `received_attention_triton`.
-
-    Returns:
-        (total,) in float32.
-    """
-    query, key = (x.transpose(0, 1).unsqueeze(0) for x in (query, key))  # (1, H, total, D)
-    lse = None if lse is None else lse.unsqueeze(0)
-    segments = {"cu_seqlens": cu_seqlens.contiguous(), "longest": max_seqlen}
-    return _received(query, key, scaling, lse, include_self=include_self, **segments).squeeze(0)
-
-
-def _received(
-    query: Tensor,
-    key: Tensor,
-    scaling: float,
-    lse: Tensor | None,
-    *,
-    include_self: bool,
-    causal: bool = False,
-    first: int = 0,
-    key_valid: Tensor | None = None,
-    query_group: Tensor | None = None,
-    key_group: Tensor | None = None,
-    cu_seqlens: Tensor | None = None,
-    longest: int | None = None,
-) -> Tensor:
-    """Both kernels on (B, H, Q, D), or on segments of (1, H, total, D)."""
-    from illava_cli.reduction.triton_kernels import column_sums, log_sum_exp
-
     batch, heads, queries, dim = query.shape
     kv_heads, keys = key.shape[1:3]
     rows, columns, warps, stages = _tile(query.dtype, dim)
@@ -155,12 +98,12 @@ def _received(
         query, key = query.float(), key.float()
     strides = [*query.stride()[:3], *key.stride()[:3]]
     unit = 8 if all(stride % 8 == 0 for stride in strides) else 1
-    sequences = batch if cu_seqlens is None else cu_seqlens.shape[0] - 1
     group = heads // kv_heads
+    first = query_start + (causal_offset or 0)
     sizes = [queries, keys, kv_heads, first, scaling * math.log2(math.e)]
     numbers = [*(stride // unit for stride in strides), *sizes]
     options = {
-        "CAUSAL": causal,
+        "CAUSAL": causal_offset is not None,
         "GROUP": group,
         "DIM": dim,
         "WIDTH": _width(dim),
@@ -173,18 +116,18 @@ def _received(
     }
 
     received = torch.zeros(batch, kv_heads, keys, dtype=torch.float32, device=query.device)
-    if 0 in (batch, sequences, queries, keys):
+    if 0 in (batch, queries, keys):
         return received.sum(1)
     with torch.cuda.device_of(query):  # Triton launches on the current device
         if lse is None:
             lse = torch.empty(batch, heads, queries, dtype=torch.float32, device=query.device)
-            grid = sequences * kv_heads, -(-(longest or queries) * group // rows)
-            log_sum_exp[grid](query, key, lse, key_valid, cu_seqlens, *numbers, **options)
+            grid = batch * kv_heads, -(-queries * group // rows)
+            log_sum_exp[grid](query, key, lse, key_valid, *numbers, **options)
         elif lse.shape != (batch, heads, queries):
             raise ValueError(
                 f"lse is {tuple(lse.shape)}; it takes {(batch, heads, queries)}: cut off padding"
             )
-        grid = sequences * kv_heads, -(-(longest or keys) // columns)
+        grid = batch * kv_heads, -(-keys // columns)
         column_sums[grid](
             query,
             key,
@@ -193,7 +136,6 @@ def _received(
             key_valid,
             query_group,
             key_group,
-            cu_seqlens,
             *numbers,
             INCLUDE_SELF=include_self,
             **options,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from illava_cli.config import MAX_MEGAPIXELS
+from illava_cli.config.options import MAX_MEGAPIXELS
 from illava_cli.media import read_image, read_video
-from illava_cli.trace import Box, View
+from illava_cli.trace import Extent, View
 
 MOST_FRAMES = 32  # of a video; more are sampled
 EDGES = ((6, 768), (16, 512))  # up to so many views, pixels of a view's longer edge
@@ -35,7 +35,7 @@ class Picture:
     index: int
     label: str
     image: Image.Image
-    box: Box
+    box: Extent
 
     def pixels(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes (n, 4) in shares of the view, in pixels of `image`; padding lies beyond it."""

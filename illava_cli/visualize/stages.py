@@ -131,7 +131,7 @@ def kept(found: Sequence[Stage]) -> list[np.ndarray]:
 
 
 def _last_attention(way: Way, number: int) -> np.ndarray | None:
-    """What the tokens behind the decoder's first `number` merges receive, as the next one ranks them."""
+    """What the tokens after the decoder's first `number` merges receive, as the next one ranks them."""
     if number < len(way.llm_layers):
         return way.llm_ranking(way.llm_layers[number])
     return way.llm_attention(max(way.trace["llm_attention"], default=0))

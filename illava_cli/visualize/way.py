@@ -25,7 +25,7 @@ class Way:
 
     @cached_property
     def in_tower(self) -> list[Merge]:
-        """Cells to the tower's tokens, (1, P) to (1, M): entering it, and behind each of `tower_layers`."""
+        """Cells to the tower's tokens, (1, P) to (1, M): entering it, and after each of `tower_layers`."""
         media = []
         for views, merges in zip(self.trace["views"], self.tower_merges, strict=True):
             steps = [Merge.identity(len(views), views[0].rows * views[0].columns)]
@@ -36,7 +36,7 @@ class Way:
 
     @cached_property
     def in_prompt(self) -> list[Merge]:
-        """Cells to the prompt's tokens, (1, P) to (1, T): entering the decoder, and behind each merge."""
+        """Cells to the prompt's tokens, (1, P) to (1, T): entering the decoder, and after each merge."""
         laid_out = self.in_tower[-1].then(Merge.beside([m.to("cpu") for m in self.trace["layout"]]))
         place = torch.cat(
             [
@@ -56,7 +56,7 @@ class Way:
         return steps
 
     def into_tower_layer(self, layer: int) -> Merge:
-        """Cells to the tokens that a tower layer attends with: it merges behind its attention."""
+        """Cells to the tokens that a tower layer attends with: it merges after its attention."""
         return self.in_tower[bisect_right(self.tower_layers, layer - 1)]
 
     def into_llm_layer(self, layer: int) -> Merge:

@@ -1,4 +1,4 @@
-"""`scripts/gpu_suite.sh`: run the steps one behind another within the time, and keep the pages up to date."""
+"""`scripts/gpu_suite.sh`: run the steps one after another within the time, and keep the pages up to date."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Found:
 
 
 def gather(records: Sequence[Record]) -> Found:
-    """Fold records, also of several runs one behind another: the newer one counts."""
+    """Fold records, also of several runs one after another: the newer one counts."""
     found = Found()
     for record in records:
         kind, name = record["kind"], record.get("name", "")

@@ -19,8 +19,9 @@ from illava_cli.bench.machine import describe
 from illava_cli.bench.media import Medium, synthetic_image, synthetic_picture, synthetic_video
 from illava_cli.bench.profiling import profile
 from illava_cli.bench.variants import Ours, Stock
-from illava_cli.config import Config, resolve
-from illava_cli.engine.session import Session
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import resolve
+from illava_cli.engine.session import load
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Family
 
@@ -49,7 +50,7 @@ class Measurement:
     def run(self) -> None:
         """Load, then measure all that is left to measure."""
         configs = {preset: self._config(preset) for preset in PRESETS}
-        session = Session(configs["off"])
+        session = load(config=configs["off"])
         accepted, refused = {}, {}
         for preset, config in configs.items():
             try:

@@ -45,7 +45,7 @@ class Suite:
 
 SCORES = "tests/reduction/test_triton_scores.py"
 COMPILE = "tests/models/test_compile.py"
-MODELS = ("tests/models/test_cuda.py",)
+MODELS = ("tests/models/test_cuda.py", "tests/models/test_graphs.py")
 PARTS = ("tests/models/test_lse.py", "tests/bench/test_command.py")
 
 GPU = Suite(

@@ -1,7 +1,7 @@
 """A pytest plugin: the outcome of each test goes into the journal as it is known.
 
 A test that takes its process along is left out when the process is started again, and so is what has an
-outcome. An error that leaves CUDA unusable would fail all tests behind it: its process asks for a new start.
+outcome. An error that leaves CUDA unusable would fail all tests after it: its process asks for a new start.
 """
 
 from __future__ import annotations

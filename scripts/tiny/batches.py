@@ -1,7 +1,7 @@
 """From stages of the world to one forward pass of the model: pixels, token layout, turns and masks.
 
 A sequence is the media, then several turns about them. `apart` turns see the media and themselves only, and
-each begins at the position behind the media: every turn is then exactly a first turn, and none learns from
+each begins at the position after the media: every turn is then exactly a first turn, and none learns from
 another's answer. Otherwise the turns are one chat, as the chat template lays it out.
 """
 

@@ -1,7 +1,7 @@
 """The program in processes that start at once: forked from one that has imported everything already.
 
-`python -m tests.batch.program` reads command lines (JSON lists) on stdin; for each it forks a process that
-runs the program and answers with its pid, then with its exit code (negative: the signal that ended it).
+`python -m tests.batch.program` reads command lines (JSON lists) on stdin. For each it forks a process that
+runs the program. It answers with the pid, then with the exit code (negative: the signal that ended it).
 """
 
 from __future__ import annotations

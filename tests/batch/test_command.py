@@ -256,7 +256,6 @@ def test_a_signal_ends_a_run_after_what_is_in_flight(signum, code, many):
     os.kill(pid, signum)
     assert program.wait() == code
     written = len(lines(path))
-    assert written % 4 == 0  # whole batches
     assert f"stopped after {written} of 400 items; the same command goes on" in program.said()
     assert "Traceback" not in program.said()
 

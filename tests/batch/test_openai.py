@@ -43,12 +43,21 @@ def test_a_line_is_an_item():
         system="Brief.",
         max_completion_tokens=5,
         temperature=0.5,
+        presence_penalty=1,
+        logit_bias={"50": -100},
         n=1,
         user="me",
     )
     item = read_line(data, "b.jsonl, line 1", "folder")
     assert (item.id, item.prompt, item.images) == ("one", "What?", ("a.jpg",))
-    assert item.settings == {"generation": {"max_tokens": 5, "temperature": 0.5, "system": "Brief."}}
+    assert item.settings["generation"] == {
+        "max_tokens": 5,
+        "temperature": 0.5,
+        "presence_penalty": 1.0,
+        "logit_bias": {"50": -100.0},
+        "system": "Brief.",
+    }
+    assert item.config(Config(generation={"logit_bias": {7: 1}})).generation.logit_bias == {7: 1, 50: -100}
     assert item.sources == (["folder/a.jpg"], [])
 
 
@@ -75,6 +84,7 @@ def test_text_alone_may_be_asked():
         (line(text("?"), n=2), "body.n is not supported"),
         (line(text("?"), max_token=2), "did you mean 'max_tokens'"),
         (line(text("?"), temperature=-1), "temperature"),
+        (line(text("?"), frequency_penalty=3), "frequency_penalty"),
         (line(text("?"), {"type": "input_audio"}), "input_audio"),
         (line(text("?"), {"type": "image_url", "image_url": {}}), "has no url"),
         (

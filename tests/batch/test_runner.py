@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from illava_cli.batch.interrupts import SIGNALS, Interrupts
 from illava_cli.batch.journal import Journal
 from illava_cli.batch.runner import Leave, run
 from illava_cli.config import Config
 from illava_cli.errors import OutputError
+from illava_cli.interrupts import SIGNALS, Interrupts
 from tests.batch.conftest import record
 
 CONFIG = Config()
@@ -39,7 +39,7 @@ def journal(tmp_path, items):
 
 def test_records_are_written_as_they_come(journal, items):
     seen, writer, written = [], Told(), threading.Semaphore(0)
-    with Interrupts() as interrupts:
+    with Interrupts(at_once=False) as interrupts:
 
         def answer(pending):
             for item in pending:
@@ -57,7 +57,7 @@ def test_records_are_written_as_they_come(journal, items):
 
 
 def test_a_failure_ends_a_run_that_is_told_so(journal, items):
-    with Interrupts() as interrupts:
+    with Interrupts(at_once=False) as interrupts:
 
         def answer(pending):
             for item in pending:
@@ -76,7 +76,7 @@ def test_a_bug_of_the_worker_comes_out(journal, items):
         yield record(pending[0], CONFIG)
         raise ZeroDivisionError
 
-    with Interrupts() as interrupts, pytest.raises(ZeroDivisionError):
+    with Interrupts(at_once=False) as interrupts, pytest.raises(ZeroDivisionError):
         run(answer, items, journal, [], interrupts)
     assert list(journal.entries) == ["a"]
 
@@ -88,7 +88,7 @@ def test_a_writer_that_fails_ends_the_run_when_the_worker_has(journal, items):
         def add(self, one):
             raise OutputError("the disk is full")
 
-    with Interrupts() as interrupts:
+    with Interrupts(at_once=False) as interrupts:
 
         def answer(pending):
             yield record(pending[0], CONFIG)
@@ -114,7 +114,7 @@ def foreground():
 def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
     before = signal.getsignal(signum)
     asleep, written = threading.Event(), threading.Event()
-    with Interrupts() as interrupts:
+    with Interrupts(at_once=False) as interrupts:
 
         def on_record(one):
             if one["id"] == "b":
@@ -144,7 +144,7 @@ def test_a_signal_stops_and_a_second_leaves(signum, journal, items):
 def test_what_the_process_was_told_to_ignore_stays_ignored():
     """A script starts a job in the background with Ctrl-C ignored: only SIGTERM is for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Interrupts() as interrupts:
+    with Interrupts(at_once=False) as interrupts:
         signal.raise_signal(signal.SIGINT)
         assert not interrupts.stop.is_set()
         signal.raise_signal(signal.SIGTERM)

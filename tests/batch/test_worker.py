@@ -8,7 +8,10 @@ import torch
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.worker import Options, Worker
+from illava_cli.engine import runner
+from illava_cli.engine.runner import Runner
 from illava_cli.errors import OutOfMemory
+from illava_cli.models.encoder import encode
 from tests.conftest import picture
 from tests.media_files import write_clip
 from tests.schedules import SCHEDULES
@@ -75,10 +78,12 @@ def test_items_are_answered_as_alone(session, items, batch_size, readers):
 
 def test_one_picture_under_several_prompts_is_encoded_once(session, items, monkeypatch):
     encoded = []
-    encode = session.family.encode
-    monkeypatch.setattr(
-        session.family, "encode", lambda media, *a, **k: encoded.extend(media) or encode(media, *a, **k)
-    )
+
+    def noted(family, media, *rest, **options):
+        encoded.extend(media)
+        return encode(family, media, *rest, **options)
+
+    monkeypatch.setattr(runner, "encode", noted)
     few = [item for item in items if item.id in ("0", "again", "5", "long")]
     assert len(answers(session, few, batch_size=1, readers=0)) == 4
     assert len(encoded) == 2
@@ -86,84 +91,79 @@ def test_one_picture_under_several_prompts_is_encoded_once(session, items, monke
 
 def test_a_batch_that_does_not_fit_is_made_smaller(session, items, monkeypatch, caplog):
     sizes = []
-    ask_batch = type(session).ask_batch
+    step = Runner.step
 
-    def ask(self, requests, **options):
-        sizes.append(len(requests))
-        if len(requests) > 2:
-            raise OutOfMemory("out of memory")
-        return ask_batch(self, requests, **options)
+    def tight(self, cache, answers):
+        sizes.append(len(answers))
+        if len(answers) > 2:
+            raise torch.OutOfMemoryError
+        return step(self, cache, answers)
 
-    monkeypatch.setattr(type(session), "ask_batch", ask)
+    monkeypatch.setattr(Runner, "step", tight)
     same = [Item(f"x{n}", f"{n}?", ("0.png",), folder=items[0].folder) for n in range(12)]
     records = answers(session, same, readers=0)
     assert {record["status"] for record in records.values()} == {"ok"}
-    # the first eight in halves, the other four at once in twos
-    assert sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2]
-    sizes.clear()
-    monkeypatch.setattr(
-        type(session), "ask_batch", lambda *a, **k: (_ for _ in ()).throw(OutOfMemory("out of memory"))
-    )
+    assert max(sizes) > 2
+    assert max(sizes[sizes.index(max(sizes)) + 3 :]) <= 2  # it goes on with as many as there is memory for
+    assert "out of memory with" in caplog.text
+    monkeypatch.setattr(Runner, "step", lambda *a, **k: (_ for _ in ()).throw(OutOfMemory("out of memory")))
     records = answers(session, same[:2], readers=0, batch_size=2)
     assert [r["error"]["type"] for r in records.values()] == ["OutOfMemory"] * 2
 
 
 def test_a_pass_that_did_not_fit_is_forgotten_before_the_next(session, items, monkeypatch):
     left = []  # of the pass that failed
-    ask_batch = type(session).ask_batch
+    step = Runner.step
 
-    def ask(self, requests, **options):
-        if len(requests) > 1:
+    def tight(self, cache, answers):
+        if len(answers) > 1:
             tensor = torch.zeros(3)
             left.append(weakref.ref(tensor))
-            try:
-                raise RuntimeError("can't allocate memory")
-            except RuntimeError:
-                raise OutOfMemory("out of memory") from None
-        assert left[0]() is None
-        return ask_batch(self, requests, **options)
+            raise RuntimeError("can't allocate memory")
+        assert not left or left[0]() is None
+        return step(self, cache, answers)
 
-    monkeypatch.setattr(type(session), "ask_batch", ask)
+    monkeypatch.setattr(Runner, "step", tight)
     same = [Item(f"x{n}", f"{n}?", ("0.png",), folder=items[0].folder) for n in range(2)]
     records = answers(session, same, readers=0, batch_size=2)
     assert [record["error"] for record in records.values()] == [None, None]
+    assert left
 
 
 def test_what_no_allocator_grants_is_out_of_memory(session, monkeypatch):
-    def encode(*args, **options):
-        torch.empty(2**60, dtype=torch.uint8)
-
-    monkeypatch.setattr(session.family, "encode", encode)
+    monkeypatch.setattr(runner, "encode", lambda *a, **k: torch.empty(2**60, dtype=torch.uint8))
     with pytest.raises(OutOfMemory, match="fewer frames"):
         session.ask("What?", [picture(84, 84)])
 
 
 def test_a_bug_in_one_question_costs_one_answer(session, items, monkeypatch):
-    ask_batch = type(session).ask_batch
+    together = Runner.encode
 
-    def ask(self, requests, **options):
-        if any(one.request.id == "3" for one in requests):
+    def broken(self, turns):
+        if any(turn.prepared.request.id == "3" for turn in turns):
             raise ValueError("a bug")
-        return ask_batch(self, requests, **options)
+        return together(self, turns)
 
-    monkeypatch.setattr(type(session), "ask_batch", ask)
+    monkeypatch.setattr(Runner, "encode", broken)
     records = answers(session, items[:6], batch_size=6, readers=0)
     assert [record["status"] for _, record in sorted(records.items())] == ["ok"] * 3 + ["error"] + ["ok"] * 2
     assert records["3"]["error"] == {"type": "ValueError", "message": "a bug"}
 
 
 def test_late_answers_are_failures(session, items, monkeypatch):
-    generate = session.model.generate
+    step, asked = Runner.step, []
 
-    def slow(**options):
-        (watcher,) = options["stopping_criteria"]
-        watcher.cancel.wait(20)
-        return generate(**options)
+    def slow(self, cache, answers):
+        asked.append(len(answers))
+        for answer in answers:
+            answer.turn.began -= 20
+        return step(self, cache, answers)
 
-    monkeypatch.setattr(session.model, "generate", slow)
-    records = answers(session, items[:2], batch_size=2, readers=0, timeout=0.05)
+    monkeypatch.setattr(Runner, "step", slow)
+    records = answers(session, items[:2], batch_size=2, readers=0, timeout=15)
     assert [r["error"]["type"] for r in records.values()] == ["Timeout"] * 2
-    assert "0.05 s" in records["0"]["error"]["message"]
+    assert "15 s" in records["0"]["error"]["message"]
+    assert asked[-2:] == [1, 1]  # each once more with nobody beside it
 
 
 def test_stopping_finishes_the_batch_in_hand(session, items):
@@ -177,7 +177,7 @@ def test_stopping_finishes_the_batch_in_hand(session, items):
 
 
 def test_sampled_answers_do_not_depend_on_their_neighbours(session, items):
-    session.update(["temperature=1.0", "seed=3"])
+    session = session.updated(["temperature=1.0", "seed=3"])
     together = answers(session, items[:4], batch_size=4, readers=0)
     apart = answers(session, items[2:3], batch_size=1, readers=0)
     assert together["2"]["text"] == apart["2"]["text"]

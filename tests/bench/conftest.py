@@ -5,7 +5,7 @@ import yaml
 
 from illava_cli.bench.lab import Lab
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import load
 
 # schedules that fit 36 tokens a tile and a handful of layers
 SCHEDULES = {
@@ -62,7 +62,7 @@ def lab(checkpoints, schedule):
                 )
                 for name, preset in presets.items()
             }
-            labs[family] = Lab(Session(configs["merging"]), configs)
+            labs[family] = Lab(load(config=configs["merging"]), configs)
         return labs[family]
 
     return get

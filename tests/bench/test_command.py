@@ -12,8 +12,8 @@ from illava_cli.bench.lab import Plan
 from illava_cli.bench.media import synthetic_image
 from illava_cli.bench.profiling import PARTS, profile
 from illava_cli.cli.app import main
-from illava_cli.engine import reading
-from illava_cli.models import vision
+from illava_cli.engine import media as reading
+from illava_cli.models import tower
 from tests.conftest import picture
 
 LLAVA, QWEN = ["-m", "random:llava-onevision-toy"], ["-m", "random:qwen2-vl-toy"]
@@ -176,7 +176,7 @@ def test_profile_leaves_nothing_behind(lab):
     def state():
         models = (small.session.model, small.stock)
         hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for x in models for m in x.modules()]
-        return reading.read_picture, vision.TowerState.score, vision.TowerState.reduce, hooks
+        return reading.read_picture, tower.TowerPass.score, tower.TowerTokens.after, hooks
 
     medium = synthetic_image(1, small.family)
     for variant in small.variants(medium, 1).values():
@@ -185,7 +185,7 @@ def test_profile_leaves_nothing_behind(lab):
     profile(small, [medium], Plan(1, 1), lambda text: None)
     assert state() == before
     assert not any("get_image_features" in vars(model.model) for model in (small.session.model, small.stock))
-    assert not {"prepare_image", "lay_out", "resize_frame"} & vars(small.family).keys()
+    assert not {"preprocess_image", "lay_out", "resize_frame"} & vars(small.family).keys()
 
 
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])

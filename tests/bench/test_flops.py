@@ -3,15 +3,15 @@
 import re
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from illava_cli.bench.flops import DecoderShape, count, decoder_layer, linear, tower_layer
+from illava_cli.bench.flops import DecoderShape, TowerShape, count, decoder_layer, linear, tower_layer
 from illava_cli.bench.geometry import merged_counts, model_shape, pairs_within
-from illava_cli.models import decoder, vision
-from illava_cli.models.shape import TowerShape
+from illava_cli.models import decoder_merge, tower
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 
@@ -51,23 +51,33 @@ def free_scores(monkeypatch):
     def scores(query, key, **options):
         return torch.rand(query.shape[0], key.shape[2], generator=torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr(vision, "received_attention", scores)
-    monkeypatch.setattr(decoder, "received_attention", scores)
+    monkeypatch.setattr(tower, "received_attention", scores)
+    monkeypatch.setattr(decoder_merge, "received_attention", scores)
 
 
 def counted(session, media, new_tokens):
     """torch's count of a request: by tower layer, by decoder layer, and of everything."""
-    session.update([f"generation.max_tokens={new_tokens}"])
+    session = session.updated([f"generation.max_tokens={new_tokens}"])
     session.features.clear()
+    decoder, handles = defaultdict(int), []
     with FlopCounterMode(display=False) as counter:
+        for index, layer in enumerate(session.family.text_model.layers):
+
+            def border(*args, index=index, sign=1):
+                decoder[index] += sign * counter.get_total_flops()
+
+            handles.append(layer.register_forward_pre_hook(partial(border, sign=-1)))
+            handles.append(layer.register_forward_hook(border))
         answer = session.ask("What is it?", *media, trace=True)
-    layers = defaultdict(int)
+    for handle in handles:
+        handle.remove()
+    tower = defaultdict(int)
     for name, operations in counter.get_flop_counts().items():
-        found = re.search(r"(language_model\.)?(?:layers|blocks)\.(\d+)$", name)
-        if found:
-            layers[bool(found[1]), int(found[2])] += sum(operations.values())
-    by_depth = [[layers[part, i] for i in range(len(layers)) if (part, i) in layers] for part in (0, 1)]
-    return answer, *by_depth, counter.get_total_flops()
+        # by a layer's parts: where the tower merges, its loop runs them and not the block
+        if found := re.search(r"(?:layers|blocks)\.(\d+)\.\w+$", name):
+            tower[int(found[1])] += sum(operations.values())
+    by_layer = [[layers[index] for index in sorted(layers)] for layers in (tower, decoder)]
+    return answer, *by_layer, counter.get_total_flops()
 
 
 def empty_cells(family, pixels, counts, layer):
@@ -75,7 +85,7 @@ def empty_cells(family, pixels, counts, layer):
     pairs = 0
     for medium, done in zip(pixels, counts.media, strict=True):
         if layer in done.windowed:
-            rows, columns = (-(-n // family.window) for n in family.groups(medium))
+            rows, columns = (-(-n // family.window) for n in medium.form.groups)
             patches = family.window**2 * family.patches_per_token
             pairs += medium.segments * rows * columns * patches**2 - done.windowed[layer]
     return 4 * pairs
@@ -93,9 +103,9 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     answer, tower, prefill, total = counted(session, MEDIA[media], 1)
     images, videos = MEDIA[media]
     options = session.config.media
-    pixels = [family.prepare_image(x, options, len(images) == 1) for x in images]
-    pixels += [family.prepare_video([family.resize_frame(f) for f in x]) for x in videos]
-    counts = merged_counts(family, pixels, answer, 1)
+    pixels = [family.preprocess_image(x, options, len(images) == 1) for x in images]
+    pixels += [family.preprocess_video([family.resize_frame(f) for f in x]) for x in videos]
+    counts = merged_counts(session, pixels, answer, 1)
     flops = count(shape, counts)
     empty = [empty_cells(family, pixels, counts, layer) * shape.tower.width for layer in range(len(tower))]
     assert [counted + unused for counted, unused in zip(flops.tower, empty, strict=True)] == tower
@@ -110,7 +120,7 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     assert counts.decoder[-1] < counts.decoder[0]
 
     *_, longer = counted(session, MEDIA[media], 4)
-    decoding = count(shape, merged_counts(family, pixels, answer, 4)).decoding
+    decoding = count(shape, merged_counts(session, pixels, answer, 4)).decoding
     assert decoding == pytest.approx(longer - total, rel=0.02)
 
 
@@ -125,7 +135,7 @@ def test_unmodified_model(lab):
         variants = small.variants(synthetic_image(5, small.family), 1)
         theirs, tokens = _stock_tokens(small, variants[STOCK], 3)
         ours, our_tokens = _our_tokens(small, variants["off"], 3)
-        # transformers also runs the layers behind the one whose features are taken
+        # transformers also runs the layers after the one whose features are taken
         unused = {"llava_next": 1}.get(family, 0)
         (whole,), (run,) = theirs.media, ours.media
         assert (whole.segments, whole.layers) == (run.segments, run.layers + run.layers[-1:] * unused)

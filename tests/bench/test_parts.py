@@ -14,6 +14,7 @@ from illava_cli.bench.rivals import bipartite, keep_highest
 from illava_cli.bench.samples import Sample, speedups, spread, summary
 from illava_cli.engine.features import TENSORS
 from illava_cli.engine.memory import PeakMeter
+from illava_cli.models.encoder import encode
 from illava_cli.reduction import received_attention
 from tests import processes
 from tests.conftest import clip
@@ -202,14 +203,14 @@ def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, open_session
     family = (session := open_session(family_key, *settings, fresh=True)).family
 
     def prepared(frames):
-        return family.prepare_video([family.resize_frame(frame) for frame in clip(frames, 60, 60)])
+        return family.preprocess_video([family.resize_frame(frame) for frame in clip(frames, 60, 60)])
 
     family.chunk_bytes = 4 * prepared(2).tokens * family.bytes_per_token()
     peaks, kept = [], []
     for frames in (16, 64):
         pixels = prepared(frames)
         with torch.inference_mode(), PeakMeter(family.device) as meter:
-            (features,) = family.encode([pixels], session.schedules)
+            (features,) = encode(family, [pixels], session.schedules)
         peaks.append(meter.peak_bytes)
         kept.append(sum(getattr(features, tensor).nbytes for tensor in TENSORS))
     assert peaks[1] - peaks[0] <= 3 * (kept[1] - kept[0])

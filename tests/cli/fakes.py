@@ -6,11 +6,13 @@ exit codes, pipes, signals, terminals.
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 import types
 
-from illava_cli.config import Config, parse_setting, validate
+from illava_cli.config import Config, validate
+from illava_cli.config.sources import parse_setting
 from illava_cli.engine.record import Generation, MediaRecord, Timings, Usage, VisualUsage
 from illava_cli.errors import ContextError, MediaError, UsageError
 
@@ -77,20 +79,27 @@ class FakeSession:
     def chat(self, system=None) -> FakeChat:
         return FakeChat(self, system)
 
-    def update(self, settings: list[str]) -> None:
+    def with_merging(self, on: bool) -> FakeSession:
+        other = copy.copy(self)
+        other.merging = on
+        return other
+
+    def updated(self, settings: list[str]) -> FakeSession:
+        other = copy.copy(self)
         for setting in settings:
             changed = parse_setting(setting)
             if set(changed) - {"generation", "media"}:
                 raise UsageError(f"{setting}: needs a reload")
-            merged = self.config.model_dump()
+            merged = other.config.model_dump()
             for group, values in changed.items():
                 merged[group] |= values
-            self.config = validate(Config, merged, "settings")
+            other.config = validate(Config, merged, "settings")
+        return other
 
 
 class FakeChat:
     cached_tokens = context_used = 400
-    cache = types.SimpleNamespace(layers=[None] * 4, get_seq_length=lambda layer: (400, 400, 250, 250)[layer])
+    deepest_tokens = 250
 
     def __init__(self, session: FakeSession, system: str | None):
         self.session = session
@@ -107,6 +116,9 @@ class FakeChat:
         ]
         return answer
 
+    def switch(self, session: FakeSession) -> None:
+        self.session = session
+
     def clear(self) -> None:
         self.messages = []
 
@@ -114,7 +126,7 @@ class FakeChat:
 def module() -> types.ModuleType:
     """What stands in for `illava_cli.engine.session`."""
     fake = types.ModuleType("illava_cli.engine.session")
-    fake.Session = FakeSession
+    fake.load = lambda *, config, on_note: FakeSession(config, on_note)
     return fake
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from illava_cli.config import presets, resolve, shipped
+from illava_cli.config import preset_names, resolve, shipped
 from tests.cli.conftest import MODEL
 
 SHIPPED = [str(path) for kind in ("models", "presets") for path in shipped(kind).values()]
@@ -88,7 +88,7 @@ def test_validate_names_what_is_wrong(main, tmp_path, text, expected):
 def test_presets(main):
     code, out, _ = main("config", "presets")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == presets()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == preset_names()
     assert "729 -> 361 -> 253" in out
 
 

@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from illava_cli.cli.app import app
+from illava_cli.cli.commands import Announced
 from tests.cli.conftest import ILLAVA, ROOT
 from tests.processes import run
 
@@ -31,7 +32,8 @@ def commands(group=None, path=()):
     group = typer.main.get_command(app) if group is None else group
     yield path
     for name, command in getattr(group, "commands", {}).items():
-        yield from commands(command, (*path, name))
+        whole = command.command() if isinstance(command, Announced) else command
+        yield from commands(whole, (*path, name))
 
 
 HELPS = """

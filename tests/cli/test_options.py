@@ -77,6 +77,8 @@ def test_every_flag_reaches_the_session(main, sessions):
         "--max-tokens": "5",
         "--temperature": "0.5",
         "--top-p": "0.9",
+        "--top-k": "40",
+        "--min-p": "0.05",
         "--seed": "3",
         "--system": "Be brief.",
         "--set": "llm.keep=0.5",
@@ -87,6 +89,7 @@ def test_every_flag_reaches_the_session(main, sessions):
     config = sessions[0].config
     assert config.model.model_dump(exclude_unset=True) == {
         "id": "Qwen/Qwen2-VL-2B-Instruct",
+        "schedule": "qwen2_vl_2b",
         "dtype": "float32",
         "device": "cpu",
         "device_map": "auto",
@@ -105,10 +108,12 @@ def test_every_flag_reaches_the_session(main, sessions):
         "video_backend": "pyav",
         "media_timeout": 7.5,
     }
-    assert config.generation.model_dump() == {
+    assert config.generation.model_dump(exclude_unset=True) == {
         "max_tokens": 5,
         "temperature": 0.5,
         "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.05,
         "seed": 3,
         "stop": ["a", "b"],
         "system": "Be brief.",

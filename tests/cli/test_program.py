@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
+from illava_cli.cli.commands import COMMANDS, Announced
 from tests.cli.conftest import FAKE, ILLAVA, MODEL, ROOT
 from tests.processes import Process, run
 
-COMMANDS = ["run", "chat", "batch", "eval", "doctor", "models", "config"]
+GROUPS = ("models", "config")
 PAGES = [
     [],
     *([command] for command in COMMANDS),
@@ -35,15 +36,56 @@ def test_help_pages_fit_80_columns_and_carry_no_ansi(main, page):
     ).replace("{INPUT}...", "").replace("FILE...", "")
 
 
-def test_help_imports_no_torch():
-    script = (
-        "import sys; from illava_cli.cli.app import main; code = main(['--help']); "
-        "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'rich', 'yaml.foo'} & set(sys.modules); "
-        "assert not heavy, heavy; sys.exit(code)"
-    )
-    done = run([sys.executable, "-c", script])
+LIGHT = """
+import sys
+from illava_cli.cli.app import main
+code = main(sys.argv[1:])
+heavy = {"torch", "transformers", "numpy", "PIL", "rich", "yaml", "pydantic"} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
+def test_help_and_version_import_nothing_heavy(arguments):
+    done = run([sys.executable, "-c", LIGHT, *arguments], cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert all(command in done.stdout for command in COMMANDS)
+    assert done.stdout.startswith("illava " if arguments == ["--version"] else "Usage: illava ")
+    assert arguments == ["--version"] or all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("illava ", list(COMMANDS)),
+        ("illava --v", ["--version"]),
+        ("illava --version co", ["compare", "config"]),
+        ("illava models s", ["show"]),
+        *((f"illava {command} --deb", ["--debug"]) for command in COMMANDS if command not in GROUPS),
+        ("illava config show --top-", ["--top-p", "--top-k"]),
+        ("illava run --preset qwen2-", ["qwen2-vl-2b", "qwen2-vl"]),
+        ("illava run --max-tokens x -m tin", ["tiny"]),
+    ],
+)
+def test_completion_imports_nothing_heavy(words, offered):
+    """Of names: neither those of commands nor those of options need a model of pydantic's."""
+    asked = {"_ILLAVA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = run([sys.executable, "-c", LIGHT], cwd=ROOT, env=os.environ | asked)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == offered
+
+
+@pytest.mark.parametrize(("words", "code"), [("illava run --to", 0), ("illava run --image ", 1)])
+def test_a_shell_learns_from_the_code_whether_there_are_completions(words, code, illava):
+    asked = {"_ILLAVA_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "is-args"}
+    done = illava(env=os.environ | asked | {"_TYPER_COMPLETE_ARGS": words})
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_is_announced_is_what_a_commands_own_help_says(name):
+    announced = Announced(name, *COMMANDS[name])
+    assert announced.get_short_help_str(60) == announced.command().get_short_help_str(60)
 
 
 def test_version(illava):
@@ -165,7 +207,8 @@ def test_a_job_in_the_background_ignores_ctrl_c_and_ends_on_sigterm():
         process.send_signal(signal.SIGINT)
         assert process.stdout.read(20) == b"word word word word "
         process.send_signal(signal.SIGTERM)
-    assert process.returncode == -signal.SIGTERM
+        rest, _ = process.communicate()
+    assert (process.returncode, rest[-1:]) == (128 + signal.SIGTERM, b"\n")
 
 
 def test_a_process_ends_with_mains_code_and_lets_others_end_first():
@@ -180,7 +223,7 @@ def test_a_process_ends_with_mains_code_and_lets_others_end_first():
     assert "nonsense" in done.stderr
 
 
-@pytest.mark.parametrize("part", ["illava_cli.config", "typer", "illava_cli.cli.run"])
+@pytest.mark.parametrize("part", ["illava_cli.config", "typer", "illava_cli.cli.config_cmd"])
 def test_ctrl_c_while_the_program_starts_is_no_traceback(part):
     code = f"""if True:
         import os, signal, sys

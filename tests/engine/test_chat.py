@@ -7,6 +7,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.errors import ContextError, MediaError
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
+from tests.stock import Stock
 
 
 @pytest.mark.parametrize("name", ["llava grid, paper", "qwen, authors"])
@@ -14,11 +15,11 @@ def test_later_turns_extend_the_cache_and_merge_only_new_media(name, open_sessio
     family, settings = SCHEDULES[name]
     chat = open_session(family, *settings).chat()
     first = chat.ask("What is it?", [picture(200, 150, 1)])
-    lengths = [layer.get_seq_length() for layer in chat.cache.layers]
+    lengths = [chat.cache.get_seq_length(layer) for layer in range(6)]
     assert lengths[0] == lengths[1] > lengths[2] == lengths[3] > lengths[4] == lengths[5]
     text = chat.ask("Sure?")
     assert text.usage.visual.patches == 0
-    grown = [layer.get_seq_length() - n for layer, n in zip(chat.cache.layers, lengths, strict=True)]
+    grown = [chat.cache.get_seq_length(layer) - n for layer, n in enumerate(lengths)]
     # the last token of an answer enters the cache with the next turn
     assert set(grown) == {text.usage.prompt_tokens + text.usage.completion_tokens - 1}
     second = chat.ask("And this?", videos=[clip(4, 64, 64, 3)])
@@ -33,7 +34,7 @@ def test_merging_can_be_switched_between_turns(open_session):
     for order in ((False, True), (True, False)):
         chat = session.chat()
         for on in order:
-            session.merging = on
+            chat.switch(session.with_merging(on))
             v = chat.ask("What?", [picture(150, 150, 2)]).usage.visual
             assert (v.llm_kept < v.llm_in) == (v.vision_kept < v.patches) == on
         assert chat.ask("Text only.").text is not None
@@ -50,6 +51,35 @@ def test_a_failed_turn_leaves_the_conversation_as_it_was(open_session):
     answers = [chat.ask("Sure?", logits=True) for chat in chats]
     assert torch.equal(answers[0].logits, answers[1].logits)
     assert len(chats[0].messages) == 4
+
+
+def test_the_repetition_penalty_counts_the_whole_conversation(open_session, checkpoints, monkeypatch):
+    """As where all of it is given to `transformers` once more."""
+    session = open_session("qwen2_vl", "preset=off", "model.dtype=float64", "generation.max_tokens=8")
+    session = session.updated(["repetition_penalty=1.5"])
+    stock = Stock(checkpoints("qwen2_vl"), dtype=torch.float64)
+    answer, asked = type(session.runner).answer, []
+    monkeypatch.setattr(
+        type(session.runner),
+        "answer",
+        lambda self, turn, cache: asked.append(turn) or answer(self, turn, cache),
+    )
+    chat, ids = session.chat(), []
+    for prompt in ("Which one?", "Why?", "Sure?"):
+        found = chat.ask(prompt)
+        ids = ids[:-1] + asked[-1].spoken  # which begin with the last answer's last token
+        expected = stock.model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),
+            max_new_tokens=8,
+            do_sample=False,
+            repetition_penalty=1.5,
+            suppress_tokens=session.family.unspoken.nonzero().flatten().tolist(),
+        )
+        assert list(found.token_ids) == expected[0, len(ids) :].tolist()
+        ids += found.token_ids
+    plain = session.updated(["repetition_penalty=1"]).chat()
+    assert [plain.ask(p).token_ids for p in ("Which one?", "Why?", "Sure?")][-1] != found.token_ids
 
 
 def test_clear_forgets(open_session):
@@ -125,5 +155,5 @@ def test_conversations_keep_their_own_decoder_schedule(open_session):
 def test_merging_off_is_noted(open_session):
     family, settings = SCHEDULES["qwen, paper"]
     session = open_session(family, *settings, fresh=True)
-    session.merging = False
+    session = session.with_merging(False)
     assert session.ask("What?", [picture(90, 90)]).notes == ("merging was off",)

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from transformers import AutoTokenizer
 
-from illava_cli.engine.prompt import Slot, first_turn, later_turn, user_message
+from illava_cli.engine.prompt import first_turn, later_turn, user_message
+from illava_cli.engine.request import Slot
 from illava_cli.models.control_tokens import ControlTokens
 from illava_cli.models.loading import TOKENIZERS
 from tests.conftest import WRITERS, picture

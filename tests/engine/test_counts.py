@@ -4,7 +4,7 @@ import pytest
 
 from illava_cli.bench.geometry import merged_counts
 from illava_cli.config import resolve
-from illava_cli.engine.session import Request, Session
+from illava_cli.engine.session import Request, load
 from illava_cli.reduction import METHODS
 from tests.conftest import clip, picture
 
@@ -21,7 +21,7 @@ def toy():
                 settings=[*settings, "model.device=cpu", "generation.max_tokens=1"],
                 environ={},
             )
-            sessions[key] = Session(config)
+            sessions[key] = load(config=config)
         return sessions[key]
 
     return get
@@ -142,9 +142,9 @@ def test_fastv_keeps_what_its_code_keeps_at_exact_halves(toy, size, groups, kept
         answer = session.ask("?", [picture(*size)], trace=True)
         assert visual(answer)[2:4] == (groups, left)
         media = [
-            pixels for _, pixels in session.prepare(Request("?", [picture(*size)]), fresh=True).slots.values()
+            one.pixels for one in session.prepare(Request("?", [picture(*size)]), fresh=True).slots.values()
         ]
-        gone = answer.usage.prompt_tokens - merged_counts(session.family, media, answer, 1).decoder[-1]
+        gone = answer.usage.prompt_tokens - merged_counts(session, media, answer, 1).decoder[-1]
         assert gone == groups - left  # as the operations are counted
 
 

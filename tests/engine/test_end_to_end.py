@@ -1,6 +1,6 @@
 """Merged logits equal a slow second implementation, in float64.
 
-`tests/reference.py` was written from the definitions alone: stock layers, full attention maps, loops
+`tests/reference` was written from the definitions alone: stock layers, full attention maps, loops
 over tokens; it shares no code with the package. Here both get the same prompts and pixels.
 """
 
@@ -9,12 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
-from illava_cli.models.schedule import stages_of
+from tests.asked_alike import pieces_of, schedule_of
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.reduction import slow
-from tests.reference import Medium, Schedule, reference_conversation, reference_greedy
+from tests.reference import reference_conversation, reference_greedy
 from tests.schedules import SCHEDULES, asked_of
 from tests.tolerances import FLOAT64, NEIGHBOURS
 
@@ -28,58 +27,6 @@ REQUESTS = {
     "image and video": Request("Both?", [picture(150, 150, 7)], [clip(2, 64, 96, 2)]),
     "text": Request("Nothing to see."),
 }
-
-
-def schedule_of(session, **changes) -> Schedule:
-    reduction = session.reduction
-    stages = stages_of(reduction, "image")
-    stage, llm, behind = stages.vision, stages.llm, stages.input
-    tower, decoder = {}, {}
-    if llm is not None:
-        decoder = {
-            "llm": dict(zip(llm.layers, llm.keep, strict=True)),
-            "queries": llm.queries or ("last" if reduction.variant == "authors" else "visual-literal"),
-            "scope": llm.scope,
-        }
-    if stage is not None:
-        budgets = stage.r if stage.r is not None else stage.drop
-        budgets = budgets if isinstance(budgets, list) else [budgets] * len(stage.layers)
-        tower = dict(zip(stage.layers, budgets, strict=True))
-    positions = reduction.positions or ("packed" if reduction.layout == "grid" else "original")
-    schedule = Schedule(
-        variant=reduction.variant,
-        layout=reduction.layout,
-        positions=positions,
-        vision=tower,
-        **decoder,
-        method=reduction.method or "illava",
-        behind=behind and (behind.method, behind.keep),
-        proportional=stage is not None and stage.proportional,
-    )
-    return replace(schedule, **changes)
-
-
-def pieces_of(session, request: Request, later: bool = False, last: list[int] = ()) -> list:
-    """The request as the reference takes it: the session's own pixels and token ids."""
-    family = session.family
-    session.features.clear()
-    prepared = session.prepare(request)
-    counts = len(request.images), len(request.videos)
-    user = prompts.user_message(family, request.prompt, *counts)
-    if later:
-        parts = prompts.later_turn(family, user, last[-1] if last else None, *counts)
-    else:
-        parts = prompts.first_turn(family, user, None, *counts)
-    media = {}
-    for slot, (_, pixels) in prepared.slots.items():
-        values = pixels.pixel_values(0, pixels.segments)
-        if family.key.startswith("qwen"):
-            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.geometry)
-        else:
-            g = pixels.geometry
-            kind = {"tiles": "anyres", "square": "square", "frames": "video"}[g.form]
-            media[slot] = Medium(kind, values, size=g.size, pinpoints=g.pinpoints)
-    return [list(p) if isinstance(p, list) else media[p] for p in parts]
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +194,7 @@ def test_merging_changes_something(name, double):
     """Else the tests above could pass with the schedule ignored on both sides."""
     session, request = double(name), REQUESTS["tiles with padding"]
     merged = session.ask(request.prompt, request.images, logits=True)
-    session.merging = False
+    session = session.with_merging(False)
     whole = session.ask(request.prompt, request.images, logits=True)
-    session.merging = True
+    session = session.with_merging(True)
     assert (merged.logits - whole.logits).abs().max() > 1e-3

@@ -1,12 +1,16 @@
 """The same medium goes through the tower once per session, and only the same."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from illava_cli.config import load_preset, resolve
+from illava_cli.engine import runner
 from illava_cli.engine.features import FeatureCache, content_key
-from illava_cli.engine.session import Session
-from illava_cli.models.family import Features
+from illava_cli.engine.session import load
+from illava_cli.models.encoder import encode
+from illava_cli.models.media import Features
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 from tests.tolerances import FLOAT32
@@ -18,12 +22,12 @@ def counted(open_session, monkeypatch):
     family, settings = SCHEDULES["llava faithful, original"]
     session = open_session(family, *settings, fresh=True)
     passes = []
-    encode = session.family.encode
-    monkeypatch.setattr(
-        session.family,
-        "encode",
-        lambda media, *rest, **options: passes.append(len(media)) or encode(media, *rest, **options),
-    )
+
+    def encoded(family, media, *rest, **options):
+        passes.append(len(media))
+        return encode(family, media, *rest, **options)
+
+    monkeypatch.setattr(runner, "encode", encoded)
     return session, passes
 
 
@@ -50,12 +54,12 @@ def test_what_changes_the_features_changes_the_key(counted):
     session, passes = counted
     image = picture(150, 90, 1)
     session.ask("What?", [image])
-    session.merging = False
+    session = session.with_merging(False)
     whole = session.ask("What?", [image]).usage.visual
     assert whole.vision_kept == whole.patches
-    session.merging = True
+    session = session.with_merging(True)
     session.ask("What?", [image, picture(50, 50)])  # with company it is one padded square
-    session.update(["max_tiles=1"])
+    session = session.updated(["max_tiles=1"])
     session.ask("What?", [image])
     assert passes == [1, 1, 2, 1]
 
@@ -64,9 +68,9 @@ def test_a_tiled_image_is_the_same_with_company(counted):
     session, passes = counted
     image = picture(150, 90, 1)
     whole = session.ask("What?", [image]).usage.visual
-    session.update(["tile_each=true"])
+    session = session.updated(["tile_each=true"])
     both = session.ask("What?", [image, picture(50, 50)]).usage.visual
-    session.update(["tile_each=false"])
+    session = session.updated(["tile_each=false"])
     squares = session.ask("What?", [image, picture(50, 50)]).usage.visual
     assert passes == [1, 1, 2]
     assert both.llm_in > whole.llm_in
@@ -110,22 +114,33 @@ def test_media_of_few_tokens_are_not_merged_and_it_is_said(open_session):
     small, large = picture(60, 60, 1), picture(160, 160, 2)
     merged = session.ask("What?", [large]).usage.visual
     session.features.clear()
-    session.min_visual_tokens = 10
+    session = replace(session, min_visual_tokens=10)
     answer = session.ask("What?", [small, large])
     assert answer.notes == ("media of fewer than 10 visual tokens were not merged",)
     tokens = answer.usage.visual.patches - merged.patches
     assert answer.usage.visual.vision_kept == merged.vision_kept + tokens
     assert answer.usage.visual.llm_kept == merged.llm_kept + tokens // 4
+    assert session.ask("What?", [small, large]).notes == answer.notes  # also of what was encoded before
     whole = session.ask("What?", [small], logits=True)
-    session.merging = False
+    session = session.with_merging(False)
     session.features.clear()
     off = session.ask("What?", [small], logits=True)
     torch.testing.assert_close(whole.logits, off.logits, **FLOAT32)
 
 
+def test_media_of_few_tokens_that_were_encoded_without_merging_are_not_merged(open_session):
+    """A schedule of the decoder alone changes no features: they serve both."""
+    settings = ("preset=off", "llm={layers: [2], keep: [0.5]}", "layout=faithful", "generation.max_tokens=2")
+    session = replace(open_session("qwen2_vl", *settings, fresh=True), min_visual_tokens=10)
+    off = session.with_merging(False).ask("What?", [picture(60, 60, 1)], logits=True)
+    few = session.ask("What?", [picture(60, 60, 1)], logits=True)
+    assert few.usage.visual.llm_kept == off.usage.visual.llm_kept
+    assert torch.equal(few.logits, off.logits)
+
+
 def test_auto_has_a_threshold_and_toys_have_none(open_session):
     assert load_preset("auto").min_visual_tokens > 0
-    toy = Session(resolve("random:qwen2-vl-toy", settings=["model.device=cpu"], environ={}))
+    toy = load(config=resolve("random:qwen2-vl-toy", settings=["model.device=cpu"], environ={}))
     assert toy.min_visual_tokens == 0
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from illava_cli.config import resolve
 from illava_cli.engine import session as sessions
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import load
 from illava_cli.errors import MediaError, ModelError, UsageError
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 
@@ -62,7 +62,7 @@ def shown_by_hand(session, image, box, alone):
         return region.resize(size, Image.Resampling.BICUBIC), None
     if not alone and session.family.key == "llava_onevision":
         return region, None
-    tiles = len(session.family.prepare_image(image, session.config.media, alone).pixel_values(0, 99))
+    tiles = len(session.family.preprocess_image(image, session.config.media, alone).pixel_values(0, 99))
     return region, max(1, round(tiles * region.width * region.height / (image.width * image.height)))
 
 
@@ -142,7 +142,7 @@ def test_a_chat_asks_by_each_turn(guided):
 def test_merging_off_shows_all(open_session, guide_folders):
     guide = f"guide.model={guide_folders('clip-crop')}"
     session = open_session("llava_onevision", SHORT, "method=clip-crop", guide, fresh=True)
-    session.merging = False
+    session = session.with_merging(False)
     answer = session.ask(PROMPT, [picture(300, 200)])
     assert "crops" not in answer.record()["media"][0]
 
@@ -225,7 +225,7 @@ def test_a_guide_is_looked_for_before_the_model_is_loaded(
     settings = [s.replace("CLIP", guide_folders("clip-crop")) for s in settings]
     name = checkpoints("llava_onevision") if model == "here" else model
     with pytest.raises((ModelError, UsageError), match=message):
-        Session(resolve(name, settings=settings, environ={}))
+        load(config=resolve(name, settings=settings, environ={}))
     assert loads == []
 
 
@@ -234,5 +234,5 @@ def test_a_guide_is_looked_for_before_the_model_is_loaded(
 )
 def test_no_guide_is_looked_for_where_none_is_asked(settings, loads, checkpoints):
     with pytest.raises(ModelError, match="not in this test"):
-        Session(resolve(checkpoints("llava_onevision"), settings=settings, environ={}))
+        load(config=resolve(checkpoints("llava_onevision"), settings=settings, environ={}))
     assert len(loads) == 1

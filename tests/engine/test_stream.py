@@ -1,11 +1,13 @@
 """Streaming, stop strings, cancelling, prompts with markers, and the limits of the context."""
 
 import json
+import os
+import signal
 import threading
 
 import pytest
 
-from illava_cli.engine.stream import RowText
+from illava_cli.engine.answer import RowText
 from illava_cli.errors import ContextError, UsageError
 from tests.conftest import picture
 from tests.schedules import SCHEDULES
@@ -28,11 +30,22 @@ def test_a_stop_string_ends_the_answer_and_is_not_shown(open_session):
     session = open_session(FAMILY, *LONG, fresh=True)
     whole = session.ask("Tell me.").text
     stop = whole[len(whole) // 2 :][:2]
-    session.update([f"stop={json.dumps([stop])}"])
+    session = session.updated([f"stop={json.dumps([stop])}"])
     pieces = []
     answer = session.ask("Tell me.", on_text=pieces.append)
     assert answer.text == whole[: whole.index(stop)] == "".join(pieces)
     assert answer.finish_reason == "stop"
+
+
+def test_a_stop_token_ends_the_answer_and_is_not_shown(open_session):
+    session = open_session(FAMILY, *LONG)
+    whole = session.ask("Tell me.").token_ids
+    stop = whole[len(whole) // 2]
+    at = whole.index(stop)
+    pieces = []
+    answer = session.updated([f"stop_token_ids={stop}"]).ask("Tell me.", on_text=pieces.append)
+    assert (answer.token_ids, answer.finish_reason) == (whole[: at + 1], "stop")
+    assert "".join(pieces) == answer.text == session.family.tokenizer.decode(whole[:at])
 
 
 class _Letters:
@@ -53,7 +66,7 @@ def test_what_may_become_a_stop_string_is_held_back(stop, monkeypatch):
 
 
 def test_bytes_that_are_no_text_do_not_end_the_stream(open_session):
-    """An `h` written as a byte is one only as long as the bytes behind it make sense."""
+    """An `h` written as a byte is one only as long as the bytes after it make sense."""
     tokenizer = open_session("llava_next", "preset=off").family.tokenizer
     ids = tokenizer.convert_tokens_to_ids(["▁the", "<0x68>", "<0xE6>", "▁image", "▁of"])
     pieces = []
@@ -72,6 +85,32 @@ def test_cancelling_ends_the_answer(open_session):
     answer = session.ask("Tell me.", on_text=lambda _: cancel.set(), cancel=cancel)
     assert answer.usage.completion_tokens < 24
     assert answer.finish_reason is None
+
+
+def test_ctrl_c_ends_a_streamed_turn_at_once_and_nothing_is_kept_of_it(open_session, monkeypatch):
+    session = open_session(FAMILY, *LONG)
+    chat, turns, pieces = session.chat(), [], []
+    answer = type(session.runner).answer
+    monkeypatch.setattr(
+        type(session.runner),
+        "answer",
+        lambda self, turn, cache: turns.append(turn) or answer(self, turn, cache),
+    )
+
+    def show(piece):
+        pieces.append(piece)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert turns[0].cancel.wait(60)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            chat.ask("Tell me.", on_text=show)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(pieces) <= 2  # the second: what was held back of the text
+    assert (chat.cached_tokens, chat.messages) == (0, [])
+    assert chat.ask("Tell me.").text == session.ask("Tell me.").text
 
 
 def test_finish_reason_length(open_session):

@@ -4,7 +4,7 @@ import pytest
 
 from illava_cli.config import resolve
 from illava_cli.errors import UsageError
-from illava_cli.models.cache import VISUAL
+from illava_cli.trace import VISUAL
 from tests.conftest import clip, picture
 
 MERGING = ("layout=faithful", "vision={layers: [1], r: 9}", "llm={layers: [2], keep: 0.5}")

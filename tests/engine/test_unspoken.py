@@ -1,4 +1,4 @@
-"""An id without a token, or in a medium's place, is never part of an answer, however well it is liked."""
+"""An id without a token, or in a medium's place, is never part of an answer, however likely."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_no_answer_has_them(family, preferring, open_session):
     assert not {token for row in rows for token in row.token_ids} & {*disliked}
 
     # the nucleus is made of what is left
-    session.update(["temperature=1.5", "top_p=0.3"])
+    session = session.updated(["temperature=1.5", "top_p=0.3"])
     sampled = session.ask(*QUESTION)
     assert not {*sampled.token_ids} & {*disliked}
     usual = usual.asking(session.config)

@@ -112,7 +112,9 @@ def wait_for_lines(path, count, process):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["kill", "ctrl-c", "term"]
+)
 def test_it_goes_on_after_a_stop(how, start, evaluate, task_file, tmp_path):
     out = tmp_path / "out.jsonl"
     lines = task_file.read_text().splitlines()
@@ -122,8 +124,8 @@ def test_it_goes_on_after_a_stop(how, start, evaluate, task_file, tmp_path):
         wait_for_lines(out, 8, process)
         process.send_signal(how)
         _, err = process.communicate()
-    assert process.returncode == (130 if how == signal.SIGINT else -how)
-    if how == signal.SIGINT:
+    assert process.returncode == (-how if how == signal.SIGKILL else 128 + how)
+    if how != signal.SIGKILL:
         assert err.splitlines() == [f"illava: stopped; the answers so far are in {out}: run again to go on"]
         assert out.read_bytes().endswith(b"\n")
     before = out.read_bytes()

@@ -9,6 +9,7 @@ import torch
 
 from illava_cli.engine.clock import LayerClock
 from illava_cli.engine.record import Generation
+from illava_cli.errors import Cancelled
 from illava_cli.evals.pair import agreement, ask_both
 from tests.conftest import picture
 from tests.schedules import SCHEDULES
@@ -62,5 +63,5 @@ def test_stopped(open_session):
     family, settings = SCHEDULES["qwen, paper"]
     cancel = threading.Event()
     cancel.set()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Cancelled):
         ask_both(open_session(family, *settings), "What?", [picture(60, 60)], [], cancel=cancel)

@@ -6,7 +6,7 @@ import yaml
 from illava_cli.config import Reduction, resolve
 from illava_cli.errors import UsageError
 from illava_cli.evals.sweep import Grid, Point, frontier, points, read_layers, read_share
-from illava_cli.models.schedule import plan
+from illava_cli.models.planning import plan
 
 
 def test_the_default_walk(open_session):

@@ -26,11 +26,12 @@ def settings(**options):
         ({"temperature": 0.2, "do_sample": False, "top_p": 1.0}, {"stop": [], "temperature": 0}),
         ({"temperature": 0, "do_sample": True}, {"stop": [], "temperature": 0}),
         ({"temperature": 1.0, "top_k": 1}, {"stop": [], "temperature": 0}),
+        ({"repetition_penalty": 1.2}, {"stop": [], "repetition_penalty": 1.2}),
         # sampled
         ({"do_sample": True}, {"stop": [], "temperature": 1.0}),
         (
-            {"temperature": 0.7, "top_p": 0.9, "top_k": 0, "seed": 3},
-            {"stop": [], "temperature": 0.7, "top_p": 0.9, "seed": 3},
+            {"temperature": 0.7, "top_p": 0.9, "top_k": 50, "seed": 3},
+            {"stop": [], "temperature": 0.7, "top_p": 0.9, "top_k": 50, "seed": 3},
         ),
     ],
 )
@@ -48,9 +49,7 @@ def test_options_of_the_original_code_are_passed_over():
     assert settings(image_aspect_ratio="pad", use_cache=True) == ({"stop": []}, [])
 
 
-@pytest.mark.parametrize(
-    "options", [{"num_beams": 4}, {"repetition_penalty": 1.2}, {"temperature": 1.0, "top_k": 50}]
-)
+@pytest.mark.parametrize("options", [{"num_beams": 4}, {"length_penalty": 1.2}, {"no_repeat_ngram_size": 3}])
 def test_another_decoding_is_refused_not_replaced(options):
     with pytest.raises(UsageError, match="--gen_kwargs"):
         settings(**options)

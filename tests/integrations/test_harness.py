@@ -1,6 +1,6 @@
 """The harness's own command answers a small task of its kind with the embedded model, offline.
 
-The task is made here: drawn scenes and the sample clip, a JSON file of questions, and the YAML and Python
+The task is made here: drawn scenes, the sample clip and a JSON file of questions. So are the YAML and Python
 that the harness wants of a task.
 """
 

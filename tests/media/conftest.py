@@ -9,7 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from illava_cli.media import read_video
 from tests.media_files import remux, write_clip
+
+# How a test reads a clip: the back end asked for, and which ones are installed.
+WAYS = {
+    "decord": ("decord", "decord", "pyav"),
+    "decord alone": ("decord", "decord"),
+    "pyav": ("pyav", "pyav"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +53,11 @@ def only_installed(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("illava_cli.media.video._installed", lambda name: name in backends)
 
     return only
+
+
+@pytest.fixture(params=WAYS)
+def read(request: pytest.FixtureRequest, only_installed):
+    """`read_video` through each back end, decord also as the only one there is."""
+    backend, *installed = WAYS[request.param]
+    only_installed(*installed)
+    return lambda source, **options: read_video(source, backend=backend, **options)

@@ -1,36 +1,20 @@
+"""Pictures are upright RGB, whatever they are stored as."""
+
 from __future__ import annotations
 
 import io
 import struct
-import sys
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image
 
 from illava_cli.errors import MediaError
-from illava_cli.media import read_image, read_video
-from tests.media.picture_files import psd, tiff
-from tests.media_files import quadrants, write_clip, write_jpeg
-
-
-def encoded(image: Image.Image, format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def pixel(data: bytes) -> tuple[int, int, int]:
-    medium = read_image(data)
-    assert medium.image.mode == "RGB"
-    return medium.image.getpixel((0, 0))
-
-
-def close(left: object, right: object, tolerance: int = 6) -> bool:
-    return bool(np.abs(np.asarray(left, int) - np.asarray(right, int)).max() <= tolerance)
+from illava_cli.media import read_image
+from tests.media.reading import close, encoded, pixel
+from tests.media_files import quadrants, write_jpeg
 
 
 @pytest.mark.parametrize("orientation", [None, 1, 2, 3, 4, 5, 6, 7, 8])
@@ -153,224 +137,6 @@ def test_content_decides_not_the_extension(tmp_path: Path):
     path = tmp_path / "really_a_png.jpg"
     quadrants((8, 8)).save(path, "PNG")
     assert read_image(path).image.getpixel((0, 0)) == (255, 0, 0)
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_cut_off_picture_is_refused(tmp_path: Path, format: str):
-    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    data = encoded(noise, format)
-    assert read_image(data).width == 64
-    for keep in (0.02, 0.5, 0.9):
-        path = tmp_path / f"{keep}"
-        path.write_bytes(data[: int(len(data) * keep)])
-        with pytest.raises(MediaError, match=f"{keep}: ") as caught:
-            read_image(path)
-        assert "\n" not in str(caught.value)
-
-
-def test_what_is_no_image_is_named(tmp_path: Path):
-    cases = {
-        "page.jpg": (b"<!DOCTYPE html><html></html>", "an HTML page"),
-        "notes.jpg": (b"hello\n", "a text file"),
-        "paper.jpg": (b"%PDF-1.7\n\xff", "a PDF document"),
-        "drawing.jpg": (b"<?xml version='1.0'?><svg></svg>", "an SVG drawing"),
-        "figure.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a PostScript document"),
-        "noise.jpg": (bytes(range(128, 256)), "no image format known"),
-    }
-    for name, (data, words) in cases.items():
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(MediaError, match=f"{name}: .*{words}"):
-            read_image(tmp_path / name)
-    clip = write_clip(tmp_path / "clip.jpg.mp4", frames=2)
-    with pytest.raises(MediaError, match="an MP4/MOV video, not an image; give it with --video"):
-        read_image(clip)
-
-
-def test_missing_empty_and_directory(tmp_path: Path):
-    (tmp_path / "empty.jpg").touch()
-    with pytest.raises(MediaError, match=r"empty\.jpg: the file is empty"):
-        read_image(tmp_path / "empty.jpg")
-    with pytest.raises(MediaError, match=r"none\.jpg: no such file"):
-        read_image(tmp_path / "none.jpg")
-    with pytest.raises(MediaError, match="is a directory"):
-        read_image(tmp_path)
-    with pytest.raises(MediaError, match="no bytes"):
-        read_image(b"")
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    """A valid PNG header with hardly any pixels behind it."""
-    data = b"\x89PNG\r\n\x1a\n"
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return data
-
-
-def test_decompression_bomb(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(MediaError, match="has 20000x20000 pixels, over the limit of 100 million"):
-        read_image(png_claiming(20000, 20000))
-    # Our limit holds even where other code has switched PIL's off.
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with pytest.raises(MediaError, match="over the limit of 100 million"):
-        read_image(png_claiming(20000, 20000))
-
-
-def test_large_picture_is_no_reason_for_a_warning(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert read_image(encoded(Image.new("RGB", (8, 8)), "PNG")).width == 8
-
-
-def test_broken_exif_leaves_the_picture_usable():
-    data = encoded(quadrants((16, 16)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
-    assert read_image(data).width == 16
-
-
-def test_psd_with_layers_is_its_composite(caplog: pytest.LogCaptureFixture):
-    channels = [band.tobytes() for band in quadrants((16, 16)).split()]
-    for layers in (0, 1, 2, -2):
-        image = read_image(psd(channels, (16, 16), mode=3, layers=layers)).image
-        assert (np.asarray(image) == np.asarray(quadrants((16, 16)))).all()
-    assert not caplog.records
-
-
-def test_fourth_channel_of_a_psd_is_transparency_only_if_it_says_so():
-    channels = [bytes([value]) * 4 for value in (200, 100, 50, 0)]
-    assert pixel(psd(channels, (2, 2), mode=3)) == (200, 100, 50)
-    assert pixel(psd(channels, (2, 2), mode=3, layers=2)) == (200, 100, 50)
-    assert pixel(psd(channels, (2, 2), mode=3, layers=-2)) == (255, 255, 255)
-
-
-def test_set_bit_of_a_psd_is_black():
-    assert pixel(psd([b"\xff"], (8, 1), mode=0, depth=1)) == (0, 0, 0)
-    assert pixel(psd([b"\0"], (8, 1), mode=0, depth=1)) == (255, 255, 255)
-
-
-def test_lab_has_no_alpha():
-    lab = [bytes([value]) * 4 for value in (128, 128, 128)]
-    assert close(pixel(psd(lab, (2, 2), mode=9)), (119, 119, 119), 1)
-    data = tiff(bytes([128, 0, 0] * 4), (2, 2), bits=(8, 8, 8), photometric=8)
-    assert close(pixel(data), (119, 119, 119), 1)
-
-
-@pytest.mark.parametrize(("channels", "photometric"), [(1, 1), (3, 2)])
-def test_premultiplied_alpha(channels: int, photometric: int):
-    # half transparent, so half of the colour is white
-    data = bytes([100] * channels + [128]) * 4
-    associated = [(338, "H", (1,))]
-    picture = tiff(data, (2, 2), bits=(8,) * (channels + 1), photometric=photometric, more=associated)
-    try:
-        Image.open(io.BytesIO(picture))
-    except UnidentifiedImageError:
-        pytest.skip("this Pillow does not open grey with premultiplied alpha")
-    assert close(pixel(picture), [227] * 3, 1)
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"quality": 30}]
-)
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_jpeg_without_its_end_marker_is_whole(mode: str, options: dict, caplog: pytest.LogCaptureFixture):
-    noise = np.random.default_rng(1).integers(0, 256, (33, 35, 3), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise).convert(mode), "JPEG", **options)
-    whole = np.asarray(read_image(data).image)
-    for lost in (1, 2):
-        assert (np.asarray(read_image(data[:-lost]).image) == whole).all()
-    # a decoder may well be done before it looks for the marker
-    assert "lacks its end marker, but no pixel" in caplog.text or "restart_marker_blocks" in options
-    for lost in range(4, len(data) - 2, 37):
-        with pytest.raises(MediaError, match="damaged"):
-            read_image(data[:-lost])
-
-
-def test_plain_jpeg_is_never_taken_for_whole_with_other_pixels():
-    data = encoded(Image.new("RGB", (65, 67), (200, 10, 10)), "JPEG", restart_marker_blocks=1)
-    whole = np.asarray(read_image(data).image)
-    for lost in range(3, 120):
-        try:
-            assert (np.asarray(read_image(data[:-lost]).image) == whole).all()
-        except MediaError:
-            continue
-
-
-def test_progressive_jpeg_cut_between_scans_is_refused():
-    data = encoded(quadrants((64, 64)), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    with pytest.raises(MediaError, match="damaged or cut off"):
-        read_image(data[: data.rindex(b"\xff\xc4", 0, last)])
-
-
-def test_png_without_its_end_is_whole():
-    data = encoded(quadrants((16, 16)), "PNG")
-    assert read_image(data[:-12]).width == 16
-
-
-def heic(image: Image.Image, **options: object) -> bytes:
-    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
-    if not pillow_heif.libheif_info().get("encoders", {}).keys() & {"x265", "kvazaar"}:
-        pytest.skip("this pillow-heif cannot encode HEIC")
-    buffer = io.BytesIO()
-    pillow_heif.from_pillow(image).save(buffer, quality=-1, **options)
-    return buffer.getvalue()
-
-
-def test_heic(tmp_path: Path):
-    data = heic(quadrants((64, 48)))
-    medium = read_image(data)
-    assert (medium.width, medium.height) == (64, 48)
-    assert close(np.asarray(medium.image), np.asarray(quadrants((64, 48))), 40)
-    with pytest.raises(MediaError, match=r"a HEIC image, not a video; give it with --image"):
-        read_video(data)
-    with pytest.raises(MediaError, match=r"over the limit of 0.001 million"):
-        read_image(data, max_megapixels=0.001)
-    with pytest.raises(MediaError, match="HEIC image, but it is damaged"):
-        read_image(data[:200])
-
-
-def test_heic_orientation_alpha_and_ten_bits():
-    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
-    half = Image.new("RGBA", (64, 64), (200, 0, 0, 128))
-    assert close(pixel(heic(half)), (227, 127, 127), 4)
-    # the picture is stored lying on its side and says so
-    lying = quadrants((64, 48)).transpose(Image.Transpose.ROTATE_90)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    medium = read_image(heic(lying, exif=exif.tobytes()))
-    assert (medium.width, medium.height) == (64, 48)
-    assert close(medium.image.getpixel((4, 4)), (255, 0, 0), 12)
-    deep = np.full((64, 64, 3), 32768, np.uint16)
-    buffer = io.BytesIO()
-    pillow_heif.from_bytes("RGB;16", (64, 64), deep.tobytes()).save(buffer, quality=-1)
-    assert close(pixel(buffer.getvalue()), (128, 128, 128), 2)
-
-
-def test_several_pictures_in_a_heic(caplog: pytest.LogCaptureFixture):
-    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
-    heic(quadrants((64, 64)))  # skips without an encoder
-    several = pillow_heif.from_pillow(Image.new("RGB", (64, 64), (255, 0, 0)))
-    several.add_from_pillow(Image.new("RGB", (64, 64), (0, 0, 255)))
-    buffer = io.BytesIO()
-    several.save(buffer, primary_index=1)
-    assert close(pixel(buffer.getvalue()), (0, 0, 255), 12)
-    assert "has 2 pictures, only the main one is used" in caplog.text
-
-
-def test_heic_without_pillow_heif(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    data = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"heic", 0, b"mif1", b"heic") + bytes(100)
-    with pytest.raises(MediaError, match=r"is a HEIC image, .* pip install 'illava\[heic\]'") as caught:
-        read_image(data)
-    assert "\n" not in str(caught.value)
-
-
-def test_avif_behind_the_general_brand_needs_no_pillow_heif(monkeypatch: pytest.MonkeyPatch):
-    if not features.check("avif"):
-        pytest.skip("no AVIF in this Pillow")
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    data = encoded(quadrants((16, 16)), "AVIF").replace(b"ftypavif", b"ftypmif1", 1)
-    assert read_image(data).width == 16
 
 
 def test_reading_warns_of_nothing_in_python():

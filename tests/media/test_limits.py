@@ -11,9 +11,8 @@ import pytest
 from PIL import Image, features
 
 from illava_cli.batch.reader import Job, read
-from illava_cli.config import MAX_MEGAPIXELS, MediaOptions
-from illava_cli.engine.clips import sampling
-from illava_cli.engine.reading import MediaReader
+from illava_cli.config.options import MAX_MEGAPIXELS, MediaOptions
+from illava_cli.engine.media import MediaReader, sampling
 from illava_cli.errors import MediaError
 from illava_cli.media import read_image, read_video
 from tests.media_files import quadrants

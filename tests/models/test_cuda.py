@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from illava_cli.engine import prompt as prompts
-from illava_cli.engine.batching import Row, assemble
+from illava_cli.engine.assemble import Row, assemble
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request
-from illava_cli.models import decoder, vision
-from illava_cli.models.hf import CACHE
+from illava_cli.models import decoder, decoder_merge, tower
+from illava_cli.models.encoder import encode
 from illava_cli.reduction import received_attention
 from illava_cli.visualize.attention import heat, shares
 from illava_cli.visualize.places import places
@@ -98,7 +98,7 @@ def test_scores_in_a_bfloat16_model_equal_float64(name, attn, open_session, monk
         scored.append(lse is not None)
         return scores
 
-    for module in (vision, decoder):
+    for module in (tower, decoder_merge):
         monkeypatch.setattr(module, "received_attention", checked)
     session = open_session(
         family, *settings, "model.device=cuda", "model.dtype=bfloat16", f"model.attn={attn}"
@@ -135,13 +135,14 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
     def prefill():
         rows = []
         for request, pieces in zip(prepared, parts, strict=True):
-            encoded = family.encode([pixels for _, pixels in request.slots.values()], session.schedules)
+            encoded = encode(family, [one.pixels for one in request.slots.values()], session.schedules)
             by_slot = dict(zip(request.slots, encoded, strict=True))
             rows.append(Row([by_slot.get(p, p) if not isinstance(p, list) else p for p in pieces]))
-        embeds, plan = assemble(family, rows, points, packed=family.rope_axes == 1)
-        cache = session._new_cache()
-        cache.expect(plan)
-        return family.text_model(inputs_embeds=embeds, **{CACHE: cache}).last_hidden_state
+        new = assemble(family, rows, points, packed=family.rope_axes == 1)
+        hidden_states, _ = decoder.drained(
+            decoder.prefill(family.text_model, new, session.runner.new_cache())
+        )
+        return hidden_states
 
     with torch.inference_mode():
         prefill()  # kernels are chosen and memory is taken once

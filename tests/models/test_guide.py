@@ -16,7 +16,7 @@ from illava_cli.models.guide import load_guide
 from illava_cli.reduction import region
 from tests.conftest import clip
 from tests.guides import EDGE, MEANS, PATCH, write_clip, write_clipseg
-from tests.reduction.test_guided import slow_densest, slow_middle
+from tests.reduction.slow import densest_window, middle_of_cells
 
 CPU = torch.device("cpu")
 PROMPT = "What colour is the cup behind the plate?"
@@ -71,21 +71,21 @@ class SlowClipSeg(SlowClip):
         return None, torch.stack(cells)
 
 
-def slow_views(stage, frames_alone, looked, pictures):
+def slow_regions(stage, frames_alone, looked, pictures):
     """(frame, box) of all that is shown."""
     (whole, cells), keep = looked, stage.keep
     if stage.method != "free-video-llm":
-        centre = slow_densest(cells.mean(0), keep)
+        centre = densest_window(cells.mean(0), keep)
         return [(i, region(centre, picture.shape[:2], keep)) for i, picture in enumerate(pictures)]
     area = keep if len(pictures) == 1 else max(stage.roi, keep)
     share = 1 if len(pictures) == 1 else keep if frames_alone else keep / area
     best = sorted(range(len(pictures)), key=lambda i: (-float(whole[i]), i))
     chosen = sorted(best[: max(1, round(len(pictures) * share))])
-    return [(i, region(slow_middle(cells[i], area), pictures[i].shape[:2], area)) for i in chosen]
+    return [(i, region(middle_of_cells(cells[i], area), pictures[i].shape[:2], area)) for i in chosen]
 
 
 @pytest.mark.parametrize("method", ["clip-crop", "clipseg-crop", "free-video-llm"])
-def test_views_equal_the_slow_reference(method, guide_folders, monkeypatch):
+def test_regions_equal_the_slow_reference(method, guide_folders, monkeypatch):
     monkeypatch.setattr(guides, "PICTURES", 3)  # passes of several sizes
     folder = guide_folders(method)
     slow = (SlowClipSeg if method == "clipseg-crop" else SlowClip)(folder)
@@ -95,9 +95,9 @@ def test_views_equal_the_slow_reference(method, guide_folders, monkeypatch):
         looked = slow.look(pictures)
         for keep, frames_alone in itertools.product((0.2, 0.5, 0.9, 1.0), (False, True)):
             stage = GuideStage(method=method, model=folder, keep=keep)
-            found = guide.views(pictures, PROMPT, stage, frames_alone=frames_alone)
-            expected = slow_views(stage, frames_alone, looked, pictures)
-            assert [(view.frame, view.box) for view in found] == expected
+            found = guide.regions(pictures, PROMPT, stage, frames_alone=frames_alone)
+            expected = slow_regions(stage, frames_alone, looked, pictures)
+            assert [(one.frame, one.box) for one in found] == expected
 
 
 def test_relevance_depends_on_prompt_and_picture(guide_folders):

@@ -39,7 +39,7 @@ def test_what_a_release_moved_is_named(monkeypatch):
 
 
 ARGUMENTS = {
-    "create_causal_mask": ("config", "inputs_embeds", "attention_mask", "position_ids", "layer_idx"),
+    "create_causal_mask": (hf.CACHE,),
     "get_anyres_image_grid_shape": ("image_size", "grid_pinpoints", "patch_size"),
     "get_patch_output_size": ("image", "target_resolution", "input_data_format"),
     "get_vision_position_ids": ("grid_thw", "spatial_merge_size"),
@@ -72,12 +72,6 @@ def test_patches_of_a_frame_stand_in_groups():
 
 def test_attention_is_looked_up_by_name():
     assert callable(hf.ALL_ATTENTION_FUNCTIONS.get_interface("sdpa", None))
-
-
-def test_an_output_holds_the_cache_under_the_name_of_its_layers():
-    cache = object()
-    output = hf.BaseModelOutputWithPast(last_hidden_state=torch.zeros(1), **{hf.CACHE: cache})
-    assert output[hf.CACHE] is cache
 
 
 def test_weights_are_not_drawn_within():

@@ -6,10 +6,10 @@ import torch
 
 from illava_cli.config import MediaOptions, resolve
 from illava_cli.engine import prompt as prompts
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import load
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.schedule import TowerPlan
-from illava_cli.models.vision import TowerState
+from illava_cli.models.tower import TowerPass, TowerTokens
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture
 from tests.stock import PROCESSORS, Stock
@@ -24,34 +24,35 @@ SIGLIP = {
 
 
 def open_checkpoint(folder, *settings):
-    return Session(resolve(str(folder), settings=["model.device=cpu", *settings], environ={}))
+    return load(config=resolve(str(folder), settings=["model.device=cpu", *settings], environ={}))
 
 
 @pytest.mark.parametrize("include_self", [True, False])
 def test_the_class_token_scores_and_is_not_scored(include_self):
     query, key = torch.randn(2, 2, 3, 10, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    state = TowerState(2, 9, torch.device("cpu"), TowerPlan(include_self=include_self), class_tokens=1)
+    tokens = TowerTokens.all(2, 9, torch.device("cpu"))
+    run = TowerPass(tokens, TowerPlan(include_self=include_self), class_tokens=1)
     attention = (query @ key.transpose(-1, -2) * 0.3).softmax(-1).mean(1)  # (B, 10, 10)
     if not include_self:
         attention = attention * (1 - torch.eye(10))
     expected = attention.sum(1)[:, 1:] / (10 if include_self else 9)
-    torch.testing.assert_close(state.score(query, key, 0.3), expected)
+    torch.testing.assert_close(run.score(0, query, key, 0.3), expected)
 
 
 def test_the_class_token_is_never_merged():
     x = torch.randn(2, 10, 4, generator=torch.Generator().manual_seed(0))
-    state = TowerState(2, 9, torch.device("cpu"), TowerPlan({0: 4}), class_tokens=1)
-    scores = torch.arange(9.0).expand(2, 9)
-    y = state.reduce(x, scores, 0)
+    run = TowerPass(TowerTokens.all(2, 9, torch.device("cpu")), TowerPlan({0: 4}), class_tokens=1)
+    run.note(0, torch.arange(9.0).expand(2, 9))
+    tokens, y = run.tokens.holding(x, 1).after(run.decide(0)).apart(like=x)
     assert y.shape == (2, 6, 4)
     assert torch.equal(y[:, 0], x[:, 0])
     assert torch.equal(y[:, 2:], x[:, 6:])
     weights = torch.arange(5.0, 0, -1) / 15
     torch.testing.assert_close(y[:, 1], torch.einsum("n,bnc->bc", weights, x[:, 1:6]))
-    assert state.place.tolist() == [[4, 5, 6, 7, 8]] * 2
+    assert tokens.place.tolist() == [[4, 5, 6, 7, 8]] * 2
 
 
-def test_nothing_is_computed_behind_the_feature_layer(open_session):
+def test_nothing_is_computed_after_the_feature_layer(open_session):
     session = open_session("llava_next", *OFF, fresh=True)
     family = session.family
     assert (family.tower_layers, len(family.model.model.vision_tower.encoder.layers)) == (6, 7)
@@ -65,19 +66,19 @@ def test_nothing_is_computed_behind_the_feature_layer(open_session):
 @pytest.mark.parametrize("size", [(200, 150), (60, 60), (30, 250), (250, 30), (84, 168), (501, 333)])
 def test_pixels_are_the_image_processor_s(size, open_session, checkpoints):
     image = picture(*size, seed=3)
-    pixels = open_session("llava_next", *OFF).family.prepare_image(image, MediaOptions(), alone=False)
+    pixels = open_session("llava_next", *OFF).family.preprocess_image(image, MediaOptions(), alone=False)
     processor = PROCESSORS["llava_next"].from_pretrained(checkpoints("llava_next"))
     batch = processor([image], return_tensors="np")
-    assert pixels.geometry.size == tuple(np.asarray(batch["image_sizes"])[0])
+    assert pixels.form.size == tuple(np.asarray(batch["image_sizes"])[0])
     assert np.array_equal(pixels.pixel_values(0, pixels.segments).numpy(), batch["pixel_values"][0])
 
 
 def test_one_padded_square_where_no_grid_of_tiles_is_allowed(open_session):
     family = open_session("llava_next", *OFF).family
     image = picture(120, 60)
-    counts = [family.prepare_image(image, MediaOptions(max_tiles=n), True).segments for n in (1, 2, 3, 5)]
+    counts = [family.preprocess_image(image, MediaOptions(max_tiles=n), True).segments for n in (1, 2, 3, 5)]
     assert counts == [1, 1, 3, 3]  # the least grid has two tiles beside the whole
-    values = family.prepare_image(image, MediaOptions(max_tiles=1), True).pixel_values(0, 1)[0]
+    values = family.preprocess_image(image, MediaOptions(max_tiles=1), True).pixel_values(0, 1)[0]
     grey = values[:, 0, 0]
     assert grey.abs().max() < 0.02  # the mean colour
     assert torch.equal(values[:, :17], grey[:, None, None].expand(3, 17, 84))
@@ -131,7 +132,7 @@ def test_videos_are_refused_before_they_are_read(open_session):
                 ask(question)
             assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="images only"):
-        session.family.prepare_video(list(clip(2, 30, 30)))
+        session.family.preprocess_video(list(clip(2, 30, 30)))
 
 
 # what the hub's processors print: (opening, what follows an answer)
@@ -164,7 +165,7 @@ FORMATS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_chat_formats(name, open_session, monkeypatch):
-    """The opening has its <s> once, and a later turn goes on behind the answer without one."""
+    """The opening has its <s> once, and a later turn goes on after the answer without one."""
     template, opening, later = FORMATS[name]
     family = open_session("llava_next", *OFF).family
     tokenizer = family.tokenizer

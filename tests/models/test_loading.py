@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import load
 from illava_cli.errors import ModelError, UsageError
 from tests.builders import write_llava_onevision, write_qwen2_vl
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
@@ -15,8 +15,10 @@ from tests.tolerances import FLOAT32
 
 
 def session(folder, *settings):
-    return Session(
-        resolve(str(folder), settings=["model.device=cpu", "generation.max_tokens=3", *settings], environ={})
+    return load(
+        config=resolve(
+            str(folder), settings=["model.device=cpu", "generation.max_tokens=3", *settings], environ={}
+        )
     )
 
 
@@ -48,8 +50,8 @@ def test_offloaded_to_disk(family, tmp_path):
     names |= {tower: "disk", "lm_head": "cpu"}
     if not qwen:
         names |= {"model.multi_modal_projector": "disk", "model.image_newline": "cpu"}
-    spread = Session(
-        resolve(
+    spread = load(
+        config=resolve(
             str(folder),
             settings=["generation.max_tokens=3", *schedule],
             overrides={"model": {"device_map": names, "offload_folder": str(tmp_path / "offload")}},
@@ -151,7 +153,7 @@ def test_qwen_refuses_what_needs_tiles(family, checkpoints):
 @pytest.mark.needs("no GPU")
 def test_cuda_asked_for_and_absent(checkpoints):
     with pytest.raises(ModelError, match="--device cpu"):
-        Session(resolve(checkpoints("qwen2_vl"), settings=["model.device=cuda"], environ={}))
+        load(config=resolve(checkpoints("qwen2_vl"), settings=["model.device=cuda"], environ={}))
 
 
 def test_extras_that_are_absent_are_one_line(checkpoints):
@@ -167,5 +169,5 @@ def test_offline_is_one_line(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="-m tiny") as error:
-        Session(resolve("nobody/nothing-at-all", settings=["model.device=cpu"], environ={}))
+        load(config=resolve("nobody/nothing-at-all", settings=["model.device=cpu"], environ={}))
     assert "\n" not in str(error.value)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from illava_cli.models import decoder, lse, vision
+from illava_cli.models import decoder_merge, lse, tower
 from illava_cli.reduction import received_attention, triton_scores
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
@@ -70,7 +70,7 @@ def test_none_where_no_kernel_gives_it(monkeypatch):
     x = torch.randn(1, 2, 5, 16)
     assert lse.attention_with_lse(x, x, x, causal=True, scaling=1.0) is None  # a CPU has none
     monkeypatch.setitem(lse.KERNELS, "cpu", flash_cpu)
-    # behind cached tokens "causal" would mean something else to the kernel
+    # after cached tokens "causal" would mean something else to the kernel
     assert lse.attention_with_lse(x[:, :, 3:], x, x, causal=True, scaling=1.0) is None
 
 
@@ -100,14 +100,14 @@ def test_a_model_answers_the_same(name, open_session, monkeypatch):
         return scores
 
     monkeypatch.setitem(lse.KERNELS, "cpu", flash_cpu)
-    for module in (vision, decoder):
+    for module in (tower, decoder_merge):
         monkeypatch.setattr(module, "received_attention", checked)
     reused = answer()
     session = open_session(family, *settings)
-    tower = session.schedules["image"].tower.layers
+    merging = session.schedules["image"].tower.layers
     decoder_points = dict(session.schedules["image"].decoder)
     # a mask, as of windows with empty cells, leaves no log-sum-exp
-    full = [layer for layer in tower if layer in getattr(session.family, "full_attention", tower)]
+    full = [layer for layer in merging if layer in getattr(session.family, "full_attention", merging)]
     assert len(used) >= len(full) + len(decoder_points)
     torch.testing.assert_close(reused.logits, plain.logits, **FLOAT32)
     assert reused.token_ids == plain.token_ids

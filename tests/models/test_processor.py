@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import load
 from illava_cli.models import processor
 
 X86 = {"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False, "l2_cache_size": 1 << 20}
@@ -66,7 +66,7 @@ def test_loading_says_so_once(dtype, said, able, checkpoints):
     config = resolve(
         checkpoints("qwen2_vl"), settings=["model.device=cpu", f"model.dtype={dtype}"], environ={}
     )
-    Session(config, on_note=notes.append)
+    load(config=config, on_note=notes.append)
     found = [note for note in notes if "no instructions" in note]
     assert len(found) == said
     assert all(dtype in note and "--dtype float32" in note and "\n" not in note for note in found)
@@ -77,5 +77,5 @@ def test_loading_says_nothing_where_it_is_fast_or_not_known(able, checkpoints):
     for torch_says in (X86 | {"avx512_bf16": True}, None):
         able(torch_says)
         notes = []
-        Session(resolve(checkpoints("qwen2_vl"), settings=settings, environ={}), on_note=notes.append)
+        load(config=resolve(checkpoints("qwen2_vl"), settings=settings, environ={}), on_note=notes.append)
         assert not any("instructions" in note for note in notes)

@@ -4,12 +4,14 @@ import dataclasses
 
 import pytest
 
-from illava_cli.config import Config, validate
+from illava_cli.config import Config, MediaOptions, validate
 from illava_cli.engine.session import Request
-from illava_cli.errors import MergeError, UsageError
-from illava_cli.models.anyres import tile_grid
-from illava_cli.models.cache import NEWLINE, VISUAL
-from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget, plan
+from illava_cli.errors import MergeError, ModelError, UsageError
+from illava_cli.models import encoder
+from illava_cli.models.families.anyres import tile_grid
+from illava_cli.models.planning import plan
+from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget
+from illava_cli.trace import NEWLINE, TEXT, VISUAL
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 from tests.schedules import SCHEDULES
 
@@ -130,19 +132,57 @@ INPUT = ("layout=faithful", "input={method: illava, keep: 0.37}")
 
 
 @pytest.mark.parametrize("name", [*SCHEDULES, "off", "input"])
-def test_the_model_yields_what_the_schedule_says(name, open_session):
+def test_the_model_yields_what_the_schedule_says_of_a_bare_size(name, open_session):
     """Odd sizes, alone and among others, tiled and not, and clips of odd lengths."""
     for family in WRITERS if name in ("off", "input") else [SCHEDULES[name][0]]:
         settings = {"off": ("preset=off",), "input": ("preset=off", *INPUT)}.get(name) or SCHEDULES[name][1]
         session = open_session(family, *settings)
+        geometry = session.family.geometry
         for index, (width, height) in enumerate(SIZES):
-            videos = [] if family in IMAGES_ONLY else [clip(1 + index % 3, width, height)]
-            images = [picture(width, height), picture(90, 60)][: 1 + index % 2]
+            sizes = [(height, width), (60, 90)][: 1 + index % 2]
+            frames = [] if family in IMAGES_ONLY else [1 + index % 3]
+            options, alone = session.config.media, session.config.media.tiles(len(sizes))
+            known = [geometry("image", size, options=options, alone=alone) for size in sizes]
+            known += [geometry("video", (height, width), frames=n) for n in frames]
+            images = [picture(w, h) for h, w in sizes]
+            videos = [clip(n, width, height) for n in frames]
             prepared = session.prepare(Request("What?", images, videos))
-            media = [pixels for _, pixels in prepared.slots.values()]
-            for pixels, features in zip(media, session.family.encode(media, session.schedules), strict=True):
+            media = [one.pixels for one in prepared.slots.values()]
+            assert [(m.kind, m.form, m.shape) for m in media] == [(k.kind, k.form, k.shape) for k in known]
+            encoded = encoder.encode(session.family, media, session.schedules)
+            for medium, features in zip(known, encoded, strict=True):
+                schedule = session.schedules[medium.kind]
                 yielded = [int((features.kinds == kind).sum()) for kind in (VISUAL, NEWLINE)]
-                assert list(session.family.tokens(pixels, session.schedules[pixels.kind])) == yielded
+                expansion = session.family.tokens(medium, schedule)
+                assert list(expansion) == yielded
+                assert medium.form.candidates(expansion, schedule.authors) == int(features.rankable.sum())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_each_decoder_layer_holds_what_the_schedule_says_of_bare_sizes(name, open_session):
+    family, settings = SCHEDULES[name]
+    session = open_session(family, *settings)
+    session.features.clear()
+    sizes, frames = [(75, 100), (140, 64)], [] if family in IMAGES_ONLY else [4]
+    answer = session.ask(
+        "Which?", [picture(w, h) for h, w in sizes], [clip(n, 96, 64) for n in frames], trace=True
+    )
+    alone = session.config.media.tiles(len(sizes))
+    media = [session.family.geometry("image", size, alone=alone) for size in sizes]
+    media += [session.family.geometry("video", (64, 96), frames=n) for n in frames]
+    tokens = []
+    for medium in media:
+        schedule = session.schedules[medium.kind]
+        expansion = session.family.tokens(medium, schedule)
+        tokens.append((expansion.total, medium.form.candidates(expansion, schedule.authors)))
+    text = int((answer.trace["kinds"] == TEXT).sum())
+    merged = {layer: merge.anchor.shape[1] for layer, merge in answer.trace["llm"]}
+    held, now = [], answer.usage.prompt_tokens
+    for layer in range(6):
+        now = merged.get(layer, now)
+        held.append(now)
+    assert session.schedules["image"].decoder_tokens(text, tokens, 6) == held
+    assert held[-1] < held[0]
 
 
 def test_a_grid_that_is_pooled_away_keeps_a_row():
@@ -152,14 +192,31 @@ def test_a_grid_that_is_pooled_away_keeps_a_row():
         assert min(grid.out_height, grid.out_width) == 1
 
 
+class SmallerThanItSays:
+    def __init__(self, processor):
+        self.processor, self.size = processor, processor.size
+
+    def __call__(self, images, **options):
+        return self.processor([image.resize((112, 112)) for image in images], **options)
+
+
+def test_a_processor_that_makes_another_grid_than_the_size_says_is_refused(open_session, monkeypatch):
+    """Counts come from the size alone: they would be another picture's."""
+    family = open_session("qwen2_vl", "preset=off", fresh=True).family
+    own = family.image_processor
+    monkeypatch.setattr(family, "image_processor", SmallerThanItSays(own))
+    with pytest.raises(ModelError, match=r"made patches of \(1, 8, 8\), not \(1, 12, 8\)"):
+        family.preprocess_image(picture(112, 168), MediaOptions(), True)
+
+
 def test_a_layout_that_loses_a_token_is_an_error(open_session, monkeypatch):
     session = open_session("qwen2_vl", "preset=off", *INPUT, fresh=True)
-    lay_out = session.family.lay_out
+    lay_out = encoder.lay_out
 
     def short(*arguments):
         features = lay_out(*arguments)
         return dataclasses.replace(features, embeds=features.embeds[1:], visual=features.visual - 1)
 
-    monkeypatch.setattr(session.family, "lay_out", short)
+    monkeypatch.setattr(encoder, "lay_out", short)
     with pytest.raises(MergeError, match=r"\d+ tokens of the image are laid out .* the schedule says"):
         session.ask("What?", [picture(90, 60)])

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from illava_cli.errors import MergeError
+from illava_cli.models import tower
 from illava_cli.models.binding import bind
-from illava_cli.models.cache import Prefill
-from illava_cli.models.hf import CACHE, cache_of
+from illava_cli.models.hf import CACHE
+from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import MergePoint
 from tests.conftest import picture
 from tests.schedules import SCHEDULES
@@ -31,23 +32,34 @@ def test_what_happens_as_scheduled_passes(session):
     ask(session)
 
 
-def test_a_decoder_that_runs_past_our_loop_is_an_error(session):
-    """What a renamed argument did: the stock forward answers, over a cache that was never merged."""
-    text_model = session.family.text_model
-    bind(text_model, type(text_model).forward)
-    with pytest.raises(MergeError, match=ONE_LINE):
+def test_layers_that_do_not_take_the_cache_are_an_error(session):
+    """What a renamed argument did: every layer answers, over a cache that holds nothing."""
+    for layer in session.family.text_model.layers:
+        attention, stock = layer.self_attn, layer.self_attn.forward
+        attention.forward = lambda *args, stock=stock, **kwargs: stock(*args, **{**kwargs, CACHE: None})
+    with pytest.raises(MergeError, match=r"layer 0 took 0 new tokens, not \d+"):
         ask(session)
 
 
-def test_a_tower_layer_that_does_not_merge_is_an_error(session):
-    block = list(session.family.tower_blocks())[1]
-    bind(block, lambda self, hidden_states, merge_point=None, **kwargs: hidden_states)
+def test_a_tower_that_ends_before_its_last_scheduled_layer_is_an_error(session, monkeypatch):
+    """As where a later release keeps its blocks elsewhere."""
+    module = "llava" if session.family.key.startswith("llava") else "qwen2_vl"
+    monkeypatch.setattr(
+        f"illava_cli.models.families.{module}.run_blocks",
+        lambda blocks, *arguments: tower.run_blocks(list(blocks)[:2], *arguments),
+    )
     with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
         ask(session)
 
 
 def test_a_tower_that_merges_nothing_is_an_error(session, monkeypatch):
-    monkeypatch.setattr("illava_cli.models.vision.TowerState.reduce", lambda self, h, scores, layer: h)
+    monkeypatch.setattr("illava_cli.models.tower.TowerTokens.after", lambda self, merge: self)
+    with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
+        ask(session)
+
+
+def test_a_tower_that_runs_past_our_loop_is_an_error(session, monkeypatch):
+    monkeypatch.setattr(session.family, "run_tower", lambda *args: torch.zeros(1, 36, 8))
     with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
         ask(session)
 
@@ -69,26 +81,26 @@ def sparing(open_session):
     return open_session("llava_onevision", "preset=off", "layout=faithful", *stages, fresh=True)
 
 
-def test_a_layer_that_merges_nothing_and_runs_past_our_loop_is_an_error(open_session):
+def test_a_layer_that_only_scores_and_whose_attention_is_passed_by_is_an_error(open_session):
     """The last layer's scores decide what the decoder gets: those of an earlier merge look as good."""
     session = sparing(open_session)
     ask(session)
     block = list(session.family.tower_blocks())[-1]
-    bind(block, lambda self, hidden_states, merge_point=None, **kwargs: hidden_states)
+    bind(block.self_attn, lambda self, hidden_states, **kwargs: (hidden_states, None))
     session.features.clear()
-    with pytest.raises(MergeError, match=f"the vision tower {ONE_LINE}"):
+    with pytest.raises(MergeError, match=r"ran past us \(transformers"):
         ask(session)
 
 
-def test_a_reduction_behind_the_tower_that_is_lost_is_an_error(open_session, monkeypatch):
-    monkeypatch.setattr("illava_cli.models.family.thinned", lambda survivors, *args, **kwargs: survivors)
-    with pytest.raises(MergeError, match=f"the reduction behind the vision tower {ONE_LINE}"):
+def test_a_reduction_after_the_tower_that_is_lost_is_an_error(open_session, monkeypatch):
+    monkeypatch.setattr("illava_cli.models.encoder.thinned", lambda survivors, *args, **kwargs: survivors)
+    with pytest.raises(MergeError, match=f"the reduction after the vision tower {ONE_LINE}"):
         ask(sparing(open_session))
 
 
 def test_a_decoder_merge_that_is_lost_is_an_error(session, monkeypatch):
-    monkeypatch.setattr("illava_cli.models.decoder._Sequence.merge", lambda self, i, p, s, h, rope: (h, rope))
-    with pytest.raises(MergeError, match=r"layer 2 holds \d+ tokens, not \d+"):
+    monkeypatch.setattr("illava_cli.models.decoder_merge.Prompt.merged", lambda self, *arguments: self)
+    with pytest.raises(MergeError, match=r"layer 2 took \d+ new tokens, not \d+"):
         ask(session)
 
 
@@ -103,7 +115,7 @@ def test_a_layer_that_keeps_nothing_is_an_error(session):
         return hidden_states  # a decoding step that caches nothing
 
     layer.forward = types.MethodType(forward, layer)
-    with pytest.raises(MergeError, match=r"layer 3 holds"):
+    with pytest.raises(MergeError, match=r"layer 3 took 0 new tokens, not 1"):
         ask(session)
 
 
@@ -112,7 +124,7 @@ def test_a_failed_turn_leaves_the_chat_as_it_was(session, monkeypatch):
     chat.ask("What?", [picture(90, 60)])
     before = chat.cached_tokens, len(chat.messages)
     with monkeypatch.context() as patch:
-        patch.setattr("illava_cli.models.decoder._Sequence.merge", lambda self, i, p, s, h, rope: (h, rope))
+        patch.setattr("illava_cli.models.decoder_merge.Prompt.merged", lambda self, *arguments: self)
         with pytest.raises(MergeError):
             chat.ask("And?", [picture(60, 90)])
     assert (chat.cached_tokens, len(chat.messages)) == before
@@ -121,26 +133,12 @@ def test_a_failed_turn_leaves_the_chat_as_it_was(session, monkeypatch):
 
 def test_planned_lengths():
     """By hand: rows of 12 and 10 tokens, of which 8 and 5 are visual, in two groups and one."""
-    kinds = torch.zeros(2, 12, dtype=torch.int8)
-    prefill = Prefill(
-        kinds.long(),
-        [12, 10],
-        [0, 2],
-        kinds,
-        kinds,
-        [[5, 3], [5]],
-        merge_points={1: MergePoint(0.5), 3: MergePoint(0.1)},
-    )
-    # layer 1 leaves 5 - round(2.5) = 3 and 3 - round(1.5) = 1 beside 4 of text, and 3 beside 5;
-    # layer 3 would leave 3 - round(2.7) = 0 and 1 - round(0.9) = 0, of which one stays each time
-    assert prefill.lengths(4) == [12, 8, 8, 6]
-
-
-@pytest.mark.parametrize("name", ["cache", "past_key_values"])
-def test_the_cache_is_found_under_both_names(name):
-    cache = object()
-    assert cache_of({"use_cache": True, name: cache}) is cache
-    assert cache_of({"cache": None, "past_key_values": None}) is None
+    nothing = torch.zeros(2, 12)
+    points = {1: MergePoint(0.5), 3: MergePoint(0.1)}
+    new = Prefill(nothing, nothing, [12, 10], [12, 10], nothing, nothing, [[5, 3], [5]], merge_points=points)
+    # Layer 1 leaves 5 - round(2.5) = 3 and 3 - round(1.5) = 1 beside 4 of text, and 3 beside 5.
+    # Layer 3 would leave 3 - round(2.7) = 0 and 1 - round(0.9) = 0; of each, one stays.
+    assert new.planned(4) == [12, 8, 8, 6]
 
 
 @pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl"])

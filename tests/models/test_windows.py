@@ -8,9 +8,11 @@ from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
 from transformers.vision_utils import get_vision_window_index
 
-from illava_cli.models.attention import PACKED, install_tap, tapped_attention
+from illava_cli.models.attention import install_tap
+from illava_cli.models.backends import BACKENDS
+from illava_cli.models.families.packed import PACKED, packed_attention
 from illava_cli.models.schedule import TowerPlan
-from illava_cli.models.vision import TowerState
+from illava_cli.models.tower import TowerPass, TowerTokens
 from illava_cli.models.windows import Windows, window_cells
 from illava_cli.reduction import Merge
 from illava_cli.reduction.merge import Assignment
@@ -40,7 +42,7 @@ def thinned(grid, segments=2, group=4, left=0.5, seed=0):
     order = torch.rand(segments, tokens, generator=torch.Generator().manual_seed(seed)).argsort(1)
     target = torch.arange(tokens).repeat(segments, 1).scatter(1, order[:, :removed], -1)
     merge = Merge.from_assignment(Assignment(target, torch.ones(target.shape)), tokens - removed)
-    return windows.keep(merge) if removed else windows
+    return windows.after(merge) if removed else windows
 
 
 CASES = [(grid, left) for grid in GRIDS for left in (1.0, 0.5)] + [((8, 8), 0.1)]
@@ -88,6 +90,9 @@ def by_length(module, query, key, value, attention_mask, *, cu_seq_lens_q, cu_se
     return torch.cat(out, dim=2).transpose(1, 2), None
 
 
+UNTOLD = dict.fromkeys(("max_length_q", "max_length_k", "cu_seq_lens_q", "cu_seq_lens_k"))
+
+
 @pytest.mark.parametrize("include_self", [False, True])
 @pytest.mark.parametrize("backend", ["sdpa", "eager", "flash_attention_2"])
 @pytest.mark.parametrize(("grid", "left"), CASES)
@@ -99,11 +104,12 @@ def test_attention_and_scores(grid, left, backend, include_self):
     attention = Qwen2_5_VLVisionAttention(config)
     install_tap(attention, PACKED)
     if backend == "flash_attention_2" and windows.ragged:
-        attention.tap.backend, attention.tap.is_flash = by_length, True
-    state = TowerState(segments, tokens, torch.device("cpu"), TowerPlan(include_self=include_self), group=4)
+        attention.tap.run, attention.tap.backend = by_length, BACKENDS[backend]
+    everything = TowerTokens.all(segments, tokens, torch.device("cpu"))
+    run = TowerPass(everything, TowerPlan(include_self=include_self), group=4)
     query, key, value = noise(3, 1, 2, segments * tokens * 4, 8).unbind(0)
-    with attention.tap.recording(partial(state.score, windows=windows)) as tap:
-        out, _ = tapped_attention(attention, query, key, value, None, windows=windows, scaling=0.3)
+    with attention.tap.recording(partial(run.score, 0, windows=windows)) as tap:
+        out, _ = packed_attention(attention, query, key, value, None, **UNTOLD, windows=windows, scaling=0.3)
     expected, scores = by_loop(windows, query, key, value, include_self)
     # transformers' eager attention takes its softmax in float32
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-6 if backend == "eager" else 1e-12)

@@ -3,6 +3,8 @@
 The result says which tokens each survivor stands for, {survivor: {token: weight}}; the others are dropped.
 """
 
+import math
+
 import torch
 
 
@@ -181,3 +183,35 @@ def members(method, keys, scores, sizes, r, padding=None, before=0):
 def reduced(x, found):
     """(N, C) -> (M, C), in the order of the survivors."""
     return torch.stack([sum(w * x[i] for i, w in found[s].items()) for s in sorted(found)])
+
+
+def densest_window(relevance, keep):
+    """All windows of the share, one by one."""
+    h, w = relevance.shape
+    rows, columns = max(1, round(h * math.sqrt(keep))), max(1, round(w * math.sqrt(keep)))
+    best, corner = -math.inf, (0, 0)
+    for top in range(h - rows + 1):
+        for left in range(w - columns + 1):
+            total = float(relevance[top : top + rows, left : left + columns].sum())
+            if total > best + 1e-12:
+                best, corner = total, (top, left)
+    return (corner[0] + rows / 2) / h, (corner[1] + columns / 2) / w
+
+
+def middle_of_cells(relevance, keep):
+    """Cells sorted one by one."""
+    h, w = relevance.shape
+    cells = sorted((-float(relevance[i, j]), i * w + j) for i in range(h) for j in range(w))
+    top = [divmod(index, w) for _, index in cells[: max(1, int(h * w * keep))]]
+    return sum(i + 0.5 for i, _ in top) / len(top) / h, sum(j + 0.5 for _, j in top) / len(top) / w
+
+
+def full_map(query, key, scaling, causal_offset=None, key_valid=None):
+    heads = query.shape[1] // key.shape[1]
+    logits = query @ key.repeat_interleave(heads, 1).transpose(-1, -2) * scaling
+    if causal_offset is not None:
+        own = torch.arange(query.shape[2])[:, None] + causal_offset
+        logits = logits.masked_fill(torch.arange(key.shape[2]) > own, -torch.inf)
+    if key_valid is not None:
+        logits = logits.masked_fill(~key_valid[:, None, None], -torch.inf)
+    return logits.softmax(-1).mean(1)  # (B, Q, K)

@@ -7,30 +7,9 @@ import torch
 
 from illava_cli.reduction import METHODS, most_similar_frames, region
 from illava_cli.reduction.guided import densest, middle_of_top
+from tests.reduction.slow import densest_window, middle_of_cells
 
-
-def slow_densest(relevance, keep):
-    """All windows of the share, one by one."""
-    h, w = relevance.shape
-    rows, columns = max(1, round(h * math.sqrt(keep))), max(1, round(w * math.sqrt(keep)))
-    best, corner = -math.inf, (0, 0)
-    for top in range(h - rows + 1):
-        for left in range(w - columns + 1):
-            total = float(relevance[top : top + rows, left : left + columns].sum())
-            if total > best + 1e-12:
-                best, corner = total, (top, left)
-    return (corner[0] + rows / 2) / h, (corner[1] + columns / 2) / w
-
-
-def slow_middle(relevance, keep):
-    """Cells sorted one by one."""
-    h, w = relevance.shape
-    cells = sorted((-float(relevance[i, j]), i * w + j) for i in range(h) for j in range(w))
-    top = [divmod(index, w) for _, index in cells[: max(1, int(h * w * keep))]]
-    return sum(i + 0.5 for i, _ in top) / len(top) / h, sum(j + 0.5 for _, j in top) / len(top) / w
-
-
-SLOW = {"clip-crop": slow_densest, "clipseg-crop": slow_densest, "free-video-llm": slow_middle}
+SLOW = {"clip-crop": densest_window, "clipseg-crop": densest_window, "free-video-llm": middle_of_cells}
 GUIDED = {name: method.guided for name, method in METHODS.items() if method.guided}
 
 

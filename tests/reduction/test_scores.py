@@ -5,17 +5,7 @@ import torch
 
 from illava_cli.reduction import received_attention
 from illava_cli.reduction import scores as scores_module
-
-
-def full_map(query, key, scaling, causal_offset=None, key_valid=None):
-    heads = query.shape[1] // key.shape[1]
-    logits = query @ key.repeat_interleave(heads, 1).transpose(-1, -2) * scaling
-    if causal_offset is not None:
-        own = torch.arange(query.shape[2])[:, None] + causal_offset
-        logits = logits.masked_fill(torch.arange(key.shape[2]) > own, -torch.inf)
-    if key_valid is not None:
-        logits = logits.masked_fill(~key_valid[:, None, None], -torch.inf)
-    return logits.softmax(-1).mean(1)  # (B, Q, K)
+from tests.reduction.slow import full_map
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 63, 129, 729])

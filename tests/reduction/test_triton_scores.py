@@ -13,12 +13,9 @@ from triton.runtime import JITFunction  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
 from illava_cli.reduction import received_attention, triton_scores  # noqa: E402
-from illava_cli.reduction.triton_scores import (  # noqa: E402
-    received_attention_packed,
-    received_attention_triton,
-)
+from illava_cli.reduction.triton_scores import received_attention_triton  # noqa: E402
 from tests.needs import skip  # noqa: E402
-from tests.reduction.test_scores import full_map  # noqa: E402
+from tests.reduction.slow import full_map  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")  # inf is wanted
 KERNELS = "illava_cli.reduction.triton_kernels"
@@ -164,33 +161,6 @@ def test_equals_the_pytorch_path(device, dtype):
         torch.testing.assert_close(received, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(("dtype", "include_self"), [(F32, False), (F16, False), (BF16, False), (F16, True)])
-def test_packed_segments_of_unlike_lengths(device, dtype, include_self):
-    lengths = [1, 64, 7, 0, 70, 33]
-    total = sum(lengths)
-    query, key = (x[0].transpose(0, 1).contiguous() for x in random(1, 4, 2, total, total, 80, dtype))
-    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
-    pairs = list(zip(*(x.transpose(0, 1)[None].split(lengths, 2) for x in (query, key)), strict=True))
-    expected = torch.cat([eager(q, k, scaling=0.1, include_self=include_self)[0] for q, k in pairs])
-    lse = torch.cat([log_sum_exp(q, k, 0.1)[0] for q, k in pairs], 1).to(device)
-    options = {"scaling": 0.1, "include_self": include_self}
-    for longest, given in [(150, None), (70, lse)]:
-        received = received_attention_packed(
-            query.to(device), key.to(device), cu_seqlens, max_seqlen=longest, lse=given, **options
-        )
-        assert received.shape == (total,)
-        tolerance = TOLERANCE[device][dtype]
-        torch.testing.assert_close(received.cpu().double(), expected, rtol=tolerance, atol=tolerance)
-
-
-def test_packed_equals_a_batch_of_equal_segments(device):
-    query, key = (x.to(device) for x in random(3, 4, 2, 70, 70, 24, F16))
-    packed = [x.transpose(1, 2).flatten(0, 1) for x in (query, key)]
-    cu_seqlens = torch.arange(0, 211, 70, device=device)
-    received = received_attention_packed(*packed, cu_seqlens, scaling=0.2, max_seqlen=70)
-    assert torch.equal(received.view(3, 70), received_attention_triton(query, key, scaling=0.2))
-
-
 def test_large_logits(device):
     query, key = random(1, 2, 2, 100, 100, 16, F32)
     tolerance = 1e-4  # of logits near 1,000, float32 keeps four decimals
@@ -205,7 +175,7 @@ def test_runs_are_bit_equal(device):
 
 
 def test_layout_does_not_matter(device):
-    """As models give them: heads behind tokens, a slice of the queries; and rows that are not aligned."""
+    """As models give them: heads after tokens, a slice of the queries, and rows that are not aligned."""
     query, key = (x.to(device) for x in random(2, 4, 2, 90, 90, 24, F16))
     expected = received_attention_triton(query, key, scaling=0.3)
     for layout in (
@@ -231,8 +201,6 @@ def test_nothing_to_score(device):
     key = torch.zeros(2, 1, 5, 16, device=device)
     assert received_attention_triton(key[:, :, :0], key, scaling=1.0).tolist() == [[0] * 5] * 2
     assert received_attention_triton(key[:, :, :0], key[:, :, :0], scaling=1.0).shape == (2, 0)
-    x, start = torch.zeros(0, 1, 16, device=device), torch.zeros(1, dtype=torch.int32, device=device)
-    assert received_attention_packed(x, x, start, scaling=1.0, max_seqlen=0).shape == (0,)
 
 
 def test_available_and_refusals(device):

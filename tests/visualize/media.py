@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from illava_cli.models.family import Pixels
+from illava_cli.models.media import Pixels
 
 
 def bright(width: int, height: int, box=None) -> Image.Image:
@@ -22,7 +22,7 @@ def seen(session, pixels: Pixels) -> torch.Tensor:
     family = session.family
     if family.patches_per_token > 1:  # a group's patches stand together
         return values.reshape(pixels.segments, pixels.tokens, -1)
-    side, patch = family.side, family.patch
+    side, patch = family.tile.side, family.tile.patch
     values = (
         values[..., : side * patch, : side * patch].unflatten(3, (side, patch)).unflatten(2, (side, patch))
     )

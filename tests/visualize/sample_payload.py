@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-Box = tuple[float, float, float, float]
+Extent = tuple[float, float, float, float]
 
 
 class Traced:
@@ -82,7 +82,7 @@ class Traced:
         self.anchor = self.anchor[used]
 
 
-def grid(rows: int, columns: int, cell: float, top: float = 0.0) -> list[Box]:
+def grid(rows: int, columns: int, cell: float, top: float = 0.0) -> list[Extent]:
     return [(c * cell, top + r * cell, cell, cell) for r in range(rows) for c in range(columns)]
 
 
@@ -140,7 +140,9 @@ def video_payload(
     }
 
 
-def _payload(run: Traced, boxes: list[Box], view: list[int], padding: np.ndarray, prompt: str, heat: int = 6):
+def _payload(
+    run: Traced, boxes: list[Extent], view: list[int], padding: np.ndarray, prompt: str, heat: int = 6
+):
     wave = np.hypot(*(np.array(boxes)[:, :2].T - np.array(boxes)[:, :2].mean(0, keepdims=True).T))
     maps = []
     for layer in range(heat):

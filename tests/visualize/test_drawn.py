@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from illava_cli.engine.clips import sampling
+from illava_cli.engine.media import sampling
 from illava_cli.visualize.page import render
 from illava_cli.visualize.payload import LayerSeconds, boxes, drawn, payload
 from illava_cli.visualize.pictures import read_media

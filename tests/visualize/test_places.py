@@ -1,5 +1,7 @@
 """The box of every cell, against what the image processors really give the tower."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,11 +39,11 @@ def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
     session = open_session(name, "preset=off")
 
     def prepare(image):
-        return session.family.prepare_image(image, MediaOptions(), not several)
+        return session.family.preprocess_image(image, MediaOptions(), not several)
 
     pixels = prepare(bright(width, height))
-    dark, views = seen(session, pixels), session.family.views(pixels)
-    outside = session.family.outside(pixels)
+    dark, views = seen(session, pixels), pixels.form.views()
+    outside = pixels.form.outside()
     assert len(views) == pixels.segments
     checked = 0
     for segment, view in enumerate(views):
@@ -56,11 +58,9 @@ def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
             lit = seen(session, prepare(bright(width, height, boxes[cell].round().astype(int).tolist())))
             changed = (lit - dark)[segment].abs().mean(1)
             assert changed.argmax() == cell
-            tile = getattr(session.family, "tile", None)
-            if tile is None or (view.box[2] * width, view.box[3] * height) == (
-                tile,
-                tile,
-            ):  # nothing is resized: not a pixel beside it
+            tile = session.family.tile.edge if hasattr(session.family, "tile") else None
+            shown = view.box[2] * width, view.box[3] * height
+            if tile is None or shown == (tile, tile):  # nothing is resized: not a pixel beside it
                 assert (changed > 0).sum() == 1
             checked += 1
     assert checked >= 2
@@ -70,8 +70,8 @@ def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
 def test_frames(open_session, name):
     session = open_session(name, "preset=off")
     frames = np.zeros((4, 84, 84, 3), np.uint8)
-    pixels = session.family.prepare_video(list(frames))
-    views = session.family.views(pixels)
+    pixels = session.family.preprocess_video(list(frames))
+    views = pixels.form.views()
     boxes = pixel_boxes(views[0], 84, 84).round().astype(int)
     cell = len(boxes) // 2 + 1
     left, top, width, height = boxes[cell]
@@ -81,7 +81,7 @@ def test_frames(open_session, name):
         lit = frames.copy()
         lit[view.frame, top : top + height, left : left + width] = 255
         changed = (
-            (seen(session, session.family.prepare_video(list(lit))) - seen(session, pixels)).abs().sum(2)
+            (seen(session, session.family.preprocess_video(list(lit))) - seen(session, pixels)).abs().sum(2)
         )
         assert changed.nonzero().tolist() == [[segment, cell]]
 
@@ -89,10 +89,11 @@ def test_frames(open_session, name):
 def test_a_border_narrower_than_a_patch_has_no_cells(open_session):
     """SigLIP's 384 pixels hold 27 patches of 14, and 6 pixels more that it does not see."""
     session = open_session("llava_onevision", *COMMON)
-    session.family.tile, tile = 90, session.family.tile
+    tile = session.family.tile
+    session.family.tile = replace(tile, edge=90)
     try:
-        pixels = session.family.prepare_image(bright(84, 84), MediaOptions(max_tiles=1), True)
-        (view,) = session.family.views(pixels)
+        pixels = session.family.preprocess_image(bright(84, 84), MediaOptions(max_tiles=1), True)
+        (view,) = pixels.form.views()
     finally:
         session.family.tile = tile
     boxes = cell_boxes(view) * 90

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from illava_cli.models.anyres import coarser
-from illava_cli.models.cache import NEWLINE
+from illava_cli.engine import runner
+from illava_cli.models import encoder
+from illava_cli.models.families.anyres import coarser
+from illava_cli.trace import NEWLINE
 from illava_cli.visualize.attention import PARTS, heat, shares
 from illava_cli.visualize.places import places
 from illava_cli.visualize.stages import PADDING, stages
@@ -75,8 +77,8 @@ def test_every_cell_is_accounted_for(traced, schedule, media):
     assert tower[-1] * unit == usage.vision_kept
     assert len(tower) >= 3
     assert sorted(set(tower), reverse=True) == tower
-    behind = [len(stage.tokens) for stage in found if stage.where == "pool"] or tower[-1:]
-    assert behind[-1] == usage.llm_in
+    after = [len(stage.tokens) for stage in found if stage.where == "pool"] or tower[-1:]
+    assert after[-1] == usage.llm_in
     if "authors" not in schedule:  # there a newline that took tokens in is one of the stage's
         assert len(found[-1].tokens) == usage.llm_kept
 
@@ -87,10 +89,10 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
     family, settings = SCHEDULES[schedule]
     session = open_session(family, *settings)
     laid_out, entered = [], []
-    lay_out, condense = session.family.lay_out, session.family.condense
+    lay_out, condense = encoder.lay_out, encoder.condense
 
-    def remember(pixels, survivors, schedule):
-        laid_out.append(lay_out(pixels, survivors, schedule))
+    def remember(*arguments):
+        laid_out.append(lay_out(*arguments))
         return laid_out[-1]
 
     def numbered(pixels, survivors, schedule):
@@ -98,8 +100,8 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
         entered.append(features)
         return condense(pixels, dataclasses.replace(survivors, features=features), schedule)
 
-    monkeypatch.setattr(session.family, "lay_out", remember)
-    monkeypatch.setattr(session.family, "condense", numbered)
+    monkeypatch.setattr(encoder, "lay_out", remember)
+    monkeypatch.setattr(encoder, "condense", numbered)
     with contextlib.suppress(RuntimeError):  # the decoder takes no such numbers
         ask(session, media, trace=True)
     given = torch.cat([features.flatten(0, 1) for features in entered])
@@ -146,15 +148,18 @@ def test_watching_changes_nothing(open_session, schedule):
         assert torch.equal(merge.slot, same.slot)
 
 
-def test_nothing_is_kept_unless_asked(open_session):
+def test_nothing_is_kept_unless_asked(open_session, monkeypatch):
     """Not in the answer, and no scores, merges or layouts on the way."""
     family, settings = SCHEDULES["llava faithful, original"]
     session = open_session(family, *settings, fresh=True)
     kept = []
-    encode = session.family.encode
-    session.family.encode = lambda *media, **options: (
-        kept.extend(encode(*media, **options)) or kept[-len(media[0]) :]
-    )
+
+    def encoded(*arguments, **options):
+        features = encoder.encode(*arguments, **options)
+        kept.extend(features)
+        return features
+
+    monkeypatch.setattr(runner, "encode", encoded)
     answer = ask(session, "image and video", trace=False)
     assert answer.trace is None
     assert len(kept) == 2

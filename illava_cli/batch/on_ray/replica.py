@@ -22,7 +22,7 @@ import ray
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.reader import Collected
-from illava_cli.config import Config
+from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, ModelError, WorkerError
 
 TICK_S = 0.1
@@ -83,7 +83,7 @@ class Replica:
         import torch
 
         from illava_cli.batch.worker import Options, Worker
-        from illava_cli.engine.session import Session
+        from illava_cli.engine.session import load
 
         try:
             os.chdir(setup.folder)
@@ -95,7 +95,7 @@ class Replica:
         logger = logging.getLogger("illava")
         logger.handlers, logger.propagate = [Collected(self._warnings)], False
         torch.set_num_threads(setup.threads)
-        session = Session(setup.config, on_note=self._notes.append)
+        session = load(config=setup.config, on_note=self._notes.append)
         options = Options(setup.batch_size, setup.readers, setup.timeout)
         return Worker(session, options, self._stop)
 

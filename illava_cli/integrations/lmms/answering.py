@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +38,7 @@ def answer_all(
 ) -> list[Generation | None]:
     """The answers, in the questions' order.
 
-    Every sampled pass has a seed of its own, so that a question asked several times is answered anew.
+    Every sampled batch has a seed of its own, so that a question asked several times is answered anew.
 
     Args:
         advance: told how many questions are done.
@@ -52,8 +51,7 @@ def answer_all(
         if generation.get("temperature", session.config.generation.temperature) > 0:
             generation["seed"] = generation.get("seed", session.config.generation.seed) + number
         for (start, end), indices, requests in _by_span(questions, batch, failed):
-            with _settings(session, generation, {"start": start, "end": end}):
-                answered = _ask(session, requests, failed)
+            answered = _ask(_under(session, generation, {"start": start, "end": end}), requests, failed)
             for index, answer in zip(indices, answered, strict=True):
                 answers[index] = answer
         advance(len(batch))
@@ -97,12 +95,10 @@ def _ask(session: Session, requests: list[Request], failed: Failed) -> list[Gene
     return [answer for request in requests for answer in _ask(session, [request], failed)]
 
 
-@contextmanager
-def _settings(session: Session, generation: dict[str, Any], media: dict[str, Any]) -> Iterator[None]:
-    """The session under other settings for a while; what it has encoded stays."""
-    before = session.config
+def _under(session: Session, generation: dict[str, Any], media: dict[str, Any]) -> Session:
+    """The session under other settings; what it has encoded stays."""
     groups = {"generation": generation, "media": media}
-    session.update(
+    return session.updated(
         [
             f"{group}.{name}={json.dumps(value, ensure_ascii=False)}"
             for group, options in groups.items()
@@ -110,7 +106,3 @@ def _settings(session: Session, generation: dict[str, Any], media: dict[str, Any
             if value is not None
         ]
     )
-    try:
-        yield
-    finally:
-        session.config = before

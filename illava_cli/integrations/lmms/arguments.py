@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from illava_cli.config import (
-    Config,
-    GenerationOptions,
-    MediaOptions,
-    ModelOptions,
-    Reduction,
-    near_miss,
-    resolve,
-)
+from illava_cli.config.options import GROUP_OF
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import resolve
+from illava_cli.config.stages import Reduction
 from illava_cli.errors import UsageError
+from illava_cli.text import near_miss
 
 # what other models of the harness call our settings
 ALIASES = {
@@ -24,8 +20,7 @@ ALIASES = {
     "max_new_tokens": "max_tokens",
     "system_prompt": "system",
 }
-GROUPS = {"model": ModelOptions, "media": MediaOptions, "generation": GenerationOptions}
-PATHS = {name: f"{group}.{name}" for group, options in GROUPS.items() for name in options.model_fields} | {
+PATHS = {name: f"{group}.{name}" for name, group in GROUP_OF.items()} | {
     name: name for name in ("preset", *Reduction.model_fields) if name != "description"
 }
 MODELS = ("config", "pretrained", "model")  # three words for the one thing

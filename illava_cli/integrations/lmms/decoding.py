@@ -13,11 +13,11 @@ FILLER = ["\n\n"]
 NEUTRAL = {
     "num_beams": 1,
     "num_return_sequences": 1,
-    "repetition_penalty": 1,
     "length_penalty": 1,
     "no_repeat_ngram_size": 0,
 }
-READ = {"max_new_tokens", "until", "temperature", "do_sample", "top_p", "top_k", "seed"}
+SAMPLING = ("top_p", "top_k", "min_p", "seed")
+READ = {"max_new_tokens", "until", "temperature", "do_sample", "repetition_penalty", *SAMPLING}
 NOT_DECODING = {"image_aspect_ratio", "use_cache"}  # for the original LLaVA code; tiles are `max_tiles` here
 
 
@@ -29,7 +29,7 @@ def generation_settings(options: Mapping[str, Any], warn: Callable[[str], None])
         warn: told of an option that is not known here.
 
     Raises:
-        UsageError: beams, penalties or top-k sampling, which would silently give other answers.
+        UsageError: beams and the like, which would silently give other answers.
     """
     given = {name: value for name, value in options.items() if value is not None}
     for name in given.keys() - READ - NOT_DECODING - NEUTRAL.keys():
@@ -45,7 +45,9 @@ def generation_settings(options: Mapping[str, Any], warn: Callable[[str], None])
     if temperature is not None:
         settings["temperature"] = temperature
     if temperature:  # a greedy task may write top_p: 0, which is no probability
-        settings |= {name: given[name] for name in ("top_p", "seed") if name in given}
+        settings |= {name: given[name] for name in SAMPLING if name in given}
+    if "repetition_penalty" in given:
+        settings["repetition_penalty"] = given["repetition_penalty"]
     return settings
 
 
@@ -58,9 +60,4 @@ def _temperature(given: Mapping[str, Any]) -> float | None:
     """0 for greedy; None where the task leaves it to the session."""
     if given.get("do_sample") is False or given.get("top_k") == 1:
         return 0.0
-    temperature = given.get("temperature", 1.0 if given.get("do_sample") else None)
-    if temperature and given.get("top_k"):
-        raise UsageError(
-            f"top_k={given['top_k']} is not supported: run with --gen_kwargs top_k=0, and top_p instead"
-        )
-    return temperature
+    return given.get("temperature", 1.0 if given.get("do_sample") else None)

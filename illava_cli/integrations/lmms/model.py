@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from illava_cli.engine.record import Generation
-from illava_cli.engine.session import Session
+from illava_cli.engine.session import load
 from illava_cli.errors import IllavaError, UsageError
 from illava_cli.integrations.lmms import MISSING
 from illava_cli.integrations.lmms.answering import Question, answer_all, stop_at
@@ -68,7 +68,7 @@ class Illava(lmms):
             arguments["device"] = f"cuda:{self.accelerator.local_process_index}"
         with _one_line():
             self.batch_size = to_batch_size(batch_size)
-            self.session = Session(configuration(arguments), on_note=logger.info)
+            self.session = load(config=configuration(arguments), on_note=logger.info)
         self.device = self.session.family.device
         self.skip_errors = bool(skip_errors)
         self._warned: set[str] = set()

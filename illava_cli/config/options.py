@@ -1,0 +1,152 @@
+"""The settings beside the reduction: of the model, of media, of the decoding."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from illava_cli.config.values import Count, Strict
+
+LONGEST_S = 10_000_000  # a time limit; timers take little more
+
+
+class ModelOptions(Strict):
+    """Which checkpoint, and how it is loaded."""
+
+    id: str | None = Field(default=None, description="hub id, checkpoint directory or random:NAME")
+    revision: str | None = None
+    schedule: str | None = Field(
+        default=None, description="key of the presets' schedules; by default that of its family and size"
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "float64"] = "auto"
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N, mps")
+    device_map: str | dict[str, str | int] | None = Field(
+        default=None, description="spread over devices (auto, balanced, ...); needs accelerate"
+    )
+    offload_folder: str | None = Field(default=None, description="where device_map keeps what goes to disk")
+    attn: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    compile: bool = Field(
+        default=False, description="torch.compile tower and decoder, CUDA graphs for decoding; slow to start"
+    )
+    quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
+    feature_cache_mb: Annotated[int, Field(ge=0)] = Field(
+        default=512, description="encoded media that a session keeps for later questions, in MiB"
+    )
+    vision_chunk_mb: Annotated[int, Field(gt=0)] | None = Field(
+        default=None,
+        description="bound on the activations of one pass through the tower, in MiB; 32 on a CPU, else 256",
+    )
+
+
+# No model here looks at more than 13 million pixels; a picture of 100 takes 1 to 2 s and 1 GB to read.
+MAX_MEGAPIXELS = 100.0
+
+
+class MediaOptions(Strict):
+    """How images and videos are read."""
+
+    num_frames: Annotated[int, Field(gt=0)] | None = Field(default=None, description="frames, evenly spaced")
+    fps: Annotated[float, Field(gt=0)] | None = Field(default=None, description="frames per second")
+    start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds, as players count")
+    end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds, as players count")
+    max_tiles: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="most tiles of an image; 1 = one padded square"
+    )
+    tile_each: bool = Field(
+        default=False, description="tile each of several images too, such as the pages of a document (LLaVA)"
+    )
+    max_megapixels: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=MAX_MEGAPIXELS,
+        description="largest image or frame, in million pixels; a larger JPEG is read smaller",
+    )
+    video_backend: Literal["auto", "decord", "pyav"] = "auto"
+    media_timeout: Annotated[float, Field(gt=0, le=LONGEST_S)] | None = Field(
+        default=120.0, description="seconds to get and decode one image or video; null = no limit"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MediaOptions:
+        if self.num_frames and self.fps:
+            raise ValueError("num_frames and fps exclude one another: give one of them")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError(f"start ({self.start:g} s) must lie before end ({self.end:g} s)")
+        return self
+
+    def tiles(self, images: int) -> bool:
+        """Whether each of a turn's so many images is tiled, by a model that tiles one that comes alone."""
+        return images == 1 or self.tile_each
+
+
+def _temperature(value: float) -> float:
+    if 0 < value < 1e-3:
+        raise ValueError("must be 0 (greedy) or at least 0.001")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, int) else value
+
+
+def _parsed(value: Any) -> Any:
+    """The JSON of a text: in the cells of a table all values are texts."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+class GenerationOptions(Strict):
+    """How the answer is decoded."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 512
+    temperature: Annotated[float, Field(ge=0, le=1e6), AfterValidator(_temperature)] = Field(
+        default=0.0, description="0 = greedy"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="sample among the likeliest tokens that are this probable together"
+    )
+    top_k: Count = Field(default=0, description="sample among so many of the likeliest tokens; 0 = all")
+    min_p: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="sample among tokens at least this share as probable as the likeliest"
+    )
+    repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] = Field(
+        default=1.0, description="over 1: tokens that were there become less likely"
+    )
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        default=0.0, description="taken from the logit of each token that the answer has"
+    )
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        default=0.0, description="taken from a token's logit for each time that the answer has it"
+    )
+    logit_bias: Annotated[dict[Count, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_parsed)] = (
+        Field(default={}, description="added to the logits of tokens, by their ids")
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    stop: Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = Field(
+        default=[], description="strings that end the answer (not included in it)"
+    )
+    stop_token_ids: Annotated[list[Count], BeforeValidator(_listed), BeforeValidator(_parsed)] = Field(
+        default=[], description="tokens that end the answer, by their ids, beside the model's own"
+    )
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None, description="log-probabilities of each token and of so many of the likeliest"
+    )
+    system: str | None = Field(default=None, description="system prompt; default: the template's own")
+
+
+GROUPS = {"model": ModelOptions, "media": MediaOptions, "generation": GenerationOptions}
+GROUP_OF = {name: group for group, options in GROUPS.items() for name in options.model_fields}
+
+# settings that came after records were first written: where they do nothing, an identity is the one of before
+LATER = (
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "stop_token_ids",
+    "logprobs",
+)

@@ -1,0 +1,124 @@
+"""Rows of unlike prompts as one batch, with everything the decoder loop has to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from illava_cli.models.family import Family
+from illava_cli.models.host import to_device
+from illava_cli.models.media import Features
+from illava_cli.models.prefill import Prefill
+from illava_cli.models.schedule import MergePoint
+from illava_cli.trace import TEXT, DecoderTrace
+
+Part = list[int] | Features
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt: token ids and encoded media in order, from position `start` on."""
+
+    parts: list[Part]
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class _Laid:
+    embeds: Tensor  # (T, C)
+    kinds: Tensor  # (T,)
+    groups: Tensor  # (T,)
+    counts: list[int]
+    positions: Tensor  # (axes, T)
+    next_position: int
+    span: tuple[int, int]
+
+
+def assemble(
+    family: Family,
+    rows: list[Row],
+    merge_points: dict[int, MergePoint],
+    *,
+    packed: bool,
+    scope: str = "medium",
+    trace: DecoderTrace | None = None,
+) -> Prefill:
+    """New tokens of all rows, filled up on the right.
+
+    Args:
+        packed: number the tokens consecutively; else each keeps the position of its place in the
+            unmerged sequence.
+        scope: `medium` (each ranks its own tokens) or `all` (those of a row together).
+    """
+    laid = [_laid(family, row, packed, scope) for row in rows]
+    lengths = [len(one.embeds) for one in laid]
+
+    def filled(name: str, value: int = 0) -> Tensor:
+        """(B, T, ...) of what a row has under that name, which is (T,) or (T, C)."""
+        parts = [getattr(one, name) for one in laid]
+        return pad_sequence(parts, batch_first=True, padding_value=value)
+
+    positions = pad_sequence([one.positions.T for one in laid], batch_first=True).permute(2, 0, 1)
+    return Prefill(
+        embeds=filled("embeds"),
+        position_ids=positions if family.rope_axes > 1 else positions[0],  # (axes, B, T)
+        lengths=lengths,
+        next_position=[one.next_position for one in laid],
+        kinds=filled("kinds", TEXT),
+        groups=filled("groups", -1),
+        counts=[one.counts for one in laid],
+        span=(min(one.span[0] for one in laid), max(one.span[1] for one in laid)),
+        merge_points=merge_points,
+        trace=trace,
+    )
+
+
+def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
+    device = family.device
+    embed = family.model.get_input_embeddings()
+    embeds, kinds, groups, places = [], [], [], []
+    counts: list[int] = []
+    media: list[tuple[int, Features]] = []
+    length = unmerged = 0
+    span = []
+    for part in row.parts:
+        if isinstance(part, list):
+            tokens = len(part)
+            embeds.append(embed(to_device(part, device)))
+            kinds.append(torch.full((tokens,), TEXT, dtype=torch.int8, device=device))
+            groups.append(torch.full((tokens,), -1, device=device))
+            places.append(torch.arange(unmerged, unmerged + tokens, device=device))
+            unmerged += tokens
+        else:
+            tokens = len(part.embeds)
+            if scope == "medium" or not counts:
+                counts.append(0)
+            group = len(counts) - 1
+            counts[group] += part.candidates
+            media.append((unmerged, part))
+            span += [length, length + tokens]
+            embeds.append(part.embeds.to(embeds[0].dtype) if embeds else part.embeds)
+            kinds.append(part.kinds)
+            groups.append(torch.where(part.rankable, group, -1))
+            places.append(part.place + unmerged)
+            unmerged += part.length
+        length += tokens
+    if packed:
+        positions = torch.arange(length, device=device)[None].expand(family.rope_axes, -1)
+        next_position = length
+    else:
+        whole = family.positions(unmerged, media)
+        next_position = int(whole[0, -1]) + 1  # a prompt ends with text
+        positions = to_device(whole, device)[:, torch.cat(places)]
+    return _Laid(
+        embeds=torch.cat(embeds),
+        kinds=torch.cat(kinds),
+        groups=torch.cat(groups),
+        counts=counts,
+        positions=positions + row.start,
+        next_position=row.start + next_position,
+        span=(min(span), max(span)) if span else (0, 0),
+    )

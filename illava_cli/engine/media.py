@@ -1,0 +1,216 @@
+"""From a question's media to the pixels that the tower is shown: which frames, how large, in which time.
+
+Imports no torch: the processes that read ahead use it too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from illava_cli.config.options import MediaOptions
+from illava_cli.config.stages import GuideStage
+from illava_cli.engine.features import FeatureCache, content_key
+from illava_cli.engine.record import MediaRecord
+from illava_cli.engine.request import Encoded, Prepared, Request, Slot
+from illava_cli.media import ImageMedium, Located, VideoMedium, name_of, read_image, read_video, within
+from illava_cli.media.deadline import checkpoint
+
+if TYPE_CHECKING:
+    from illava_cli.models.family import Family
+    from illava_cli.models.guide import Guide, Region
+    from illava_cli.models.media import Pixels
+
+DEFAULT_FRAMES = 32
+STORED = str | os.PathLike | bytes | bytearray | memoryview | Located  # has to be found and decoded yet
+
+T = TypeVar("T")
+
+
+# --- as a configuration wants them read ---------------------------------------------------------------
+
+
+def sampling(options: MediaOptions) -> dict[str, Any]:
+    """Which frames of a video are read, and by what: the options of `read_video`."""
+    return {
+        "num_frames": options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
+        "fps": options.fps,
+        "start": options.start,
+        "end": options.end,
+        "backend": options.video_backend,
+        "max_megapixels": options.max_megapixels,
+    }
+
+
+def read_picture(source: Any, options: MediaOptions, cancel: threading.Event | None = None) -> ImageMedium:
+    """An image.
+
+    Args:
+        cancel: set it to give up.
+
+    Raises:
+        MediaError: it cannot be read, or not in time.
+        Cancelled: it was given up.
+    """
+    return _in_time(
+        lambda: read_image(source, max_megapixels=options.max_megapixels), source, options, cancel
+    )
+
+
+def read_clip(
+    source: Any,
+    options: MediaOptions,
+    transform: Callable[[np.ndarray], Any] | None,
+    cancel: threading.Event | None = None,
+) -> VideoMedium:
+    """The frames of a clip, each through `transform`, if there is one, as soon as it is decoded.
+
+    Args:
+        cancel: set it to give up.
+
+    Raises:
+        MediaError: it cannot be read, or not in time.
+        Cancelled: it was given up.
+    """
+
+    def transformed(frame: np.ndarray) -> Any:
+        checkpoint()
+        return frame if transform is None else transform(frame)
+
+    return _in_time(
+        lambda: read_video(source, transform=transformed, **sampling(options)), source, options, cancel
+    )
+
+
+def _in_time(read: Callable[[], T], source: Any, options: MediaOptions, cancel: threading.Event | None) -> T:
+    if not isinstance(source, STORED):
+        return read()
+    return within(read, name_of(source), options.media_timeout, cancel)
+
+
+# --- as the tower is shown them -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A medium as the tower is shown it; `key` is that of the feature cache, `pixels` preprocesses it."""
+
+    key: str
+    record: MediaRecord
+    pixels: Callable[[], Pixels]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """A guide and the prompt that it reads."""
+
+    guide: Guide
+    stage: GuideStage
+    prompt: str
+
+    def regions(self, pictures: list[np.ndarray], frames_alone: bool = False) -> list[Region]:
+        """What of an image, or of a video's frames, is shown."""
+        return self.guide.regions(pictures, self.prompt, self.stage, frames_alone=frames_alone)
+
+
+class MediaReader:
+    """Reads media for one question to a model."""
+
+    def __init__(
+        self,
+        family: Family,
+        options: MediaOptions,
+        settings: str,
+        guidance: Guidance | None,
+        cancel: threading.Event | None = None,
+    ):
+        """
+        Args:
+            settings: what else decides the features of a medium.
+            cancel: set it to give up what is being read.
+        """
+        self.family, self.options, self.settings = family, options, settings
+        self.guidance, self.cancel = guidance, cancel
+
+    def prepare(self, request: Request, features: FeatureCache | None) -> Prepared:
+        """Read and preprocess a question's media.
+
+        Args:
+            features: where media that were encoded before are found; None encodes all anew.
+
+        Raises:
+            MediaError: a medium that cannot be read.
+        """
+        started = time.perf_counter()
+        alone = self.options.tiles(len(request.images))
+        seen = {Slot("image", i): self.image(source, alone) for i, source in enumerate(request.images)}
+        seen |= {Slot("video", i): self.video(source) for i, source in enumerate(request.videos)}
+        slots, tokens = {}, 0
+        for slot, one in seen.items():
+            kept = features.get(one.key) if features is not None else None
+            pixels = None if kept is not None else one.pixels()
+            slots[slot] = Encoded(one.key, pixels, kept)
+            if pixels is not None:
+                tokens += pixels.segments * pixels.tokens
+            else:
+                tokens += kept.patches // self.family.patches_per_token
+        records = [one.record for one in seen.values()]
+        return Prepared(request, slots, records, tokens, time.perf_counter() - started)
+
+    def image(self, source: Any, alone: bool) -> Seen:
+        """An image; `alone`: it is taken as the only one of its turn."""
+        medium = read_picture(source, self.options, self.cancel)
+        shown, whole = medium.image, (medium.height, medium.width)
+        record = MediaRecord(medium.source, "image", medium.width, medium.height)
+        if self.guidance is not None:
+            (region,) = self.guidance.regions([np.asarray(shown)])
+            shown = shown.crop(region.box)
+            record = replace(record, crops=[list(region.box)])
+        options = self.options
+        if (shown.height, shown.width) == whole:
+            key = content_key([shown], "image", alone, options.max_tiles, self.settings)
+            return Seen(key, record, lambda: self.family.preprocess_image(shown, options, alone))
+        key = content_key([shown], "region", whole, alone, options.max_tiles, self.settings)
+        return Seen(key, record, lambda: self.family.preprocess_region(shown, whole, options, alone))
+
+    def video(self, source: Any) -> Seen:
+        """The sampled frames of a video."""
+        # a guide chooses among all pixels: then whole frames are in memory at once
+        resize = self.family.resize_frame if self.guidance is None else None
+        video = read_clip(source, self.options, resize, self.cancel)
+        crops = []
+        if self.guidance is not None:
+            regions = self.guidance.regions(video.frames, self.family.frames_of_one_size)
+            video, crops = self._shown(video, regions), [list(region.box) for region in regions]
+        key = content_key(video.frames, "video", video.interval, self.settings)
+        times = [round(time, 3) for time in video.timestamps]
+        record = MediaRecord(
+            video.source, "video", video.width, video.height, list(video.indices), times, crops
+        )
+
+        def pixels() -> Pixels:
+            return replace(self.family.preprocess_video(video.frames), interval=video.interval)
+
+        return Seen(key, record, pixels)
+
+    def _shown(self, video: VideoMedium, regions: list[Region]) -> VideoMedium:
+        """The regions of the frames that a guide chose."""
+        frames = []
+        for region in regions:
+            frame = video.frames[region.frame]
+            left, top, right, bottom = region.box
+            part = frame[top:bottom, left:right]
+            if part.shape == frame.shape:
+                frames.append(self.family.resize_frame(frame))
+            else:
+                frames.append(self.family.resize_region(part, frame.shape[:2]))
+        chosen = [region.frame for region in regions]
+        times = tuple(video.timestamps[i] for i in chosen) if video.timestamps else ()
+        indices = tuple(video.indices[i] for i in chosen)
+        return replace(video, frames=frames, indices=indices, timestamps=times)

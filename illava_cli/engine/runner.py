@@ -1,0 +1,264 @@
+"""A loaded model and one pass of it: encode, assemble, prefill, step."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from illava_cli.engine.answer import Answer
+from illava_cli.engine.assemble import Row, assemble
+from illava_cli.engine.generation import kept_counts, synchronize, trace_of
+from illava_cli.engine.request import Turn
+from illava_cli.engine.sampling import chosen, likeliest
+from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
+from illava_cli.models import decoder
+from illava_cli.models.cache import MergeCache
+from illava_cli.models.encoder import encode
+from illava_cli.models.family import Family
+from illava_cli.models.graphs import StepGraphs
+from illava_cli.models.guide import Guide
+from illava_cli.models.host import to_device
+from illava_cli.models.media import Features
+from illava_cli.models.schedule import KINDS, Schedule
+from illava_cli.trace import DecoderTrace
+
+OFF = {kind: Schedule() for kind in KINDS}
+UNASKED = "the question was cancelled before the first word of its answer"
+
+
+class Runner:
+    """A loaded model; whoever asks it takes turns with the others that do."""
+
+    def __init__(self, family: Family, load_seconds: float = 0.0):
+        self.family, self.load_seconds = family, load_seconds
+        self.graphs = StepGraphs(family) if family.compiled and family.device.type == "cuda" else None
+        self.guides: dict[tuple[str, str], Guide] = {}  # by checkpoint, of all sessions on this model
+        self._steps_cache = self.new_cache()
+        self._lock = threading.Lock()
+        self._owner: int | None = None  # the thread that answers now
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the decoder was made for."""
+        return self.family.text_config.max_position_embeddings
+
+    def new_cache(self) -> MergeCache:
+        """A cache without rows."""
+        return MergeCache(self.family.text_config.num_hidden_layers)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One question or batch at a time: wait for the one that runs; refuse one from within its answer."""
+        if self._owner == threading.get_ident():
+            raise UsageError("a question cannot be asked from within on_text: ask it after the answer")
+        with self._lock:
+            self._owner = threading.get_ident()
+            self._steps_cache.clear()  # of a batch that was given up
+            try:
+                with out_of_memory_in_one_line():
+                    yield
+            finally:
+                self._owner = None
+
+    def batch_cache(self) -> MergeCache:
+        """A cache for steps, without rows: where steps are recorded always the same, whose memory stays."""
+        return self.new_cache() if self.graphs is None else self._steps_cache
+
+    @torch.inference_mode()
+    def answer(self, turn: Turn, cache: MergeCache) -> Answer:
+        """One turn to its end, after what the cache holds."""
+        (answer,) = decoder.drained(self.prefill([turn], cache))
+        if self.graphs is None:
+            self._finish(answer, cache)
+        else:
+            steps = self.batch_cache()
+            steps.join(cache)
+            self._finish(answer, steps)
+            cache.follow(steps, 0)
+            steps.leave(0)
+        if answer.error is not None:
+            raise answer.error
+        return answer
+
+    def _finish(self, answer: Answer, cache: MergeCache) -> None:
+        while not answer.done:
+            self.step(cache, [answer])
+
+    # --- a pass -----------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def encode(self, turns: Sequence[Turn]) -> None:
+        """Give each turn the features of its media; each different medium goes through the tower once."""
+        clock = time.perf_counter()
+        slots = [one for turn in turns for one in turn.prepared.slots.values()]
+        rules = turns[0].rules
+        found: dict[str, Features] = {}
+        for one in slots:
+            # what was prepared long ago may have been encoded since
+            kept = one.features or (None if turns[0].trace else rules.features.get(one.key))
+            if kept is not None:
+                found[one.key] = kept
+        new = {one.key: one.pixels for one in slots if one.key not in found}
+        sizes = {key: item.segments * item.tokens for key, item in new.items()}
+        sizes |= {key: kept.patches // self.family.patches_per_token for key, kept in found.items()}
+        few = {key for key, tokens in sizes.items() if tokens < rules.min_visual_tokens}
+        for keys, schedules in ((new.keys() - few, rules.schedules or OFF), (few, OFF)):
+            if ordered := [key for key in new if key in keys]:
+                pixels = [new[key] for key in ordered]
+                encoded = encode(self.family, pixels, schedules, trace=turns[0].trace)
+                found |= zip(ordered, encoded, strict=True)
+        for key in new:
+            rules.features.put(key, found[key])
+        for key in few if rules.schedules else ():  # nor does the decoder rank them
+            found[key] = replace(found[key], rankable=torch.zeros_like(found[key].rankable), candidates=0)
+        synchronize(self.family.device)
+        seconds = time.perf_counter() - clock
+        for turn in turns:
+            own = [one.key for one in turn.prepared.slots.values()]
+            turn.features = [found[key] for key in own]
+            turn.began, turn.vision_s = clock, seconds
+            if rules.schedules and not few.isdisjoint(own):
+                turn.notes.append(
+                    f"media of fewer than {rules.min_visual_tokens} visual tokens were not merged"
+                )
+            if own and not rules.schedules:
+                turn.notes.append("merging was off")
+
+    def _row(self, turn: Turn) -> Row:
+        """A turn's prompt, its media in their places."""
+        by_slot = dict(zip(turn.prepared.slots, turn.features, strict=True))
+        parts = [part if isinstance(part, list) else by_slot[part] for part in turn.parts]
+        begins = [0, *accumulate(len(p) if isinstance(p, list) else len(p.embeds) for p in parts)]
+        turn.starts = [begins[turn.parts.index(slot)] for slot in by_slot]
+        turn.prompt_tokens = begins[-1]
+        return Row(parts, turn.start)
+
+    @torch.inference_mode()
+    def prefill(
+        self, turns: Sequence[Turn], cache: MergeCache, chunk: int | None = None
+    ) -> Generator[None, None, list[Answer]]:
+        """Turns of one decoder schedule into the rows of a cache, up to each answer's first token.
+
+        Pauses where others may take a step. Several turns or answers begin in an empty cache.
+
+        Args:
+            chunk: tokens of a prompt that go through the decoder at a time; None: all.
+
+        Raises:
+            ContextError: a prompt does not fit.
+            MergeError: a reduction did not happen as scheduled.
+            Cancelled: nobody waits for any of them any more.
+        """
+        refuse_cancelled(turns)
+        self.encode(turns)
+        yield
+        refuse_cancelled(turns)
+        family, first = self.family, turns[0]
+        schedule = leading_schedule(first)
+        traced = DecoderTrace(watched=first.trace == "attention") if first.trace else None
+        new = assemble(
+            family,
+            [self._row(turn) for turn in turns],
+            dict(schedule.decoder),
+            packed=schedule.packed and family.rope_axes == 1,
+            scope=schedule.scope,
+            trace=traced,
+        )
+        limits = [
+            self._limit(turn, cache.get_seq_length(), position)
+            for turn, position in zip(turns, new.next_position, strict=True)
+        ]
+        hidden_states, prompt = yield from decoder.prefill(family.text_model, new, cache, chunk)
+        logits, kept = family.logits(hidden_states), kept_counts(prompt.kinds)
+        rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
+        if len(rows) > len(turns):
+            cache.select(rows)
+        answers = []
+        for row, turn in enumerate(turns):
+            about = {
+                "prompt": [*turn.said, *turn.spoken],
+                "kept": kept[row],
+                "trace": trace_of(family, turn, new.kinds, traced),
+                "logits": logits[row].cpu() if turn.logits else None,
+            }
+            for stream in range(turn.answers):
+                ends = family.end_ids
+                answers.append(Answer(turn, family.tokenizer, limits[row], ends, stream=stream, **about))
+        self._choose(logits[rows], answers)
+        return answers
+
+    @torch.inference_mode()
+    def step(self, cache: MergeCache, answers: Sequence[Answer]) -> None:
+        """A token more for each row of a cache.
+
+        Raises:
+            MergeError: a layer took no token.
+        """
+        family, newest = self.family, [answer.tokens[-1] for answer in answers]
+        if self.graphs is not None:
+            logits = self.graphs.step(newest, cache)
+        else:
+            embeds = family.model.get_input_embeddings()(to_device(newest, family.device)[:, None])
+            logits = family.logits(decoder.step(family.text_model, embeds, cache, family.rope_axes))
+        self._choose(logits, answers)
+
+    def _choose(self, logits: Tensor, answers: Sequence[Answer]) -> None:
+        tokens = chosen(logits, [answer.sampler for answer in answers], self.family.unspoken)
+        told = likeliest(logits, tokens, [answer.turn.config.generation.logprobs for answer in answers])
+        for answer, token, logprobs in zip(answers, tokens, told, strict=True):
+            answer.put(token, logprobs)
+
+    def _limit(self, turn: Turn, cached: int, position: int) -> int:
+        """How many tokens an answer may have.
+
+        Args:
+            cached: tokens in the first layer's cache.
+            position: where the answer begins.
+
+        Raises:
+            ContextError: the prompt alone does not fit.
+        """
+        asked = turn.config.generation.max_tokens
+        used = max(cached + turn.prompt_tokens, position)
+        room = self.context_length - used
+        if room < 1:
+            raise ContextError(
+                f"the prompt has {used} tokens, the model's context is {self.context_length}: "
+                "use fewer frames (--num-frames), tiles (--max-tiles) or images, or a shorter text"
+            )
+        if room < asked:
+            turn.notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
+        return min(room, asked)
+
+
+def refuse_cancelled(turns: Sequence[Turn]) -> None:
+    """Spend no time on turns that were all cancelled."""
+    if all(turn.is_cancelled for turn in turns):
+        raise Cancelled(UNASKED)
+
+
+def leading_schedule(turn: Turn) -> Schedule:
+    """The schedule that the decoder follows: that of a conversation's first media."""
+    has_media = bool(turn.prepared.slots)
+    return turn.rules.schedules[turn.leading] if has_media and turn.rules.schedules else Schedule()
+
+
+@contextmanager
+def out_of_memory_in_one_line() -> Iterator[None]:
+    """What PyTorch says in many."""
+    try:
+        yield
+    except RuntimeError as error:
+        # a CPU's allocator has no error of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
+            "out of memory: use fewer frames or tiles, a preset that merges more, or --dtype bfloat16"
+        ) from None

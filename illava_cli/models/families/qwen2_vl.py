@@ -1,0 +1,249 @@
+"""Qwen2-VL: a tower over packed frames of any size, 2x2 groups joined by a patch merger, M-RoPE.
+
+The tower merges whole 2x2 groups. A segment is a temporal frame; media of one grid size share passes
+as a batch. Survivors keep their own (t, h, w) position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Qwen2VLForConditionalGeneration
+
+from illava_cli.config.options import MediaOptions
+from illava_cli.errors import MediaError, ModelError, UsageError
+from illava_cli.models.binding import bind, stock_forward
+from illava_cli.models.families.packed import PACKED
+from illava_cli.models.family import Family
+from illava_cli.models.forms import Expansion, Form, Layout
+from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
+from illava_cli.models.host import to_device
+from illava_cli.models.media import Features, Geometry, Pixels, normalised
+from illava_cli.models.survivors import Survivors
+from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, run_blocks
+from illava_cli.trace import View
+
+
+@dataclass(frozen=True)
+class PatchGrid(Form):
+    """Steps in time of a grid of patches, of which `side` x `side` make a token.
+
+    Args:
+        grid: time, height and width in patches.
+        frames: of a step, in a video; None of an image.
+    """
+
+    grid: tuple[int, int, int]
+    side: int
+    frames: int | None = None
+
+    @property
+    def segments(self) -> int:
+        return self.grid[0]
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """Rows and columns of a step's tokens."""
+        return self.grid[1] // self.side, self.grid[2] // self.side
+
+    @property
+    def tokens(self) -> int:
+        return math.prod(self.groups)
+
+    def views(self) -> list[View]:
+        if self.frames is None:
+            return [View(*self.groups)]
+        return [View(*self.groups, frame=step * self.frames) for step in range(self.segments)]
+
+    def expansion(self, kept: int, layout: str) -> Expansion:
+        return Expansion(self.segments * kept, 0)
+
+    def lay_out(self, survivors: Survivors, layout: str, newline: None) -> Layout:
+        start = torch.arange(self.segments, device=survivors.place.device)[:, None] * self.tokens
+        place, embeds = (survivors.place + start).flatten(), survivors.features.flatten(0, 1)
+        return Layout(embeds, place, torch.zeros_like(place, dtype=torch.bool), self.segments * self.tokens)
+
+
+class Qwen2VL(Family):
+    """`transformers`' Qwen2VLForConditionalGeneration with merge points."""
+
+    key = "qwen2_vl"
+    stock_class = Qwen2VLForConditionalGeneration
+    image_processor_class = Qwen2VLImageProcessorPil
+    block_parts = BlockParts("norm1", "attn", "norm2", "mlp")
+    tower_attention = PACKED
+    rope_axes = 3
+    special_tokens: ClassVar = {
+        "image": "<|image_pad|>",
+        "video": "<|video_pad|>",
+        "vision_start": "<|vision_start|>",
+        "vision_end": "<|vision_end|>",
+    }
+    markers: ClassVar = {
+        "image": "<|vision_start|><|image_pad|><|vision_end|>",
+        "video": "<|vision_start|><|video_pad|><|vision_end|>",
+    }
+
+    def bind(self) -> None:
+        config = self.model.config.vision_config
+        self.patch, self.temporal = config.patch_size, config.temporal_patch_size
+        self.merge_size = config.spatial_merge_size
+        self.patches_per_token = self.merge_size**2
+        tower = self.model.model.visual
+        stock = stock_forward(tower)
+        parts, arguments = self.block_parts, self.block_arguments
+
+        def forward(self, hidden_states, grid_thw=None, run=None, position_ids=None, **kwargs):
+            if run is None:
+                return stock(hidden_states, grid_thw, **kwargs)
+            hidden_states = self.patch_embed(hidden_states)
+            rope = self.rotary_pos_emb(hidden_states, position_ids)
+            rope = tuple(x.unflatten(0, (run.segments, -1, run.group)) for x in rope)
+            run.tokens = replace(run.tokens, rope=rope)
+            hidden_states = run_blocks(self.blocks, parts, hidden_states, run, arguments)
+            return self.merger(hidden_states).unflatten(0, (run.segments, -1))
+
+        bind(tower, forward)
+
+    def block_arguments(self, layer: int, tokens: TowerTokens) -> dict:
+        """What a block takes beside the hidden states."""
+        length = tokens.count * self.patches_per_token  # of every segment: there is no need for their borders
+        rope = tuple(x.flatten(0, 2) for x in tokens.rope)
+        return {"cu_seqlens": None, "max_seqlen": length, "position_embeddings": rope}
+
+    @property
+    def tower_layers(self) -> int:
+        return self.model.config.vision_config.depth
+
+    def tower_blocks(self) -> Iterable[nn.Module]:
+        return self.model.model.visual.blocks
+
+    def bytes_per_token(self) -> int:
+        config = self.model.config.vision_config
+        width = (8 + 2 * config.mlp_ratio) * config.embed_dim
+        return int(width * self.patches_per_token * self.model.dtype.itemsize)
+
+    # --- pixels -------------------------------------------------------------------------------
+
+    def geometry(
+        self,
+        kind: str,
+        size: tuple[int, int],
+        frames: int = 1,
+        options: MediaOptions = MediaOptions(),
+        alone: bool = True,
+    ) -> Geometry:
+        if kind == "video":
+            return self._geometry(kind, self.frame_size(*size), -(-frames // self.temporal))
+        if options.max_tiles is not None:
+            raise UsageError(f"--max-tiles is for models with tiles: {self.name} has none")
+        self._refuse_narrow("an image", *size)
+        return self._geometry(kind, self._resized(size, self.image_processor.size), 1)
+
+    def _geometry(self, kind: str, size: tuple[int, int], steps: int) -> Geometry:
+        """Of a medium that is resized."""
+        height, width = (extent // self.patch for extent in size)
+        frames = self.temporal if kind == "video" else None
+        return Geometry(kind, PatchGrid((steps, height, width), self.merge_size, frames), (height, width))
+
+    def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
+        geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
+        batch = self.image_processor([image], return_tensors="np")
+        made = tuple(batch["image_grid_thw"][0].tolist())
+        if made != geometry.form.grid:
+            raise ModelError(f"the image processor made patches of {made}, not {geometry.form.grid}")
+        values = torch.from_numpy(np.asarray(batch["pixel_values"]))
+        return geometry.filled(lambda a, b: values)
+
+    def preprocess_region(
+        self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
+    ) -> Pixels:
+        self._refuse_narrow("an image", *whole)
+        limits = self.image_processor.size
+        return self.preprocess_image(self._at_scale(image, whole, limits), options, alone)
+
+    def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
+        self._refuse_narrow("a video", *whole)
+        region = self._at_scale(Image.fromarray(frame), whole, self.video_settings["size"])
+        return self.resize_frame(np.asarray(region))
+
+    def _at_scale(self, region: Image.Image, whole: tuple[int, int], limits: dict[str, int]) -> Image.Image:
+        """A region shrunk as the whole picture is, that it may not be seen larger than there."""
+        height, width = self._resized(whole, limits)
+        scale = min(1.0, height / whole[0], width / whole[1])
+        size = [max(1, round(extent * scale)) for extent in region.size]
+        return region.resize(size, Image.Resampling.BICUBIC)
+
+    def _refuse_narrow(self, medium: str, height: int, width: int) -> None:
+        if max(height, width) > 200 * min(height, width):
+            raise MediaError(f"{medium} of {width}x{height} is too narrow for {self.name}: crop it to 200:1")
+
+    def _resized(self, size: tuple[int, int], limits: dict[str, int]) -> tuple[int, int]:
+        """The height and width at which the model takes a picture."""
+        return smart_resize(
+            *size,
+            factor=self.patch * self.merge_size,
+            min_pixels=limits["shortest_edge"],
+            max_pixels=limits["longest_edge"],
+        )
+
+    def frame_size(self, height: int, width: int) -> tuple[int, int]:
+        self._refuse_narrow("a video", height, width)
+        return self._resized((height, width), self.video_settings["size"])
+
+    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
+        if len({frame.shape for frame in frames}) > 1:
+            raise MediaError("the frames of a video differ in size: resize them to one size first")
+        frames = [*frames, *[frames[-1]] * (-len(frames) % self.temporal)]
+        height, width = (extent // self.patch for extent in frames[0].shape[:2])
+
+        def pixel_values(start: int, stop: int) -> Tensor:
+            part = torch.from_numpy(np.stack(frames[start * self.temporal : stop * self.temporal]))
+            m, p = self.merge_size, self.patch
+            # (t, T, h/m, m, p, w/m, m, p, C) -> groups of m x m patches, each (C, T, p, p)
+            part = part.view(stop - start, self.temporal, height // m, m, p, width // m, m, p, 3)
+            part = part.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).contiguous()  # still bytes: a quarter to move
+            values = normalised(part, self.video_settings, channel=5)
+            return values.view((stop - start) * height * width, -1)
+
+        steps = len(frames) // self.temporal
+        return self._geometry("video", frames[0].shape[:2], steps).filled(pixel_values)
+
+    # --- tower --------------------------------------------------------------------------------
+
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
+        frame = torch.tensor([[1, *pixels.shape]])
+        position_ids = get_vision_position_ids(frame, self.merge_size).repeat(run.segments, 1)
+        position_ids = to_device(position_ids, run.device)
+        return self.model.model.visual(pixel_values, run=run, position_ids=position_ids)
+
+    def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
+        types = torch.zeros(1, length, dtype=torch.int32)
+        kinds: dict[int, list[Features]] = {1: [], 2: []}
+        for start, features in media:
+            # a video of one step has the positions of an image
+            kind = 1 if features.form.grid[0] == 1 else 2
+            types[0, start : start + features.length] = kind
+            kinds[kind].append(features)
+        image, video = (
+            torch.tensor([f.form.grid for f in kinds[kind]]) if kinds[kind] else None for kind in (1, 2)
+        )
+        position_ids, _ = self.model.model.get_rope_index(
+            torch.zeros(1, length, dtype=torch.long),
+            types,
+            image_grid_thw=image,
+            video_grid_thw=video,
+            **self.time_arguments(kinds[2]),
+        )
+        return position_ids[:, 0]
+
+    def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
+        """What `get_rope_index` takes to tell time: Qwen2-VL counts steps."""
+        return {}

@@ -1,0 +1,100 @@
+"""How a medium stands before the tower, and how its survivors are laid out as decoder tokens.
+
+A `Form` is made of a medium's size alone, so that all counts are known on the host.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from illava_cli.models.survivors import Survivors
+from illava_cli.reduction import Merge
+from illava_cli.trace import View
+
+
+class Expansion(NamedTuple):
+    """Decoder tokens of a medium."""
+
+    visual: int
+    newlines: int
+
+    @property
+    def total(self) -> int:
+        return self.visual + self.newlines
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A medium's decoder tokens.
+
+    Args:
+        embeds: (T, C) image tokens and newlines.
+        place: (T,) their places in the unmerged medium.
+        newline: (T,) which are newlines.
+        length: the unmerged length.
+        order: (T,) which image token stands there, newlines counted after them; None: they are in order.
+        joined: what became of the survivors before, (1, survivors) to (1, image tokens), where that is
+            traced; None: they are the image tokens.
+    """
+
+    embeds: Tensor
+    place: Tensor
+    newline: Tensor
+    length: int
+    order: Tensor | None = None
+    joined: Merge | None = None
+
+    def origin(self) -> Merge:
+        """(1, survivors) to (1, T)."""
+        order = (~self.newline).cumsum(0) - 1 if self.order is None else self.order
+        tokens = len(order) - int(self.newline.sum())
+        placed = Merge.select(order.where(~self.newline, -1)[None], tokens)
+        return placed if self.joined is None else self.joined.then(placed)
+
+
+class Form(ABC):
+    """A medium's segments, and what the decoder gets of them; `layout` is `grid` or `faithful`."""
+
+    ranks_newlines: ClassVar[bool] = False  # whether its newlines are those of rows
+
+    @property
+    @abstractmethod
+    def segments(self) -> int:
+        """Tiles, frames or temporal groups that go through the tower."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> int:
+        """Tower tokens of a segment."""
+
+    @abstractmethod
+    def views(self) -> list[View]:
+        """What each segment shows of the picture."""
+
+    def outside(self) -> Tensor | None:
+        """(segments, tokens) padding of the image; None where there is none."""
+        return None
+
+    def padding(self, layout: str) -> Tensor | None:
+        """(segments, tokens) image padding that leaves first; None where none does."""
+        return None if layout == "grid" else self.outside()
+
+    @abstractmethod
+    def expansion(self, kept: int, layout: str) -> Expansion:
+        """Decoder tokens where `kept` tokens of each segment are laid out."""
+
+    def candidates(self, expansion: Expansion, authors: bool) -> int:
+        """Decoder tokens that may merge there; under variant `authors` newlines of rows are among them."""
+        return expansion.total if authors and self.ranks_newlines else expansion.visual
+
+    def condense(self, survivors: Survivors, layout: str) -> Survivors:
+        """What is done to each segment alone, chunk by chunk: no more is kept than the decoder takes."""
+        return survivors
+
+    @abstractmethod
+    def lay_out(self, survivors: Survivors, layout: str, newline: Tensor | None) -> Layout:
+        """The survivors of all segments as decoder tokens; `newline` (C,) is the model's embedding."""

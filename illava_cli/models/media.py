@@ -1,0 +1,106 @@
+"""A medium on its way to the decoder: its geometry, its pixels, and its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from illava_cli.models.forms import Form
+from illava_cli.reduction import Merge
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What is known of a medium from its size alone.
+
+    Args:
+        kind: `image` or `video`.
+        form: the family's own, how it stands before the tower and is laid out after it.
+        shape: segments of the same shape may share a pass through the tower.
+    """
+
+    kind: str
+    form: Form
+    shape: tuple
+
+    @property
+    def segments(self) -> int:
+        """Tiles, frames or temporal groups that go through the tower."""
+        return self.form.segments
+
+    @property
+    def tokens(self) -> int:
+        """Tower tokens of a segment (patches, or 2x2 groups)."""
+        return self.form.tokens
+
+    def filled(self, pixel_values: Callable[[int, int], Tensor]) -> Pixels:
+        """The medium itself."""
+        return Pixels(self.kind, self.form, self.shape, pixel_values)
+
+
+@dataclass(frozen=True)
+class Pixels(Geometry):
+    """A preprocessed medium: segments of equal shape, their pixels made when they are needed.
+
+    Args:
+        pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
+        interval: seconds from one frame of a video to the next, where they are known.
+    """
+
+    pixel_values: Callable[[int, int], Tensor]
+    interval: float | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """A medium as decoder tokens.
+
+    Args:
+        embeds: (T, C) image tokens and newlines in their order.
+        kinds: (T,) `VISUAL` or `NEWLINE`.
+        rankable: (T,) True for tokens that may merge in the decoder.
+        candidates: how many of them there are.
+        place: (T,) place of each token in the medium's unmerged sequence.
+        length: unmerged length.
+        form, interval: as of its pixels.
+        patches, vision_kept, visual, newlines: counts for the record.
+        merges, attention: of each tower layer, where they are traced.
+        layout: the tokens of all segments, one segment after another, to these, where it is traced;
+            a newline is a slot that no token enters.
+    """
+
+    embeds: Tensor
+    kinds: Tensor
+    rankable: Tensor
+    candidates: int
+    place: Tensor
+    length: int
+    patches: int
+    vision_kept: int
+    visual: int
+    newlines: int
+    form: Form | None = None
+    interval: float | None = None
+    merges: dict[int, Merge] = field(default_factory=dict)
+    attention: dict[int, Tensor] = field(default_factory=dict)
+    layout: Merge | None = None
+
+    def untraced(self) -> Features:
+        """Without what a trace has kept of their way."""
+        return replace(self, merges={}, attention={}, layout=None)
+
+
+def normalised(values: Tensor, settings: dict, channel: int) -> Tensor:
+    """uint8 `values` rescaled and normalised to float32 as a video processor's settings say.
+
+    Args:
+        channel: the dimension of the three colours.
+    """
+    shape = [1] * values.dim()
+    shape[channel] = 3
+    mean, std = (torch.tensor(settings[k]).view(shape) for k in ("image_mean", "image_std"))
+    scale = settings.get("rescale_factor", 1 / 255)
+    return values.to(torch.float32).mul_(scale / std).sub_(mean / std)

@@ -1,0 +1,246 @@
+"""A reduction resolved for one model and one kind of medium: `plan(reduction, shape, kind) -> Schedule`.
+
+All that can be wrong with a schedule is said here, before anything is computed and without weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from illava_cli.config.stages import (
+    GuideStage,
+    InputStage,
+    LLMByMedium,
+    LLMStage,
+    Reduction,
+    VisionByMedium,
+    VisionStage,
+)
+from illava_cli.errors import UsageError
+from illava_cli.models.backends import BACKENDS
+from illava_cli.models.schedule import MergePoint, Schedule, ScheduleShape, TowerBudget
+from illava_cli.reduction import METHODS, Method
+from illava_cli.text import near_miss
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a reduction for one kind of medium, each with the method that it runs; unchecked."""
+
+    guide: GuideStage | None
+    vision: VisionStage | None
+    input: InputStage | None
+    llm: LLMStage | None
+
+    @property
+    def act(self) -> bool:
+        """Whether any of them says where it acts, if only on nothing."""
+        return bool(self.guide or self.input or any(s and s.layers for s in (self.vision, self.llm)))
+
+
+def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:
+    """The schedule of a reduction for one kind of medium.
+
+    Raises:
+        UsageError: this model cannot run it.
+    """
+    stages = stages_of(reduction, kind)
+    if stages.guide is not None:
+        check_guide(stages.guide)
+    tower = _tower(stages.vision, reduction, shape) if stages.vision else None
+    decoder = _decoder(stages.llm, reduction.variant, shape.decoder_layers) if stages.llm else ()
+    _check_input(stages.input, reduction)
+    if shape.tile_tokens is None and reduction.positions == "packed":
+        raise UsageError("positions 'packed' is for LLaVA: with M-RoPE survivors keep their own position")
+    return Schedule(
+        guide=stages.guide,
+        tower=tower,
+        tower_method=stages.vision.method if stages.vision else "illava",
+        proportional=bool(stages.vision and stages.vision.proportional),
+        input=stages.input,
+        decoder=decoder,
+        scope=stages.llm.scope if stages.llm else "medium",
+        layout=reduction.layout,
+        packed=(reduction.positions or ("packed" if reduction.layout == "grid" else "original")) == "packed",
+        authors=reduction.variant == "authors",
+    )
+
+
+def stages_of(reduction: Reduction, kind: str) -> Stages:
+    """A reduction's stages for one kind of medium.
+
+    A method for the whole reduction replaces that of each stage which it has a meaning for; the others do
+    nothing. The stage that is a method's only one need not be there.
+    """
+    guide, entry = reduction.guide, reduction.input
+    vision, llm = reduction.vision, reduction.llm
+    vision = getattr(vision, kind) if isinstance(vision, VisionByMedium) else vision
+    llm = getattr(llm, kind) if isinstance(llm, LLMByMedium) else llm
+    if reduction.method is None:
+        return Stages(guide, vision, entry, llm)
+    method = known_method(reduction.method)
+    if "guide" in method.stages:
+        guide = guide or GuideStage()
+    if method.stages == ("input",):
+        entry = entry or InputStage()
+    queries = {"queries": method.queries or (llm and llm.queries)}
+
+    def own(stage, name: str, **changed):
+        meant = stage is not None and name in method.stages
+        return stage.model_copy(update={"method": reduction.method, **changed}) if meant else None
+
+    return Stages(own(guide, "guide"), own(vision, "vision"), own(entry, "input"), own(llm, "llm", **queries))
+
+
+# --- the checks, a stage each -----------------------------------------------------------------------
+
+
+def check_guide(stage: GuideStage) -> None:
+    """Refuse a choice of frames and regions that can show nothing, or a method that makes none."""
+    known_method(stage.method, "guide")
+    if 0 in (stage.keep, stage.roi):
+        raise UsageError("guide.keep and guide.roi: must be more than 0: something has to be seen")
+
+
+def _tower(stage: VisionStage, reduction: Reduction, shape: ScheduleShape) -> TowerBudget:
+    method = known_method(stage.method, "vision")
+    if stage.proportional and not method.proportional:
+        able = ", ".join(name for name, method in METHODS.items() if method.proportional)
+        raise UsageError(f"vision.proportional: not defined for {stage.method!r}, but for {able}")
+    if stage.proportional and BACKENDS[shape.attention].mask != "added":
+        raise UsageError("vision.proportional: FlashAttention takes no sizes: give --attn sdpa")
+    for layer in stage.layers:
+        if layer >= shape.tower_layers:
+            raise UsageError(
+                f"vision.layers: {layer} is out of range: the tower runs layers 0 to {shape.tower_layers - 1}"
+            )
+    if shape.tile_tokens is None:
+        budget = _shares(stage)
+        if reduction.layout == "grid" and stage.layers:
+            raise UsageError(
+                f"layout 'grid' needs square tiles: {shape.name} takes preset auto, {shape.own_preset} or off"
+            )
+        return budget
+    budget = _removed(stage, shape.tile_tokens)
+    if reduction.layout == "grid":
+        _check_grid(reduction, shape.tile_tokens - sum(budget.of(shape.tile_tokens).values()))
+    return budget
+
+
+def _removed(stage: VisionStage, tokens: int) -> TowerBudget:
+    """Tokens removed from each tile."""
+    for name in ("drop", "keep"):
+        if getattr(stage, name) is not None:
+            raise UsageError(
+                f"vision.{name} is for Qwen2-VL and Qwen2.5-VL: "
+                "give vision.r, the tokens removed per layer and tile"
+            )
+    budget = _ascending("r", stage.layers, per_layer(stage.r, stage.layers, "vision.r"))
+    left = tokens
+    for layer, r in budget.of(tokens).items():
+        if r >= left:
+            raise UsageError(
+                f"vision.r: cannot remove {r} of the {left} tokens that a tile has at layer {layer}"
+            )
+        left -= r
+    return budget
+
+
+def _shares(stage: VisionStage) -> TowerBudget:
+    """Shares of the 2x2 groups."""
+    if stage.r is not None:
+        raise UsageError(
+            "vision.r is for models with tiles: give vision.drop, the fraction of 2x2 groups removed"
+        )
+    if stage.keep is None:
+        budget = _ascending("drop", stage.layers, per_layer(stage.drop, stage.layers, "vision.drop"))
+        for layer, drop in zip(budget.layers, budget.amounts, strict=True):
+            if drop >= 1:
+                raise UsageError(f"vision.drop: {drop:g} leaves no token at layer {layer}: give less than 1")
+        return budget
+    if stage.drop is not None:
+        raise UsageError("vision.keep and vision.drop say the same thing: give one of them")
+    budget = _ascending("keep", stage.layers, per_layer(stage.keep, stage.layers, "vision.keep"))
+    for layer, keep in zip(budget.layers, budget.amounts, strict=True):
+        if keep == 0:
+            raise UsageError(f"vision.keep: 0 leaves no token at layer {layer}: give more")
+    return budget
+
+
+def _ascending(unit: str, layers: Sequence[int], amounts: Sequence[float]) -> TowerBudget:
+    ordered = sorted(zip(layers, amounts, strict=True))
+    return TowerBudget(unit, tuple(layer for layer, _ in ordered), tuple(amount for _, amount in ordered))
+
+
+def _check_grid(reduction: Reduction, left: int) -> None:
+    if reduction.positions == "original":
+        raise UsageError("positions 'original' needs layout 'faithful': a re-formed grid has no places")
+    root = math.isqrt(left)
+    if root**2 != left:
+        raise UsageError(
+            f"vision.r leaves {left} tokens a tile, no square grid: remove so many that "
+            f"{root**2} or {(root + 1) ** 2} remain, or set layout: faithful"
+        )
+
+
+def _decoder(stage: LLMStage, variant: str, layers: int) -> tuple[tuple[int, MergePoint], ...]:
+    method = known_method(stage.method, "llm")
+    keep = per_layer(stage.keep, stage.layers, "llm.keep")
+    for layer in stage.layers:
+        if not 1 <= layer < layers:
+            raise UsageError(
+                f"llm.layers: {layer} is out of range: tokens merge before layers 1 to {layers - 1}"
+            )
+    if variant == "authors" and stage.queries not in (None, "last"):
+        raise UsageError("llm.queries: variant 'authors' ranks by the last token: set queries: last")
+    if method.queries and stage.queries not in (None, method.queries):
+        raise UsageError(f"llm.queries: method {stage.method!r} ranks by {method.queries!r}: leave it out")
+    queries = stage.queries or method.queries or ("last" if variant == "authors" else "visual-literal")
+    if any(k <= 0 for k in keep):
+        raise UsageError("llm.keep: must be more than 0: at least one token has to stay")
+    points = zip(stage.layers, keep, strict=True)
+    return tuple((layer, MergePoint(k, stage.method, queries)) for layer, k in sorted(points) if k < 1)
+
+
+def _check_input(stage: InputStage | None, reduction: Reduction) -> None:
+    if stage is None:
+        return
+    if known_method(stage.method, "input").count is None and stage.keep is None:
+        raise UsageError(f"input.keep is missing: say which share {stage.method!r} keeps")
+    if stage.keep == 0:
+        raise UsageError("input.keep: must be more than 0: at least one token has to stay")
+    if reduction.layout == "grid":
+        raise UsageError("input: its survivors keep their own place: set layout: faithful")
+
+
+def known_method(name: str, stage: str | None = None) -> Method:
+    """The method of that name; refused where it is not registered, or has no meaning for the stage."""
+    here = [known for known, method in METHODS.items() if stage is None or stage in method.stages]
+    if name not in METHODS:
+        where = f"{stage}.method" if stage else "method"
+        raise UsageError(
+            f"{where}: unknown method {name!r}{near_miss(name, here)} (there are: {', '.join(here)})"
+        )
+    if name not in here:
+        stages = " and ".join(METHODS[name].stages)
+        raise UsageError(f"{stage}.method: {name!r} is for {stages} only (here: {', '.join(here)})")
+    return METHODS[name]
+
+
+def per_layer(value: float | list[float] | None, layers: list[int], name: str) -> list[float]:
+    """One budget per layer, from one value or a list."""
+    stage = name.partition(".")[0]
+    if len(set(layers)) != len(layers):
+        raise UsageError(f"{stage}.layers: a layer is named twice: {layers}")
+    if value is None:
+        if layers:
+            raise UsageError(f"{name} is missing: say how many tokens the layers {layers} work with")
+        return []
+    values = value if isinstance(value, list) else [value] * len(layers)
+    if len(values) != len(layers):
+        raise UsageError(
+            f"{name} has {len(values)} values for {len(layers)} layers: give one, or one a layer"
+        )
+    return values

@@ -1,0 +1,61 @@
+"""What a session is asked, as the reference takes it: the same token ids and pixels, the same schedule."""
+
+from dataclasses import replace
+
+from illava_cli.engine import prompt as prompts
+from illava_cli.engine.session import Request
+from illava_cli.models.families.tiled import Frames, Square, Tiles
+from illava_cli.models.planning import stages_of
+from tests.reference import Medium, Schedule
+
+
+def schedule_of(session, **changes) -> Schedule:
+    reduction = session.reduction
+    stages = stages_of(reduction, "image")
+    stage, llm, entering = stages.vision, stages.llm, stages.input
+    tower, decoder = {}, {}
+    if llm is not None:
+        decoder = {
+            "llm": dict(zip(llm.layers, llm.keep, strict=True)),
+            "queries": llm.queries or ("last" if reduction.variant == "authors" else "visual-literal"),
+            "scope": llm.scope,
+        }
+    if stage is not None:
+        budgets = stage.r if stage.r is not None else stage.drop
+        budgets = budgets if isinstance(budgets, list) else [budgets] * len(stage.layers)
+        tower = dict(zip(stage.layers, budgets, strict=True))
+    positions = reduction.positions or ("packed" if reduction.layout == "grid" else "original")
+    schedule = Schedule(
+        variant=reduction.variant,
+        layout=reduction.layout,
+        positions=positions,
+        vision=tower,
+        **decoder,
+        method=reduction.method or "illava",
+        input=entering and (entering.method, entering.keep),
+        proportional=stage is not None and stage.proportional,
+    )
+    return replace(schedule, **changes)
+
+
+def pieces_of(session, request: Request, later: bool = False, last: list[int] = ()) -> list:
+    """The request as the reference takes it: the session's own pixels and token ids."""
+    family = session.family
+    session.features.clear()
+    prepared = session.prepare(request)
+    counts = len(request.images), len(request.videos)
+    user = prompts.user_message(family, request.prompt, *counts)
+    if later:
+        parts = prompts.later_turn(family, user, last[-1] if last else None, *counts)
+    else:
+        parts = prompts.first_turn(family, user, None, *counts)
+    media = {}
+    for slot, pixels in ((slot, one.pixels) for slot, one in prepared.slots.items()):
+        values = pixels.pixel_values(0, pixels.segments)
+        if family.key.startswith("qwen"):
+            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.form.grid)
+        else:
+            form = pixels.form
+            kind = {Tiles: "anyres", Square: "square", Frames: "video"}[type(form)]
+            media[slot] = Medium(kind, values, size=form.size, pinpoints=getattr(form, "pinpoints", None))
+    return [list(p) if isinstance(p, list) else media[p] for p in parts]

@@ -1,0 +1,84 @@
+"""Qwen2-VL: each temporal frame alone, whole 2x2 groups merge, positions are (t, h, w)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
+
+from tests.reference.merging import attend, merge, received
+from tests.reference.values import Counts, Encoded, Medium, Schedule, Token
+
+packs = False
+
+
+def encode(model, medium: Medium, schedule: Schedule, windows: Callable = lambda *_: None) -> Encoded:
+    """A frame is an attention segment of its own; the patches of a group merge like with like.
+
+    `windows`: as `qwen2_5_vl.windows`. What a patch receives in its window is given in multiples of 1/n,
+    n being the patches that are left in the window.
+    """
+    visual = model.model.visual
+    if any(not 0 <= index < len(visual.blocks) for index in schedule.vision):
+        raise ValueError(f"vision layers {sorted(schedule.vision)}, but there are {len(visual.blocks)}")
+    (t, h, w), s = medium.grid_thw, visual.spatial_merge_size
+    unit, per_frame = s * s, h * w // (s * s)
+    corners = [(y, x) for y in range(0, h, s) for x in range(0, w, s)]
+    where = [(y + i, x + j) for y, x in corners for i in range(s) for j in range(s)]  # HF's order: by group
+    freq = visual.rotary_pos_emb.inv_freq.float()
+    angles = torch.stack([torch.cat([y * freq, x * freq]).repeat(2) for y, x in where])  # (h*w, D)
+    tokens, kept = [], []
+    for frame, pixels in enumerate(medium.pixel_values.to(model.dtype).view(t, h * w, -1)):
+        x = visual.patch_embed(pixels)  # (h*w, C)
+        groups, sizes, kept_by_layer = list(range(per_frame)), [1.0] * per_frame, {}
+        for index, block in enumerate(visual.blocks):
+            attn = block.attn
+            q, k, v = attn.qkv(block.norm1(x)).unflatten(1, (3, attn.num_heads, -1)).unbind(1)  # (N, H, D)
+            own = angles.unflatten(0, (per_frame, unit))[groups].flatten(0, 1)  # of each survivor's anchor
+            q, k = apply_rotary_pos_emb_vision(q, k, own.cos(), own.sin())
+            patch_sizes = [size for size in sizes for _ in range(unit)]
+            out, each = torch.empty_like(x), torch.empty(len(x), dtype=torch.float64)
+            windowed = windows(visual, index, groups, w // s)
+            for members in windowed or [range(len(groups))]:
+                rows = [g * unit + i for g in members for i in range(unit)]
+                seen = (y[rows].transpose(0, 1) for y in (q, k, v))
+                own_sizes = [patch_sizes[row] for row in rows] if schedule.proportional else None
+                out[rows], attention = attend(*seen, attn.scaling, sizes=own_sizes)
+                factor = len(rows) if windowed else 1
+                each[rows] = torch.tensor(received(attention, schedule.variant), dtype=torch.float64) * factor
+            x = x + attn.proj(out)
+            if removed := math.floor(schedule.vision.get(index, 0) * len(groups)):
+                each = each.tolist()
+                scores = [sum(each[g * unit : (g + 1) * unit]) / unit for g in range(len(groups))]
+                grouped, keys = x.unflatten(0, (len(groups), unit)), k.mean(1).reshape(len(groups), -1)
+                x, left, sizes = merge(grouped, keys, scores, sizes, removed, schedule.method)
+                x, groups = x.flatten(0, 1), [groups[i] for i in left]
+                kept_by_layer[index] = groups
+            x = x + block.mlp(block.norm2(x))
+        features = visual.merger(x)  # (groups, C)
+        tokens += [Token(f, "image", frame * per_frame + g) for f, g in zip(features, groups, strict=True)]
+        kept.append(kept_by_layer)
+    return Encoded(medium, tokens, t * per_frame, Counts(t * h * w, len(tokens) * unit), kept)
+
+
+def positions(model, pieces: list) -> Tensor:
+    """(3, L): of every token without merging, by HF's get_rope_index."""
+    types, grids, seconds = [], {"image": [], "video": []}, []
+    for piece in pieces:
+        if isinstance(piece, Encoded):
+            grids[piece.medium.kind].append(piece.medium.grid_thw)
+            types += [{"image": 1, "video": 2}[piece.medium.kind]] * piece.length
+            seconds += [piece.medium.seconds] if piece.medium.seconds else []
+        else:
+            types += [0] * len(piece)
+    ids, _ = model.model.get_rope_index(
+        torch.zeros(1, len(types), dtype=torch.long),
+        mm_token_type_ids=torch.tensor([types]),
+        image_grid_thw=torch.tensor(grids["image"]),
+        video_grid_thw=torch.tensor(grids["video"]),
+        **({"second_per_grid_ts": torch.tensor(seconds)} if seconds else {}),
+    )
+    return ids[:, 0]
