@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from illava_cli.engine import runner
 from illava_cli.engine.scheduler import RECOVERY, Scheduler
 from illava_cli.engine.session import Request
 from illava_cli.errors import Cancelled, UsageError
@@ -113,10 +114,8 @@ def test_what_is_cancelled_before_its_first_word_takes_no_pass(session, monkeypa
 
 def test_what_is_cancelled_while_its_media_are_encoded_goes_no_further(session, monkeypatch):
     cancel = threading.Event()
-    encode = type(session.family).encode
-    monkeypatch.setattr(
-        type(session.family), "encode", lambda self, *a, **k: cancel.set() or encode(self, *a, **k)
-    )
+    encode = runner.encode
+    monkeypatch.setattr(runner, "encode", lambda *a, **k: cancel.set() or encode(*a, **k))
     session.features.clear()
     with pytest.raises(Cancelled):
         session.ask("What?", [picture(90, 60)], cancel=cancel)
