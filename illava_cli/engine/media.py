@@ -161,7 +161,7 @@ class MediaReader:
             else:
                 tokens += kept.patches // self.family.patches_per_token
         records = [one.record for one in seen.values()]
-        return Prepared(request, slots, records, tokens, time.perf_counter() - started)
+        return Prepared(request, slots, records, tokens, time.perf_counter() - started, self.settings)
 
     def image(self, source: Any, alone: bool) -> Seen:
         """An image; `alone`: it is taken as the only one of its turn."""

@@ -78,6 +78,7 @@ class Prepared:
         slots: each medium.
         tokens: visual tokens that its media have in the tower.
         seconds: what reading and preprocessing took.
+        settings: what of the session's schedule decides the media's features.
     """
 
     request: Request
@@ -85,6 +86,7 @@ class Prepared:
     media: list[MediaRecord]
     tokens: int
     seconds: float
+    settings: str
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from illava_cli.engine.answer import Answer
 from illava_cli.engine.request import Turn
 from illava_cli.engine.runner import UNASKED, Runner, leading_schedule, out_of_memory_in_one_line
-from illava_cli.errors import Cancelled, OutOfMemory
+from illava_cli.errors import Cancelled, OutOfMemory, UsageError
 from illava_cli.models.cache import MergeCache
 
 ALIKE = 1.5  # sizes that differ by less share a prefill
@@ -37,7 +37,12 @@ class Scheduler:
         Args:
             chunk: tokens of a newcomer's prompt between two steps of the others; None: all.
             on_note: told where memory does not suffice for so many rows.
+
+        Raises:
+            UsageError: there are no rows.
         """
+        if rows < 1:
+            raise UsageError(f"{rows} answers at a time: give 1 or more")
         self.runner, self.rows, self.chunk, self.on_note = runner, rows, chunk, on_note
         self._most = self._fewest = rows  # at first, and since memory ran out
         self._joined = 0  # since the number of rows changed

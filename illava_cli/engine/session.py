@@ -248,7 +248,13 @@ class Session:
         return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
     def turn(self, prepared: Prepared, **options: Any) -> Turn:
-        """A prepared question at the beginning of a conversation, for `Scheduler.add`."""
+        """A prepared question at the beginning of a conversation, for `Scheduler.add`.
+
+        Raises:
+            UsageError: it was prepared by a session that reduces otherwise, whose features get mixed up.
+        """
+        if prepared.settings != self._tower_settings():
+            raise UsageError("a question is asked by a session that reduces as the one that prepared it does")
         request = prepared.request
         system = request.system if request.system is not None else self.config.generation.system
         user = prompts.user_message(self.family, request.prompt, *request.counts)
@@ -273,26 +279,25 @@ class Session:
             cancel: set it to stop early; answers that were not at their end have no `finish_reason`.
 
         Raises:
-            UsageError: `rows` is no number of rows.
+            UsageError: `rows` is below 1.
             Cancelled: `cancel` was set while media were read.
         """
-        _refuse_less_than_one("rows", rows)
         made = [Request(**r) if isinstance(r, dict) else r for r in requests]
         with self.runner.alone():
             reset_peak(self.family.device)
             prepared = [r if isinstance(r, Prepared) else self.prepare(r, cancel=cancel) for r in made]
             turns = [self.turn(one, cancel=cancel, logits=logits) for one in prepared]
-            scheduler = Scheduler(self.runner, rows or max(1, len(turns)))
+            scheduler = Scheduler(self.runner, max(1, len(turns)) if rows is None else rows)
             for turn in turns:
                 scheduler.add(turn)
             found = {}
             for turn, answers, error in scheduler.run():
-                if isinstance(error, Cancelled):
-                    found[turn] = unanswered(turn, self.load_seconds)
-                elif error is not None:
+                if error is not None and not isinstance(error, Cancelled):
                     raise error
-                else:
+                if error is None:
                     found[turn] = generation_of(answers[0], self.family, self.load_seconds)
+                else:
+                    found[turn] = unanswered(turn, self.load_seconds)
         return [found[turn] for turn in turns]
 
     def sample(
@@ -308,23 +313,17 @@ class Session:
         """`n` answers to one question, which is prefilled once; at a temperature each has its own draws.
 
         Raises:
-            UsageError: `n` is no number of answers.
+            UsageError: `n` is below 1.
         """
-        _refuse_less_than_one("n", n)
         with self.runner.alone():
             reset_peak(self.family.device)
-            prepared = self.prepare(Request(prompt, images, videos, system), cancel=cancel)
             scheduler = Scheduler(self.runner, n)
+            prepared = self.prepare(Request(prompt, images, videos, system), cancel=cancel)
             scheduler.add(self.turn(prepared, cancel=cancel, answers=n))
             ((_, answers, error),) = scheduler.run()
             if error is not None:
                 raise error
             return [generation_of(answer, self.family, self.load_seconds) for answer in answers]
-
-
-def _refuse_less_than_one(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise UsageError(f"{name}={value}: give 1 or more")
 
 
 __all__ = ["Chat", "Request", "Session", "load"]

@@ -134,3 +134,13 @@ def test_prepared_questions_are_answered_later(open_session):
     (later,) = session.ask_batch([prepared])
     now = session.ask("What?", [picture(100, 60, 3)])
     assert (later.text, later.id, later.usage) == (now.text, "x", now.usage)
+
+
+def test_a_question_that_was_prepared_for_another_reduction_is_refused(open_session):
+    """Its features, made under this one's schedule, would be found again as the other's."""
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings, fresh=True)
+    prepared = session.prepare(Request("What?", [picture(90, 60)]))
+    with pytest.raises(UsageError, match="prepared"):
+        session.with_merging(False).ask_batch([prepared])
+    assert session.updated(["max_tokens=1"]).ask_batch([prepared])[0].usage.completion_tokens == 1

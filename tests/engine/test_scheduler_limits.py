@@ -150,7 +150,7 @@ def test_a_constraint_that_fails_ends_its_own_row(session):
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_no_rows_and_no_answers_are_refused(session, count):
-    with pytest.raises(UsageError, match=f"rows={count}"):
+    with pytest.raises(UsageError, match=f"{count} answers at a time"):
         session.ask_batch([{"prompt": "Why?"}], rows=count)
-    with pytest.raises(UsageError, match=f"n={count}"):
+    with pytest.raises(UsageError, match=f"{count} answers at a time"):
         session.sample("Why?", n=count)
