@@ -23,7 +23,7 @@ class View:
 
     Args:
         rows, columns: the segment's tokens, in raster order.
-        box: what the segment shows, in shares of the picture's width and height; beyond it lies padding.
+        extent: what the segment shows, in shares of the picture's width and height; beyond it lies padding.
         covered: share of that width and height which has tokens, from the top left: a border narrower
             than a patch has none (27 patches of 14 pixels cover 378 of 384).
         tile: row and column among the tiles of an image; None where a segment shows all of it.
@@ -32,7 +32,7 @@ class View:
 
     rows: int
     columns: int
-    box: Extent = (0.0, 0.0, 1.0, 1.0)
+    extent: Extent = (0.0, 0.0, 1.0, 1.0)
     covered: float = 1.0
     tile: tuple[int, int] | None = None
     frame: int | None = None

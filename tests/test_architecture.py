@@ -23,7 +23,7 @@ ALLOWED = {
     "reduction": {"reduction"},
     "media": {"media"},
 }
-SHARED = {"config", "errors", "families", "drawing", "trace", "text", "interrupts"}
+SHARED = {"config", "errors", "families", "figures", "drawing", "trace", "text", "interrupts"}
 
 
 def imported(path: Path) -> list[str]:

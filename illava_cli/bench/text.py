@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any
+
+from illava_cli.figures import megabytes, number, seconds, stages
 
 STAGE_NAMES = {
     "media": "decode, preprocess",
@@ -30,11 +31,6 @@ PART_NAMES = {
 Table = tuple[list[str], list[list[str]]]  # header, rows
 
 
-def seconds(value: float) -> str:
-    """Three digits: `3.21 s`, `12.4 ms`."""
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
-
-
 def spread(value: dict[str, float] | None, show: Callable[[float], str]) -> str:
     """`median (min to max)`."""
     if value is None:
@@ -44,20 +40,9 @@ def spread(value: dict[str, float] | None, show: Callable[[float], str]) -> str:
     return f"{show(value['median'])} ({show(value['min'])} to {show(value['max'])})"
 
 
-def number(value: float) -> str:
-    """Three digits."""
-    return f"{value:.3g}"
-
-
-def megabytes(value: float | None) -> str:
-    """Bytes as MB."""
-    return "-" if value is None else f"{value / 1e6:.0f} MB"
-
-
 def visual_tokens(visual: dict[str, int]) -> str:
-    """`729 -> 361 -> 253`: the visual tokens at each stage, stages that change nothing left out."""
-    stages = ("patches", "vision_kept", "llm_in", "llm_kept")
-    return " -> ".join(str(count) for count, _ in groupby(visual[stage] for stage in stages))
+    """The visual tokens at each stage."""
+    return stages(visual[name] for name in ("patches", "vision_kept", "llm_in", "llm_kept"))
 
 
 def merged(visual: dict[str, int]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.messages import Messages
+from illava_cli.cli.messages import FAILED, SHOWN, Messages
 from illava_cli.cli.options import ModelFlags
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.interrupts import Interrupts, Terminated
@@ -45,8 +45,6 @@ Markdown = Annotated[
 
 Resolve = Callable[[list[str]], "Config"]
 MAX_TOKENS = 32  # answers are short; where the user sets none
-FAILED = 3  # the exit code where some questions have no answer
-SHOWN = 5  # failures that are told on stderr; the report has all
 
 
 class Stopped(Exception):

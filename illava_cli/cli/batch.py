@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from illava_cli.cli.messages import Messages
+from illava_cli.cli.messages import FAILED, SHOWN, Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit_answer, make_folder, write_file
 from illava_cli.cli.progress import Tally, progress
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from illava_cli.config.settings import Config
 
 FORMATS = ("jsonl", "csv", "openai")
-FAILED = 3  # the exit code where some items have no answer
-SHOWN = 5  # failures that are told on stderr; the records have all
 RECORDS = "records.jsonl"  # the journal of --out-dir
 
 

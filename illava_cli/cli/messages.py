@@ -10,6 +10,9 @@ from typing import Any
 
 from illava_cli.text import harmless
 
+FAILED = 3  # the exit code where some questions have no answer
+SHOWN = 5  # failures that are told on stderr; reports and records have all
+
 
 class _Notes(logging.Handler):
     """Warnings of the package (an animated image, a clip that is cut off) as notes."""

@@ -93,11 +93,6 @@ def check_greedy(config: Config) -> None:
         raise UsageError("--compare compares greedy answers: leave temperature at 0, or compare nothing")
 
 
-def can_differ(session: Session) -> bool:
-    """Whether a session merges anything, so that there is something to compare."""
-    return session.reduces
-
-
 def ask(
     session: Session, question: Question, on_text: Callable[[str], None] | None = None, **options: Any
 ) -> Generation:

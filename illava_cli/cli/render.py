@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
+
+from illava_cli.figures import stages
 
 if TYPE_CHECKING:
     from illava_cli.engine.record import Generation, VisualUsage
@@ -29,9 +30,8 @@ def seconds(value: float) -> str:
 
 
 def visual_stages(visual: VisualUsage) -> str:
-    """`729 -> 361 -> 253`: the visual tokens at each stage, stages that change nothing left out."""
-    stages = (visual.patches, visual.vision_kept, visual.llm_in, visual.llm_kept)
-    return " -> ".join(str(count) for count, _ in groupby(stages))
+    """The visual tokens at each stage."""
+    return stages((visual.patches, visual.vision_kept, visual.llm_in, visual.llm_kept))
 
 
 def statistics(answer: Generation) -> str:

@@ -14,7 +14,7 @@ from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Prompt, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
-from illava_cli.cli.question import STDIN, Question, ask, ask_both, can_differ, check_greedy
+from illava_cli.cli.question import STDIN, Question, ask, ask_both, check_greedy
 from illava_cli.errors import UsageError
 from illava_cli.interrupts import Terminated
 from illava_cli.text import json_text
@@ -103,7 +103,7 @@ def _target(path: Path, question: Question) -> Target:
 
 def _both(session: Session, question: Question, id: str) -> Pair:
     """The answers with merging off and on."""
-    if not can_differ(session):
+    if not session.reduces:
         raise UsageError("--compare: nothing merges here, so there is nothing to compare: name a --preset")
     return ask_both(session, question, id=id)
 

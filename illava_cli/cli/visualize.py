@@ -13,7 +13,7 @@ from illava_cli.cli.merge_map import Target, check_drawable, write_map
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Images, ModelFlags, Prompt, Videos, with_model_flags
 from illava_cli.cli.output import emit
-from illava_cli.cli.question import Question, ask, ask_both, can_differ, check_greedy
+from illava_cli.cli.question import Question, ask, ask_both, check_greedy
 from illava_cli.errors import UsageError
 
 
@@ -50,7 +50,7 @@ def visualize(
     from illava_cli.engine.clock import LayerClock
 
     clock = LayerClock(session.family)
-    if compare and can_differ(session):
+    if compare and session.reduces:
         answers = ask_both(session, question, clock)
         messages.say(render.statistics(answers.merged))
     else:

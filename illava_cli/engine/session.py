@@ -15,7 +15,6 @@ from illava_cli.config.settings import Config
 from illava_cli.config.sources import grouped, over, parse_setting, resolve
 from illava_cli.config.stages import Reduction
 from illava_cli.engine import prompt as prompts
-from illava_cli.engine import rules as ruling
 from illava_cli.engine.chat import Chat
 from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.generation import generation_of, reset_peak, unanswered
@@ -23,6 +22,7 @@ from illava_cli.engine.markers import replaced
 from illava_cli.engine.media import Guidance, MediaReader
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Prepared, Request, Rules, Turn
+from illava_cli.engine.rules import find_guides, guide_of, least_tokens, planned
 from illava_cli.engine.runner import Runner
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.errors import Cancelled, UsageError
@@ -57,7 +57,7 @@ def load(
         raise UsageError("load takes a whole config or single settings, not both")
     config = config or resolve(model, overrides=grouped(settings))
     started = time.perf_counter()
-    ruling.find_guides(config, on_note)
+    find_guides(config, on_note)
     runner = Runner(load_family(config, on_note))
     session = _under(runner, config, on_note, FeatureCache(config.model.feature_cache_mb << 20))
     runner.load_seconds = time.perf_counter() - started
@@ -65,9 +65,9 @@ def load(
 
 
 def _under(runner: Runner, config: Config, on_note: Callable[[str], None], features: FeatureCache) -> Session:
-    reduction, schedules = ruling.planned(runner.family, config, on_note)
-    guide = ruling.guide_of(runner, schedules, on_note)
-    threshold = ruling.least_tokens(config)
+    reduction, schedules = planned(runner.family, config, on_note)
+    guide = guide_of(runner, schedules, on_note)
+    threshold = least_tokens(config)
     return Session(runner, config, reduction, schedules, threshold, guide, features, on_note=on_note)
 
 

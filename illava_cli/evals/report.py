@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +16,7 @@ from illava_cli.evals.runner import Asked, Lane
 from illava_cli.evals.statistics import paired_difference, share
 from illava_cli.evals.survivors import shares
 from illava_cli.evals.variants import BLIND, OFF
+from illava_cli.figures import megabytes, number, seconds, stages
 
 STAGES = ("patches", "vision_kept", "llm_in", "llm_kept")
 WIDE = 3  # more merging variants than these stand in rows, not in columns
@@ -214,26 +214,8 @@ def _difference(figures: dict[str, Any]) -> str:
     return f"{points[0]} [{points[1]}, {points[2]}]"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _stages(visual: dict[str, float] | None) -> str:
-    """`144 -> 48 -> 34`; stages that change nothing are left out."""
-    if visual is None:
-        return "-"
-    counts = [math.floor(visual[stage] + 0.5) for stage in STAGES]
-    return " -> ".join(str(count) for count, _ in groupby(counts))
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
-
-
-def _megabytes(value: int | None) -> str:
-    return "-" if value is None else f"{value / 1e6:.0f} MB"
+def _tokens(visual: dict[str, float] | None) -> str:
+    return "-" if visual is None else stages(math.floor(visual[stage] + 0.5) for stage in STAGES)
 
 
 # what a table shows of a variant's figures
@@ -241,8 +223,8 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "accuracy %": _accuracy,
     "change": _difference,
     "same answer %": lambda f: _share(f.get("agreement")),
-    "KL": lambda f: _number(f.get("kl")),
-    "visual tokens": lambda f: _stages(f["visual_tokens"]),
-    "time": lambda f: _seconds(f["seconds"]),
-    "peak": lambda f: _megabytes(f["peak_bytes_beyond_weights"]),
+    "KL": lambda f: number(f.get("kl")),
+    "visual tokens": lambda f: _tokens(f["visual_tokens"]),
+    "time": lambda f: seconds(f["seconds"]),
+    "peak": lambda f: megabytes(f["peak_bytes_beyond_weights"]),
 }

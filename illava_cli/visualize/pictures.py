@@ -127,7 +127,7 @@ def _frame_label(
 
 
 def _picture(index: int, view: View, label: str, image: Image.Image, edge: int) -> Picture:
-    left, top, width, height = view.box
+    left, top, width, height = view.extent
     inner = max(left, 0.0), max(top, 0.0), min(left + width, 1.0), min(top + height, 1.0)
     pixels = [share * extent for share, extent in zip(inner, image.size * 2, strict=True)]
     across, down = pixels[2] - pixels[0], pixels[3] - pixels[1]

@@ -57,5 +57,5 @@ def cell_boxes(view: View) -> np.ndarray:
 
 def in_picture(view: View, boxes: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
     """Boxes (n, 4) in shares of a view as shares of the whole picture, beyond which padding lies."""
-    left, top, width, height = view.box
+    left, top, width, height = view.extent
     return np.asarray(boxes) * [width, height, width, height] + [left, top, 0, 0]

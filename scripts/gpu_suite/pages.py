@@ -129,7 +129,8 @@ def _models(found: Found) -> Iterator[str]:
 
 
 def _figures(name: str, model: ModelFound) -> Iterator[list[str]]:
-    from illava_cli.bench.text import megabytes, reached, seconds, visual_tokens
+    from illava_cli.bench.text import reached, visual_tokens
+    from illava_cli.figures import megabytes, seconds
 
     for (what, label), record in model.results.items():
         if what != "requests":

@@ -59,7 +59,7 @@ def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
             changed = (lit - dark)[segment].abs().mean(1)
             assert changed.argmax() == cell
             tile = session.family.tile.edge if hasattr(session.family, "tile") else None
-            shown = view.box[2] * width, view.box[3] * height
+            shown = view.extent[2] * width, view.extent[3] * height
             if tile is None or shown == (tile, tile):  # nothing is resized: not a pixel beside it
                 assert (changed > 0).sum() == 1
             checked += 1

@@ -125,7 +125,9 @@ def coarser(rows: int, columns: int, out_rows: int, out_columns: int) -> Merge:
     return Merge.plain(slot.flatten()[None], (row[:, None] * columns + column).flatten()[None])
 
 
-def tile_boxes(size: tuple[int, int], pinpoints: list[list[int]], tile: int) -> dict[tuple[int, int], Extent]:
+def tile_extents(
+    size: tuple[int, int], pinpoints: list[list[int]], tile: int
+) -> dict[tuple[int, int], Extent]:
     """What each tile shows of an image of `size` (height, width), by its row and column among the tiles."""
     target = select_best_resolution(size, pinpoints)
     blank = np.broadcast_to(np.uint8(0), (3, *size))  # only its shape is looked at
@@ -143,7 +145,7 @@ def tile_boxes(size: tuple[int, int], pinpoints: list[list[int]], tile: int) -> 
     }
 
 
-def square_box(size: tuple[int, int]) -> Extent:
+def square_extent(size: tuple[int, int]) -> Extent:
     """What the square around an image of `size` (height, width) shows of it."""
     (height, width), edge = size, max(size)
     left, top = (edge - width) // 2, (edge - height) // 2

@@ -20,9 +20,9 @@ from illava_cli.models.families.anyres import (
     TileGrid,
     coarser,
     rescaled,
-    square_box,
+    square_extent,
     square_padding,
-    tile_boxes,
+    tile_extents,
     tile_grid,
 )
 from illava_cli.models.forms import Expansion, Form, Layout
@@ -102,7 +102,7 @@ class Square(Tiled):
         return square_padding(self.size, self.side)[None]
 
     def views(self) -> list[View]:
-        return [self.view(box=square_box(self.size))]
+        return [self.view(extent=square_extent(self.size))]
 
     def expansion(self, kept: int, layout: str) -> Expansion:
         return Expansion(kept, 1)
@@ -144,8 +144,8 @@ class Tiles(Tiled):
         return torch.cat([whole, self.cells.padding()])
 
     def views(self) -> list[View]:
-        boxes = tile_boxes(self.size, self.pinpoints, self.tile.edge)
-        return [self.view(), *(self.view(box=box, tile=tile) for tile, box in boxes.items())]
+        extents = tile_extents(self.size, self.pinpoints, self.tile.edge)
+        return [self.view(), *(self.view(extent=extent, tile=tile) for tile, extent in extents.items())]
 
     def expansion(self, kept: int, layout: str) -> Expansion:
         if self.regrids(kept, layout):
