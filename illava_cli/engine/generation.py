@@ -97,7 +97,9 @@ def _logprobs(answer: Answer, family: Family) -> tuple[dict, ...] | None:
 
 def kept_counts(kinds: Tensor) -> list[tuple[int, int]]:
     """Image tokens and newlines among what is left of the prompts (B, T), per row."""
-    return [((row == VISUAL).sum().item(), (row == NEWLINE).sum().item()) for row in kinds.cpu()]
+    return list(
+        map(tuple, torch.stack([(kinds == kind).sum(1) for kind in (VISUAL, NEWLINE)], dim=1).tolist())
+    )
 
 
 def trace_of(family: Family, turn: Turn, kinds: Tensor, decoder: DecoderTrace | None) -> Trace | None:

@@ -178,8 +178,6 @@ class Runner:
         hidden_states, prompt = yield from decoder.prefill(family.text_model, new, cache, chunk)
         logits, kept = family.logits(hidden_states), kept_counts(prompt.kinds)
         rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
-        if len(rows) > len(turns):
-            cache.select(rows)
         answers = []
         for row, turn in enumerate(turns):
             about = {
@@ -191,7 +189,10 @@ class Runner:
             for stream in range(turn.answers):
                 ends = family.end_ids
                 answers.append(Answer(turn, family.tokenizer, limits[row], ends, stream=stream, **about))
-        self._choose(logits[rows], answers)
+        if len(rows) > len(turns):
+            cache.select(rows)
+            logits = logits[rows]
+        self._choose(logits, answers)
         return answers
 
     @torch.inference_mode()

@@ -48,7 +48,10 @@ class Sampler:
         self.options, self.constraint = options, constraint
         self.random = torch.Generator().manual_seed((options.seed + stream) % 2**63)
         self._prompt = list(prompt)
-        self._tokens: list[int] = []
+        self._new: list[int] = []  # tokens of the answer that are not counted yet
+        self._counts: Tensor | None = None  # (vocabulary,) of the answer
+        self._seen: Tensor | None = None  # (vocabulary,) what the prompt or the answer has
+        self._biases: Tensor | None = None  # (vocabulary,)
 
     @property
     def is_plain(self) -> bool:
@@ -59,7 +62,7 @@ class Sampler:
 
     def accept(self, token: int) -> None:
         """Go on after a token."""
-        self._tokens.append(token)
+        self._new.append(token)
         if self.constraint is not None:
             self.constraint.accept(token)
 
@@ -81,21 +84,33 @@ class Sampler:
 
     def _adjusted(self, scores: Tensor) -> Tensor:
         """Scores with what was said counted against them, and biases."""
-        options, device = self.options, scores.device
-        said = [token for token in self._tokens if token < len(scores)]
+        options = self.options
+        self._count(scores)
         if options.repetition_penalty != 1:
-            seen = to_device(sorted({*self._prompt, *said}), device).long()
-            now, penalty = scores[seen], options.repetition_penalty
-            scores = scores.index_put((seen,), torch.where(now < 0, now * penalty, now / penalty))
-        if said and (options.presence_penalty or options.frequency_penalty):
-            counts = torch.bincount(torch.tensor(said), minlength=len(scores))
-            counts = to_device(counts, device)
+            penalty = options.repetition_penalty
+            scores = scores.where(~self._seen, torch.where(scores < 0, scores * penalty, scores / penalty))
+        if options.presence_penalty or options.frequency_penalty:
+            counts = self._counts
             scores = scores - options.presence_penalty * (counts > 0) - options.frequency_penalty * counts
-        if options.logit_bias:
-            biased = {token: bias for token, bias in options.logit_bias.items() if token < len(scores)}
-            where = to_device([*biased], device).long()
-            scores = scores.index_add(0, where, to_device([*biased.values()], device).to(scores.dtype))
-        return scores
+        return scores if self._biases is None else scores + self._biases
+
+    def _count(self, scores: Tensor) -> None:
+        """Take in what was said since the last token; each is counted once, where the scores are."""
+        size, device = len(scores), scores.device
+        if self._counts is None:
+            self._counts = torch.zeros(size, dtype=scores.dtype, device=device)
+            seen, biases = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=scores.dtype)
+            seen[[token for token in self._prompt if token < size]] = True
+            for token, bias in self.options.logit_bias.items():
+                if token < size:
+                    biases[token] = bias
+            self._seen = to_device(seen, device)
+            self._biases = to_device(biases, device) if self.options.logit_bias else None
+        for token in self._new:
+            if token < size:
+                self._counts[token] += 1
+                self._seen[token] = True
+        self._new.clear()
 
 
 def narrowed(scores: Tensor, options: GenerationOptions) -> Tensor:
@@ -152,9 +167,10 @@ def likeliest(logits: Tensor, tokens: Sequence[int], counts: Sequence[int | None
     if not rows:
         return told
     logprobs = logits[rows].float().log_softmax(-1)
-    own = logprobs[range(len(rows)), [tokens[row] for row in rows]].tolist()
-    values, ids = logprobs.topk(max(1, *(counts[row] for row in rows)))
-    for at, (row, top_values, top_ids) in enumerate(zip(rows, values.tolist(), ids.tolist(), strict=True)):
-        top = list(zip(top_ids, top_values, strict=True))[: counts[row]]
-        told[row] = {"token": tokens[row], "logprob": own[at], "top": top}
+    own = logprobs.gather(1, to_device([[tokens[row]] for row in rows], logits.device))
+    top, ids = logprobs.topk(max(1, *(counts[row] for row in rows)))
+    values = torch.cat([own, top], dim=1).tolist()
+    for row, (logprob, *likely), top_ids in zip(rows, values, ids.tolist(), strict=True):
+        pairs = list(zip(top_ids, likely, strict=True))[: counts[row]]
+        told[row] = {"token": tokens[row], "logprob": logprob, "top": pairs}
     return told

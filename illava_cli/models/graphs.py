@@ -59,6 +59,7 @@ class StepGraphs:
     def __init__(self, family: Family, record: Recorder = recorded):
         self.family, self.record = family, record
         self._steps: OrderedDict[tuple, _Step] = OrderedDict()
+        self._generation = -1  # of the memory that these steps know
 
     def step(self, tokens: Sequence[int], cache: MergeCache) -> Tensor:
         """Feed each row's token -> (B, vocabulary)."""
@@ -66,7 +67,10 @@ class StepGraphs:
         rows = 1 << (count - 1).bit_length()
         stops = {depth: -(-(max(held) + 1) // KEYS) * KEYS for depth, held in cache.depths.items()}
         cache.reserve(rows, stops)
-        key = (cache.generation, rows, *stops.items())
+        if cache.generation != self._generation:
+            self._steps.clear()
+            self._generation = cache.generation
+        key = (rows, *stops.items())
         if key not in self._steps:
             self._steps[key] = self._recorded(rows, stops, cache)
             while len(self._steps) > KEPT:
