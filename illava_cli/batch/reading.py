@@ -209,22 +209,24 @@ class ReadAhead:
         """Whether nothing is left to take."""
         return self._exhausted and not self._reading
 
-    def take(self, stop: threading.Event, *, wait: bool = True) -> Any | None:
+    def take(self, stop: threading.Event, *, wait: float | None = None) -> Any | None:
         """What `prepare` made of the next group; None where memory is full, nothing is left, or at `stop`.
 
         Args:
-            wait: else also None where it is not there yet.
+            wait: seconds after which it is also None where it is not there yet; None: as long as it takes.
         """
         self._top_up()
-        if not self._reading or not (wait or self._reading[0].done()):
+        if not self._reading:
             return None
         started = time.perf_counter()
         while not stop.is_set():
+            left = TICK_S if wait is None else wait - (time.perf_counter() - started)
             try:
-                prepared = self._reading[0].result(TICK_S)
+                prepared = self._reading[0].result(min(max(left, 0), TICK_S))
                 break
             except NotYet:
-                continue
+                if left <= 0:
+                    return None
         else:
             return None
         self.waited_s += time.perf_counter() - started

@@ -22,6 +22,7 @@ from illava_cli.engine.session import Session
 from illava_cli.errors import Timeout
 
 AUTO_CPU, AUTO_GPU = 8, 32  # where `auto` begins
+PATIENCE_S = 0.1  # for each question that may yet share a prefill
 KEPT_BYTES = 64 << 20  # encoded media: the questions about one medium come one after another
 
 logger = logging.getLogger("illava")
@@ -84,9 +85,10 @@ class Worker:
             ) as ahead,
         ):
             while not self.stop.is_set() and not (ahead.exhausted and scheduler.idle):
-                # what is there comes in; it is waited for only where there is nothing else to do
+                # what is there comes in; where no row runs, a fuller batch is worth a moment
                 while scheduler.waiting < scheduler.rows:
-                    if (ready := ahead.take(self.stop, wait=scheduler.idle)) is None:
+                    wait = None if scheduler.idle else 0.0 if scheduler.answers else PATIENCE_S
+                    if (ready := ahead.take(self.stop, wait=wait)) is None:
                         break
                     yield from ready.failures
                     self._add(ready, ahead)
