@@ -86,14 +86,17 @@ def test_settings_in_a_table_are_texts():
 
 def test_hashes_are_those_of_earlier_journals():
     """Of a version that had no field of `LATER`; one that does nothing is in no identity."""
-    settings = ["preset=off", "generation.temperature=0.5", "llm.keep=0.5", "positions=original"]
+    settings = ["preset=off", "generation.max_tokens=9", "llm.keep=0.5", "positions=original"]
     assert Config(model={"id": "a/b"}, preset="off").hash() == "ad6507e635b0"
     config = resolve("a/b", settings=settings, environ={})
-    assert config.hash() == "d457d31b0810"
+    assert config.hash() == "60ef867666fd"
     said = [f"generation.{name}={field.default}" for name, field in GenerationOptions.model_fields.items()]
     said = [setting.replace("None", "null") for setting in said if setting.split(".")[1].startswith(LATER)]
     assert len(said) == len(LATER)
     assert resolve("a/b", settings=[*settings, *said], environ={}).hash() == config.hash()
+    sampled = resolve("a/b", settings=["generation.temperature=0.5"], environ={})
+    assert sampled.identity()["draws"] == 2  # journals of other random numbers are not gone on with
+    assert "draws" not in config.identity()
 
 
 @pytest.mark.parametrize("name", DECODING)

@@ -16,6 +16,8 @@ from illava_cli.config.values import PresetName
 from illava_cli.errors import UsageError
 from illava_cli.families import family_name
 
+DRAWS = 2  # edition of the random numbers: a sampled answer follows them, a greedy one does not
+
 
 class Config(ReductionSettings):
     """Everything that decides an answer but the prompt and the media."""
@@ -35,6 +37,8 @@ class Config(ReductionSettings):
         for name in LATER:
             if getattr(self.generation, name) == GenerationOptions.model_fields[name].default:
                 del data["generation"][name]
+        if self.generation.temperature:
+            data["draws"] = DRAWS
         # only what was set overrides a preset; `vision: null` switches off, an absent `vision` does not
         data["overrides"] = self.model_dump(mode="json", exclude=groups, exclude_unset=True)
         # whom a preset is for, and how it is described, changes nothing in what it does
