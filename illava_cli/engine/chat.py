@@ -77,38 +77,40 @@ class Chat:
 
         A turn that fails leaves the conversation as it was.
         """
-        session, runner = self.session, self.session.runner
-        request = Request(prompt, images, videos, self.system, id)
-        counts = request.counts
-        user = prompts.user_message(runner.family, prompt, *counts)
+        options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
+        with self.session.runner.alone():  # what is asked goes on from what was answered last
+            before = self.cache.snapshot()
+            try:
+                return self._answer(Request(prompt, images, videos, self.system, id), options)
+            except BaseException:
+                self.cache.restore(before)
+                raise
+
+    def _answer(self, request: Request, options: dict[str, Any]) -> Generation:
+        session, runner, trace = self.session, self.session.runner, options["trace"]
+        family, counts = runner.family, request.counts
+        user = prompts.user_message(family, request.prompt, *counts)
         if self.messages:
             last = self._pending[-1] if self._pending else None
             pending = [self._pending] if self._pending else []
-            parts = pending + prompts.later_turn(runner.family, user, last, *counts)
+            parts = pending + prompts.later_turn(family, user, last, *counts)
         else:
-            parts = prompts.first_turn(runner.family, user, self.system, *counts)
+            parts = prompts.first_turn(family, user, self.system, *counts)
+        reset_peak(family.device)
+        prepared = session.prepare(request, fresh=bool(trace), cancel=options["cancel"])
         start = self.cache.next_position[0] if self.cache.rows else 0
-        options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
-        before = self.cache.snapshot()
-        try:
-            with runner.alone():
-                reset_peak(runner.family.device)
-                prepared = session.prepare(request, fresh=bool(trace), cancel=cancel)
-                so_far = self.leading, start, self._said
-                turn = Turn(prepared, parts, session.rules, session.config, *so_far, **options)
-                if trace and not self.messages:
-                    turn.system_tokens = prompts.leading_tokens(runner.family, parts, self.system)
-                answer = runner.answer(turn, self.cache)
-            generation = generation_of(answer, runner.family, runner.load_seconds)
-        except BaseException:
-            self.cache.restore(before)
-            raise
+        so_far = self.leading, start, self._said
+        turn = Turn(prepared, parts, session.rules, session.config, *so_far, **options)
+        if trace and not self.messages:
+            turn.system_tokens = prompts.leading_tokens(family, parts, self.system)
+        answer = runner.answer(turn, self.cache)
+        generation = generation_of(answer, family, runner.load_seconds)
         self.leading = answer.turn.leading
         self._pending = answer.tokens[-1:]
         self._said = [*self._said, *answer.turn.spoken, *answer.tokens]
         sources = [[m.source for m in generation.media if m.kind == kind] for kind in ("image", "video")]
         self.messages += [
-            {"role": "user", "content": prompt, "images": sources[0], "videos": sources[1]},
+            {"role": "user", "content": request.prompt, "images": sources[0], "videos": sources[1]},
             {"role": "assistant", "content": generation.text, "images": [], "videos": []},
         ]
         return generation

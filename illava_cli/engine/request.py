@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from illava_cli.config.settings import Config
+from illava_cli.engine.fields import refuse_unknown
 from illava_cli.engine.record import MediaRecord
+from illava_cli.errors import UsageError
 from illava_cli.trace import Tracing
 
 if TYPE_CHECKING:
@@ -34,6 +36,18 @@ class Request:
     def __post_init__(self):
         for name in ("images", "videos"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+
+    @staticmethod
+    def of(data: dict[str, Any]) -> Request:
+        """A question from a mapping.
+
+        Raises:
+            UsageError: a field that there is none of, or no prompt.
+        """
+        refuse_unknown(data, [field.name for field in fields(Request)], "a question")
+        if "prompt" not in data:
+            raise UsageError("a question: prompt is missing")
+        return Request(**data)
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -234,7 +234,7 @@ def _prefilled(answers: list[Answer]) -> Generator[None, None, list[Answer]]:
 
 def alike(turn: Turn, other: Turn) -> bool:
     """Whether two questions may share a prefill: of one schedule, and of like size, since it is filled up."""
-    if turn.rules is not other.rules or turn.trace or other.trace:
+    if turn.rules != other.rules or turn.trace or other.trace:
         return False
     sizes = sorted(max(1, one.prepared.tokens) for one in (turn, other))
     if sizes[1] > ALIKE * sizes[0]:

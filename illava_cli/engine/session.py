@@ -22,8 +22,8 @@ from illava_cli.engine.markers import replaced
 from illava_cli.engine.media import Guidance, MediaReader
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Prepared, Request, Rules, Turn
-from illava_cli.engine.rules import find_guides, guide_of, least_tokens, planned
-from illava_cli.engine.runner import Runner
+from illava_cli.engine.resolved import find_guides, guide_of, least_tokens, planned
+from illava_cli.engine.runner import UNASKED, Runner
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.errors import Cancelled, UsageError
 from illava_cli.models.family import Family
@@ -95,13 +95,13 @@ class Session:
     features: FeatureCache
     merging: bool = True
     on_note: Callable[[str], None] = field(default=lambda text: None, repr=False)
-    rules: Rules = field(init=False, repr=False)
-
-    def __post_init__(self):
-        schedules = self.schedules if self.merging else {}
-        object.__setattr__(self, "rules", Rules(schedules, self.min_visual_tokens, self.features))
 
     # --- what a session is ----------------------------------------------------------------------
+
+    @property
+    def rules(self) -> Rules:
+        """What it does to media."""
+        return Rules(self.schedules if self.merging else {}, self.min_visual_tokens, self.features)
 
     @property
     def family(self) -> Family:
@@ -155,9 +155,7 @@ class Session:
 
     def asking(self, config: Config) -> Session:
         """This one under other media and generation settings; what it has encoded serves both."""
-        other = replace(self, config=config)
-        object.__setattr__(other, "rules", self.rules)  # they may share a pass
-        return other
+        return replace(self, config=config)
 
     def with_merging(self, on: bool) -> Session:
         """This one with merging on or off."""
@@ -282,23 +280,14 @@ class Session:
             UsageError: `rows` is below 1.
             Cancelled: `cancel` was set while media were read.
         """
-        made = [Request(**r) if isinstance(r, dict) else r for r in requests]
+        made = [Request.of(r) if isinstance(r, dict) else r for r in requests]
         with self.runner.alone():
             reset_peak(self.family.device)
             prepared = [r if isinstance(r, Prepared) else self.prepare(r, cancel=cancel) for r in made]
             turns = [self.turn(one, cancel=cancel, logits=logits) for one in prepared]
             scheduler = Scheduler(self.runner, max(1, len(turns)) if rows is None else rows)
-            for turn in turns:
-                scheduler.add(turn)
-            found = {}
-            for turn, answers, error in scheduler.run():
-                if error is not None and not isinstance(error, Cancelled):
-                    raise error
-                if error is None:
-                    found[turn] = generation_of(answers[0], self.family, self.load_seconds)
-                else:
-                    found[turn] = unanswered(turn, self.load_seconds)
-        return [found[turn] for turn in turns]
+            answers = self._answers(turns, scheduler)
+        return [answers[turn][0] if answers[turn] else unanswered(turn, self.load_seconds) for turn in turns]
 
     def sample(
         self,
@@ -319,11 +308,22 @@ class Session:
             reset_peak(self.family.device)
             scheduler = Scheduler(self.runner, n)
             prepared = self.prepare(Request(prompt, images, videos, system), cancel=cancel)
-            scheduler.add(self.turn(prepared, cancel=cancel, answers=n))
-            ((_, answers, error),) = scheduler.run()
-            if error is not None:
+            turn = self.turn(prepared, cancel=cancel, answers=n)
+            answers = self._answers([turn], scheduler)[turn]
+        if not answers:
+            raise Cancelled(UNASKED)
+        return answers
+
+    def _answers(self, turns: Sequence[Turn], scheduler: Scheduler) -> dict[Turn, list[Generation]]:
+        """The answers to turns; none to one that was cancelled before its first word."""
+        found = {}
+        for turn in turns:
+            scheduler.add(turn)
+        for turn, answers, error in scheduler.run():
+            if error is not None and not isinstance(error, Cancelled):
                 raise error
-            return [generation_of(answer, self.family, self.load_seconds) for answer in answers]
+            found[turn] = [generation_of(answer, self.family, self.load_seconds) for answer in answers]
+        return found
 
 
 __all__ = ["Chat", "Request", "Session", "load"]

@@ -144,3 +144,15 @@ def test_a_question_that_was_prepared_for_another_reduction_is_refused(open_sess
     with pytest.raises(UsageError, match="prepared"):
         session.with_merging(False).ask_batch([prepared])
     assert session.updated(["max_tokens=1"]).ask_batch([prepared])[0].usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ({"prompt": "What?", "image": "a.jpg"}, "unknown field 'image'.*images"),
+        ({"id": "x"}, "prompt is missing"),
+    ],
+)
+def test_a_question_that_is_none_is_one_line(question, said, open_session):
+    with pytest.raises(UsageError, match=said):
+        open_session("qwen2_vl", "preset=off").ask_batch([question])

@@ -1,5 +1,7 @@
 """Conversations: turns go on from the cache, and what was merged stays merged."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -157,3 +159,16 @@ def test_merging_off_is_noted(open_session):
     session = open_session(family, *settings, fresh=True)
     session = session.with_merging(False)
     assert session.ask("What?", [picture(90, 90)]).notes == ("merging was off",)
+
+
+def test_threads_that_ask_one_conversation_go_on_from_one_another(open_session):
+    """Each turn begins where the last one ended, whoever asked it."""
+    family, settings = SCHEDULES["qwen, paper"]
+    session = open_session(family, *settings, "generation.max_tokens=3")
+    together, after_another = session.chat(), session.chat()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(together.ask, ["One more?"] * 6))
+    for _ in range(6):
+        after_another.ask("One more?")
+    assert together.messages == after_another.messages
+    assert together.cache.depths == after_another.cache.depths
