@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from illava_cli import load
 from tests.batch.conftest import photos
 from tests.batch.program import Program
 from tests.conftest import picture
@@ -262,12 +263,12 @@ def test_a_signal_ends_a_run_after_what_is_in_flight(signum, code, many):
 
 def test_a_second_signal_leaves_at_once(many):
     folder, program = many
-    first = {"image": "photos/000.png", "max_tokens": 1}  # of its own kind: answered before the others
-    rest = [{"image": f"photos/{number:03}.png"} for number in range(1, 400)]
-    (folder / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [first, *rest]))
-    arguments = ["batch", "one.jsonl", "-p", "What?", "-o", "left.jsonl", *QUICK, "--batch-size", "400"]
-    pid = program.start(*arguments)
+    image = {"image": "photos/000.png"}
+    without_end = {"max_tokens": 20_000, "logit_bias": dict.fromkeys(load("tiny").family.end_ids, -100)}
+    asked = [image | {"max_tokens": 1}, image | without_end]
+    (folder / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked))
     path = folder / "left.jsonl"
+    pid = program.start("batch", "one.jsonl", "-p", "What?", "-o", path.name, *QUICK)
     program.wait_for(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
     os.kill(pid, signal.SIGTERM)
     stopping = "stopping after what is in flight; a second signal leaves at once\n"
