@@ -73,8 +73,10 @@ def _usage(turn: Turn, tokens: int, kept: tuple[int, int]) -> Usage:
         llm_kept=kept[0],
         newlines_in=sum(f.newlines for f in features),
         newlines_kept=kept[1],
+        unmerged=sum(f.length for f in features),
+        reused=turn.reused,
     )
-    return Usage(turn.prompt_tokens, tokens, visual)
+    return Usage(turn.prompt_tokens, tokens, visual, turn.cached_tokens)
 
 
 def _logprobs(answer: Answer, family: Family) -> tuple[dict, ...] | None:

@@ -35,7 +35,9 @@ class VisualUsage:
     """Visual tokens at each stage; row newlines are counted apart.
 
     `patches` enter the vision tower and `vision_kept` leave it (for Qwen both before its 2x2
-    merger), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer.
+    merger), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer. Without
+    any reduction `unmerged` tokens would enter the decoder, newlines among them. `reused` media had been
+    encoded for an earlier question.
     """
 
     patches: int = 0
@@ -44,15 +46,21 @@ class VisualUsage:
     llm_kept: int = 0
     newlines_in: int = 0
     newlines_kept: int = 0
+    unmerged: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens: the prompt's as they enter the decoder (visual ones included), and the answer's."""
+    """Tokens: the prompt's as they enter the decoder (visual ones included), and the answer's.
+
+    `cached_tokens` of the conversation before were in the KV cache already; the prompt's come after them.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     visual: VisualUsage = VisualUsage()
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)

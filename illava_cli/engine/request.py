@@ -154,6 +154,8 @@ class Turn:
     features: list[Features] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # where each of them begins in the prompt
     prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the conversation, in the first layer's cache
+    reused: int = 0  # media that had been encoded
     system_tokens: int = 0  # known where the turn is traced
     notes: list[str] = field(default_factory=list)
     vision_s: float = 0.0

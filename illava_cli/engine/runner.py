@@ -124,6 +124,7 @@ class Runner:
             own = [one.key for one in turn.prepared.slots.values()]
             turn.features = [found[key] for key in own]
             turn.began, turn.vision_s = clock, seconds
+            turn.reused = sum(key not in new for key in own)
             if rules.schedules and not few.isdisjoint(own):
                 turn.notes.append(
                     f"media of fewer than {rules.min_visual_tokens} visual tokens were not merged"
@@ -161,6 +162,7 @@ class Runner:
         yield
         refuse_cancelled(turns)
         family, first = self.family, turns[0]
+        first.cached_tokens = cache.get_seq_length()
         schedule = leading_schedule(first)
         traced = DecoderTrace(watched=first.trace == "attention") if first.trace else None
         new = assemble(
