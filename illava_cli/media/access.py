@@ -182,8 +182,8 @@ class Access:
         public = all(is_public(address) and not is_ours(address) for address in found)
         if not found or not (public or self._allows(known, port)):
             raise MediaError(
-                f"{shown(host)}: is no host that media are fetched from; it takes one that the whole internet "
-                "reaches, or one of --allow-hosts"
+                f"{shown(host)}: is no host that media are fetched from; it takes one that the whole "
+                "internet reaches, or one of --allow-hosts"
             )
         return found[0]
 
