@@ -133,6 +133,11 @@ def _serve(memory_mb: int | None) -> None:
             media.spent = short or peak_mb() > memory_mb / 2
             if short:
                 media.error = too_large(job, memory_mb)
+            elif media.spent and isinstance(media.error, MediaError):
+                # FFmpeg also calls damaged what it has no memory for
+                media.error = MediaError(
+                    f"{media.error}, or decode it with more than {memory_mb} MiB of memory"
+                )
         try:
             data = pickle.dumps(media.error)
             pickle.loads(data)

@@ -45,7 +45,7 @@ class ReaderProcess:
 
     def read(self, job: Job, timeout: float | None) -> Media:
         """As `job.read`; a job that takes more than `timeout` seconds fails."""
-        process = self.start()
+        process = self._process or self._start()
         late = threading.Event()
         timer = threading.Timer(timeout, lambda: (late.set(), process.kill())) if timeout else None
         started = time.perf_counter()
@@ -92,10 +92,12 @@ class ReaderProcess:
                 reply = error
             self._send(process, reply)
 
-    def start(self) -> subprocess.Popen:
-        """Start the process, unless it runs: what it imports takes part of a second."""
-        if self._process is not None:
-            return self._process
+    def start(self) -> None:
+        """Start the process ahead, unless it runs or was killed: its imports take part of a second."""
+        if self._process is None and not self._ended:
+            self._start()
+
+    def _start(self) -> subprocess.Popen:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         # not the working directory, in which a user's file may have the name of a module
         found = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
