@@ -13,11 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
     "cli": {"cli", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
-    "batch": {"batch", "engine", "models", "media"},
+    "batch": {"batch", "openai", "readers", "engine", "models", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
     "evals": {"evals", "engine", "models", "media"},
     "visualize": {"visualize", "reduction", "media"},
     "integrations": {"integrations", "engine", "models", "media"},
+    "serve": {"serve", "openai", "readers", "engine", "models", "media"},
+    "readers": {"readers", "engine", "models", "media"},
+    "openai": {"openai", "engine", "media"},
     "engine": {"engine", "models", "media"},
     "models": {"models", "reduction"},
     "reduction": {"reduction"},
@@ -86,6 +89,8 @@ LIGHT = (
     "illava_cli.evals.sweep",
     "illava_cli.evals.plan",
     "illava_cli.batch.inputs",
+    "illava_cli.openai.errors",
+    "illava_cli.openai.asked",
 )
 
 
