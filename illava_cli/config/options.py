@@ -49,6 +49,9 @@ class MediaOptions(Strict):
 
     num_frames: Annotated[int, Field(gt=0)] | None = Field(default=None, description="frames, evenly spaced")
     fps: Annotated[float, Field(gt=0)] | None = Field(default=None, description="frames per second")
+    max_frames: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="most frames of a video, evenly spaced, where fps would take more"
+    )
     start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds, as players count")
     end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds, as players count")
     max_tiles: Annotated[int, Field(gt=0)] | None = Field(

@@ -33,6 +33,8 @@ class Asked:
         keep: the share of the visual tokens that are kept, over 0 and at most 1.
         method: of all stages.
         video_budget: most visual tokens of a clip.
+        low_detail: `settings` have one tile for an image because its `detail` is low: where a model has no
+            tiles, that asks for nothing, as a `max_tiles` of the request itself would.
         n: how many answers.
         stream: whether it is answered by events.
         include_usage: whether the last event says the usage.
@@ -48,6 +50,7 @@ class Asked:
     keep: float | None = None
     method: str | None = None
     video_budget: int | None = None
+    low_detail: bool = False
     n: int = 1
     stream: bool = False
     include_usage: bool = False
