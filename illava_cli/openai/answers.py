@@ -58,15 +58,16 @@ def about(records: Sequence[Record], served: Served) -> dict[str, Any]:
     return said | ({"merge_map": served.merge_map} if served.merge_map else {})
 
 
-def token_logprobs(tokens: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Log-probabilities by token, as in `Generation.logprobs`, in OpenAI's form."""
-    return [
-        _logprob(token) | {"top_logprobs": [_logprob(other) for other in token["top"]]} for token in tokens
-    ]
+def token_logprobs(tokens: Sequence[Mapping[str, Any]], unknown: list | None = None) -> list[dict[str, Any]]:
+    """Log-probabilities by token, as in `Generation.logprobs`, in OpenAI's form.
 
+    Args:
+        unknown: the bytes of a token that is part of a character, which its text does not say.
+    """
 
-def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
-    text = token["token"]
-    # part of a character is no text: what its bytes are, it does not say
-    data = None if "\N{REPLACEMENT CHARACTER}" in text else list(text.encode())
-    return {"token": text, "logprob": max(token["logprob"], LEAST), "bytes": data}
+    def one(token: Mapping[str, Any]) -> dict[str, Any]:
+        text = token["token"]
+        data = unknown if "\N{REPLACEMENT CHARACTER}" in text else list(text.encode())
+        return {"token": text, "logprob": max(token["logprob"], LEAST), "bytes": data}
+
+    return [one(token) | {"top_logprobs": [one(other) for other in token["top"]]} for token in tokens]

@@ -29,7 +29,7 @@ NEUTRAL = of.NEUTRAL | {
     "echo": (False,),
     "best_of": (1,),
 }
-KNOWN = (*OWN, *TOKENS, *of.DECODING, *of.OURS, *of.BESIDE, *NEUTRAL, *IGNORED)
+KNOWN = (*OWN, *TOKENS, *of.DECODING, *of.OURS, *of.BESIDE)
 
 
 def read_chat(body: dict[str, Any], bounds: Bounds = Bounds()) -> Asked:
@@ -41,7 +41,7 @@ def read_chat(body: dict[str, Any], bounds: Bounds = Bounds()) -> Asked:
         RequestError: what is no request, or asks for what is not done here; names the place.
     """
     check_json(body)
-    fields = given(body, "", KNOWN)
+    fields = given(body, "", KNOWN, (*NEUTRAL, *IGNORED))
     of.refuse_others(fields, NEUTRAL)
     settings = of.decoding(fields, TOKENS, bounds) | of.ours(fields, bounds)
     settings |= _logprobs(fields)

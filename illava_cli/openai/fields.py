@@ -102,11 +102,12 @@ def join(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-def given(value: Any, at: str, known: Iterable[str]) -> dict[str, Any]:
+def given(value: Any, at: str, known: Iterable[str], passed: Iterable[str] = ()) -> dict[str, Any]:
     """The fields of an object; null means that it was left out.
 
     Args:
         known: those that there are.
+        passed: those that may be there as well, but that nobody is told of.
 
     Raises:
         RequestError: it is no object, or has a field that there is none of; names the near miss.
@@ -114,9 +115,9 @@ def given(value: Any, at: str, known: Iterable[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         refused(at, f"must be an object, not {kind(value)}")
     fields = {name: item for name, item in value.items() if item is not None}
-    known = list(known)
+    known, passed = list(known), set(passed)
     for name in fields:
-        if name not in known:
+        if name not in known and name not in passed:
             place = join(at, name if len(name) <= SHOWN else f"{name[:SHOWN]}...")
             refused(place, f"unknown field{near_miss(name[:SHOWN], known)}")
     return fields

@@ -25,8 +25,12 @@ class Conversation:
     that were asked for of its images.
     """
 
-    def __init__(self, messages: Any, at: str, bounds: Bounds):
+    def __init__(self, messages: Any, at: str, bounds: Bounds, system: str | None = None):
         """
+        Args:
+            at: the place of the messages in the body.
+            system: a system prompt that comes before theirs.
+
         Raises:
             RequestError: messages that are no conversation that ends with the user's, or that hold what is
                 not read; names the place.
@@ -37,7 +41,10 @@ class Conversation:
         contents = Contents(bounds)
         said = [self._message(message, f"{at}[{i}]", contents) for i, message in enumerate(messages)]
         groups = [(role, list(group)) for role, group in groupby(said, key=itemgetter(0))]
-        self.system = _texts(groups.pop(0)[1]) if groups[0][0] == "system" else None
+        prompts = [system] if system is not None else []
+        if groups[0][0] == "system":
+            prompts.append(_texts(groups.pop(0)[1]))
+        self.system = "\n".join(prompts) if prompts else None
         self._check_order(groups, at)
         self.rounds = tuple(_round(group) for role, group in groups if role == "user")
         self.answers = tuple(_texts(group) for role, group in groups if role == "assistant")
@@ -54,7 +61,7 @@ class Conversation:
         if role in ("tool", "function"):
             refused(f"{at}.role", f"messages of role {role} are not answered: the model calls no tools")
         role = one_of(role, f"{at}.role", ROLES)
-        fields = given(message, at, ["role", "content", *IGNORED, *NEUTRAL])
+        fields = given(message, at, ["role", "content"], [*IGNORED, *NEUTRAL])
         for name in NEUTRAL:
             if fields.get(name):
                 refused(f"{at}.{name}", "is not supported: leave it out")

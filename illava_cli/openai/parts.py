@@ -22,7 +22,7 @@ DETAILS = ("low", "high", "auto", "original")
 # of base64 without a `data:` before it; what it really is, its first bytes say
 MIME = ("mime_type", "media_type", "mime")
 DEFAULT_MIME = {"image": "image/jpeg", "video": "video/mp4"}
-IGNORED = ("type", "cache_control", "prompt_cache_breakpoint")
+IGNORED = ("cache_control", "prompt_cache_breakpoint")
 
 Part = tuple[str, str]  # ("text", the text), or a medium's kind and its source
 
@@ -68,7 +68,7 @@ class Contents:
         self._count(medium or "text", content_at)
         if medium is None:
             # what was answered comes back with its annotations and log-probabilities
-            fields = given(part, at, [*IGNORED, "text", "annotations", "logprobs"])
+            fields = given(part, at, ["type", "text"], [*IGNORED, "annotations", "logprobs"])
             return "text", text(fields.get("text"), f"{at}.text")
         return medium, self._source(part, name, medium, at)
 
@@ -88,7 +88,7 @@ class Contents:
         """The source that a medium's part names, under its type or in itself."""
         places = list(dict.fromkeys((name, f"{medium}_url", medium, "url", "data")))
         about = ("format", *MIME, *(("detail",) if medium == "image" else ()))
-        fields = given(part, at, [*IGNORED, *places, *about])
+        fields = given(part, at, ["type", *places, *about], IGNORED)
         found = [place for place in places if place in fields]
         if len(found) != 1:
             refused(
