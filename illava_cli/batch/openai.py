@@ -30,8 +30,8 @@ NEUTRAL: dict[str, Any] = {
     "n": 1,
     "stream": False,
     "logprobs": False,
-    "response_format": {"type": "text"},
 }
+FORMATS = ("text", "json_object", "json_schema")
 IGNORED = ("model", "messages", "user", "metadata", "store", "service_tier", "safety_identifier")
 
 
@@ -80,10 +80,27 @@ def _options(body: dict[str, Any], where: str) -> dict[str, Any]:
                 raise UsageError(f"{where}: body.{name} is not supported: leave it out")
         elif name in OPTIONS:
             settings[OPTIONS[name]] = value
+        elif name == "response_format":
+            settings |= _format(value, where)
         else:
-            known = [*OPTIONS, *NEUTRAL]
+            known = [*OPTIONS, *NEUTRAL, "response_format"]
             raise UsageError(f"{where}: body.{name} is not supported{near_miss(name, known)}")
     return settings
+
+
+def _format(value: Any, where: str) -> dict[str, Any]:
+    """What an answer conforms to."""
+    form = value.get("type") if isinstance(value, dict) else None
+    if form not in FORMATS:
+        raise UsageError(f"{where}: body.response_format: type must be one of {', '.join(FORMATS)}")
+    if form == "text":
+        return {}
+    if form == "json_object":
+        return {"json_schema": {"type": "object"}}
+    named = value.get("json_schema")
+    if not isinstance(named, dict) or not isinstance(named.get("schema"), dict):
+        raise UsageError(f"{where}: body.response_format: json_schema has no schema")
+    return {"json_schema": named["schema"]}
 
 
 def _conversation(messages: list[Any], where: str) -> tuple[str | None, list[tuple[str, str]]]:

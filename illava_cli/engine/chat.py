@@ -96,11 +96,12 @@ class Chat:
             parts = pending + prompts.later_turn(family, user, last, *counts)
         else:
             parts = prompts.first_turn(family, user, self.system, *counts)
+        constrain = runner.grammars.constrain(session.config)
         reset_peak(family.device)
         prepared = session.prepare(request, fresh=bool(trace), cancel=options["cancel"])
         start = self.cache.next_position[0] if self.cache.rows else 0
         so_far = self.leading, start, self._said
-        turn = Turn(prepared, parts, session.rules, session.config, *so_far, **options)
+        turn = Turn(prepared, parts, session.rules, session.config, *so_far, constrain=constrain, **options)
         if trace and not self.messages:
             turn.system_tokens = prompts.leading_tokens(family, parts, self.system)
         answer = runner.answer(turn, self.cache)

@@ -18,6 +18,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.chat import Chat
 from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.generation import generation_of, reset_peak, unanswered
+from illava_cli.engine.grammar import require_grammars
 from illava_cli.engine.markers import replaced
 from illava_cli.engine.media import Guidance, MediaReader
 from illava_cli.engine.record import Generation
@@ -57,6 +58,7 @@ def load(
         raise UsageError("load takes a whole config or single settings, not both")
     config = config or resolve(model, overrides=grouped(settings))
     started = time.perf_counter()
+    require_grammars(config)
     find_guides(config, on_note)
     runner = Runner(load_family(config, on_note))
     session = _under(runner, config, on_note, FeatureCache(config.model.feature_cache_mb << 20))
@@ -249,7 +251,8 @@ class Session:
         """A prepared question at the beginning of a conversation, for `Scheduler.add`.
 
         Raises:
-            UsageError: it was prepared by a session that reduces otherwise, whose features get mixed up.
+            UsageError: it was prepared by a session that reduces otherwise, whose features get mixed up; or
+                the answer is to follow a schema that cannot be followed.
         """
         if prepared.settings != self._tower_settings():
             raise UsageError("a question is asked by a session that reduces as the one that prepared it does")
@@ -257,7 +260,8 @@ class Session:
         system = request.system if request.system is not None else self.config.generation.system
         user = prompts.user_message(self.family, request.prompt, *request.counts)
         parts = prompts.first_turn(self.family, user, system, *request.counts)
-        return Turn(prepared, parts, self.rules, self.config, **options)
+        constrain = self.runner.grammars.constrain(self.config)
+        return Turn(prepared, parts, self.rules, self.config, constrain=constrain, **options)
 
     def ask_batch(
         self,

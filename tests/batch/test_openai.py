@@ -61,6 +61,22 @@ def test_a_line_is_an_item():
     assert item.sources == (["folder/a.jpg"], [])
 
 
+@pytest.mark.parametrize(
+    ("form", "schema"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, '{"type": "object"}'),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"const": 1}}},
+            '{"const": 1}',
+        ),
+    ],
+)
+def test_the_form_of_an_answer(form, schema):
+    item = read_line(line(text("?"), response_format=form), "here", "")
+    assert item.config(Config()).generation.json_schema == schema
+
+
 def test_media_stand_where_they_were():
     item = read_line(line(text("Is "), image("a"), text(" in "), video("b"), text("?")), "", "")
     assert item.prompt == "Is <image> in <video>?"
@@ -85,6 +101,8 @@ def test_text_alone_may_be_asked():
         (line(text("?"), max_token=2), "did you mean 'max_tokens'"),
         (line(text("?"), temperature=-1), "temperature"),
         (line(text("?"), frequency_penalty=3), "frequency_penalty"),
+        (line(text("?"), response_format={"type": "xml"}), "response_format: type must be one of text"),
+        (line(text("?"), response_format={"type": "json_schema", "json_schema": {}}), "has no schema"),
         (line(text("?"), {"type": "input_audio"}), "input_audio"),
         (line(text("?"), {"type": "image_url", "image_url": {}}), "has no url"),
         (
