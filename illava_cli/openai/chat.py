@@ -40,14 +40,13 @@ def read_chat(body: dict[str, Any], bounds: Bounds = Bounds()) -> Asked:
     Raises:
         RequestError: what is no request, or asks for what is not done here; names the place.
     """
-    check_json(body)
+    check_json(body, halves=bounds.paths)
     fields = given(body, "", KNOWN, (*NEUTRAL, *IGNORED))
     of.refuse_others(fields, NEUTRAL)
     settings = of.decoding(fields, TOKENS, bounds) | of.ours(fields, bounds)
     settings |= _logprobs(fields)
     if "response_format" in fields:
-        schema = of.schema_of(fields["response_format"], "response_format", inner="json_schema")
-        settings |= {"json_schema": schema} if schema is not None else {}
+        settings |= of.schema_of(fields["response_format"], "response_format", inner="json_schema")
     if "messages" not in fields:
         refused("messages", "is missing: give a list of messages")
     return of.asked(

@@ -44,10 +44,13 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON's")
 
 
-def check_json(body: Any) -> None:
+def check_json(body: Any, halves: bool = False) -> None:
     """Refuse what is no JSON object, or holds what no model and no tokenizer takes.
 
     That is half a character, NaN and infinity, huge numbers, and nesting without an end.
+
+    Args:
+        halves: let halves of characters pass, which the name of a file may have.
     """
     if not isinstance(body, dict):
         raise RequestError("the body must be a JSON object")
@@ -64,7 +67,7 @@ def check_json(body: Any) -> None:
         elif isinstance(value, list):
             todo += [(item, (place, index), depth + 1) for index, item in enumerate(value)]
         elif isinstance(value, str):
-            if not _is_whole(value):
+            if not halves and not _is_whole(value):
                 refused(_written(place), "holds half a character (a lone surrogate)")
         elif isinstance(value, bool) or value is None:
             pass

@@ -165,19 +165,16 @@ def asked(conversation: Conversation, options: dict[str, Any], bounds: Bounds, *
     apart = {name: options.pop(name, None) for name in ("keep", "method", "video_budget")}
     if "fps" in options:
         # as vLLM has it, so many frames a second, but no more than these
-        options["max_frames"] = options.pop("num_frames", bounds.max_frames)
+        most = options.pop("num_frames", bounds.max_frames)
+        options |= {"max_frames": most} if most is not None else {}
     low = conversation.details == {"low"}
     if low:
         options["max_tiles"] = 1
-    schema = options.pop("json_schema", None)
-    settings = grouped(options)
-    if schema is not None:  # one value, whatever mappings it is made of
-        settings = {**settings, "generation": {**settings.get("generation", {}), "json_schema": schema}}
     return Asked(
         conversation.rounds,
         conversation.answers,
         conversation.system,
-        settings,
+        grouped(options),
         low_detail=low,
         **apart,
         **rest,
@@ -225,8 +222,8 @@ def _numbers(value: Any, at: str) -> list[int]:
     return [number(item, f"{at}[{i}]") for i, item in enumerate(value)]
 
 
-def schema_of(form: Any, at: str, *, inner: str | None = None) -> dict[str, Any] | None:
-    """The JSON schema of a wanted form (`text`, `json_object` or `json_schema`); None: any text.
+def schema_of(form: Any, at: str, *, inner: str | None = None) -> dict[str, str]:
+    """The setting that a wanted form amounts to (`text`, `json_object` or `json_schema`).
 
     Args:
         inner: where a schema has its name and the like; None: in the form itself.
@@ -237,9 +234,9 @@ def schema_of(form: Any, at: str, *, inner: str | None = None) -> dict[str, Any]
         refused(f"{at}.type", "is missing: text, json_object or json_schema")
     wanted = one_of(fields["type"], f"{at}.type", ("text", "json_object", "json_schema"))
     if wanted == "text":
-        return None
+        return {}
     if wanted == "json_object":
-        return {"type": "object"}
+        return {"json_schema": checked("json_schema", {"type": "object"}, at)}
     if inner is not None:
         at = f"{at}.{inner}"
         fields = given(fields.get(inner), at, about)
@@ -249,4 +246,4 @@ def schema_of(form: Any, at: str, *, inner: str | None = None) -> dict[str, Any]
     for name, read in (("name", text), ("description", text), ("strict", flag)):
         if name in fields:
             read(fields[name], f"{at}.{name}")
-    return schema
+    return {"json_schema": checked("json_schema", schema, f"{at}.schema")}

@@ -48,13 +48,12 @@ def read_response(body: dict[str, Any], bounds: Bounds = Bounds()) -> Asked:
     Raises:
         RequestError: what is no request, or asks for what is not done here; names the place.
     """
-    check_json(body)
+    check_json(body, halves=bounds.paths)
     fields = given(body, "", KNOWN, (*NEUTRAL, *IGNORED))
     of.refuse_others(fields, NEUTRAL)
     options = of.decoding(fields, TOKENS, bounds) | of.ours(fields, bounds) | _logprobs(fields)
-    form, schema = _form(fields)
-    if schema is not None:
-        options["json_schema"] = schema
+    form = _form(fields)
+    options |= of.schema_of(form, "text.format")
     if not isinstance(metadata := fields.get("metadata", {}), dict):
         refused("metadata", f"must be an object, not {kind(metadata)}")
     given(fields.get("stream_options", {}), "stream_options", ("include_obfuscation",))
@@ -96,14 +95,12 @@ def _logprobs(fields: Mapping[str, Any]) -> dict[str, int]:
     return {"logprobs": top} if LOGPROBS in include else {}
 
 
-def _form(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The wanted form of the text, and its schema."""
-    options = given(fields.get("text", {}), "text", ("format", "verbosity"))
-    form = options.get("format", {"type": "text"})
-    schema = of.schema_of(form, "text.format")
-    if schema is not None and form["type"] == "json_schema":
-        form = {"name": "schema"} | form  # clients want one in what comes back
-    return form, schema
+def _form(fields: Mapping[str, Any]) -> Any:
+    """The wanted form of the text."""
+    form = given(fields.get("text", {}), "text", ("format", "verbosity")).get("format", {"type": "text"})
+    # clients want a name in what comes back
+    named = isinstance(form, dict) and form.get("type") == "json_schema"
+    return {"name": "schema"} | form if named else form
 
 
 # --- the answer ---------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_a_schema_of_the_package_comes_as_a_schema(server):
 
     with client_of(server) as client, pytest.raises(pydantic.ValidationError):  # the answer is no JSON
         client.chat.completions.parse(model="tiny", messages=QUESTION, response_format=Cats)
-    schema = server.asked[0].settings["generation"]["json_schema"]
+    schema = json.loads(server.asked[0].settings["generation"]["json_schema"])
     assert schema["properties"]["number"]["type"] == "integer"
 
 

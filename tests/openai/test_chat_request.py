@@ -162,11 +162,16 @@ def test_a_request_that_samples_without_a_seed_gets_its_own():
 def test_forms_of_an_answer():
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
-    assert settings(response_format=wanted) == {"generation": {"json_schema": schema}}
-    assert settings(response_format={"type": "json_object"})["generation"]["json_schema"] == {
-        "type": "object"
-    }
+    assert settings(response_format=wanted) == {"generation": {"json_schema": json.dumps(schema)}}
+    loose = settings(response_format={"type": "json_object"})
+    assert loose == {"generation": {"json_schema": '{"type": "object"}'}}
     assert settings(response_format={"type": "text"}) == {}
+
+
+@pytest.mark.needs("llguidance")
+def test_a_schema_of_which_no_grammar_can_be_made_is_named():
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "strin"}}}
+    refuses(body(response_format=form), "response_format.json_schema.schema", "cannot be followed")
 
 
 def test_how_it_is_answered():

@@ -67,10 +67,15 @@ def test_options_are_those_of_chat_completions():
     asked = read_response(
         {"input": "?", "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}} | extra
     )
-    assert asked.settings["generation"] == {"seed": 1, "top_k": 5, "stop": ["x"], "json_schema": SCHEMA}
+    assert asked.settings["generation"] == {
+        "seed": 1,
+        "top_k": 5,
+        "stop": ["x"],
+        "json_schema": json.dumps(SCHEMA),
+    }
     assert (asked.keep, asked.settings["media"]["fps"]) == (0.5, 1.0)
     loose = {"input": "?", "text": {"format": {"type": "json_object"}, "verbosity": "low"}}
-    assert read_response(loose).settings == {"generation": {"json_schema": {"type": "object"}}}
+    assert read_response(loose).settings == {"generation": {"json_schema": '{"type": "object"}'}}
     wanted = {"input": "?", "include": ["message.output_text.logprobs", "x"], "top_logprobs": 2}
     assert read_response(wanted).settings == {"generation": {"logprobs": 2}}
     several = {name: values[0] for name, values in NEUTRAL.items() if values}
