@@ -48,6 +48,7 @@ OPTIONAL = {
     "sentencepiece": ("sentencepiece", "tokenizer.model files", "'illava[sentencepiece]'"),
     "pillow-heif": ("pillow_heif", "HEIC pictures", "'illava[heic]'"),
     "prompt_toolkit": ("prompt_toolkit", "line editing in chat", "'illava[chat]'"),
+    "llguidance": ("llguidance", "--schema", "'illava[structured]'"),
     "ray": ("ray", "batch --workers ray", "'illava[ray]'"),
     "lmms-eval": ("lmms_eval.api.model", "public benchmarks", "'illava[lmms]'"),
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -172,6 +173,10 @@ class ModelFlags:
     stop: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer; repeats.")
     ] = None
+    json_schema: Annotated[
+        Path | None,
+        typer.Option("--schema", metavar="FILE", help="JSON schema that each answer conforms to."),
+    ] = None
     system: Annotated[str | None, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = (
         None
     )
@@ -195,6 +200,10 @@ class ModelFlags:
 
         known = {"preset", "method", *GROUP_OF}
         flags = {field.name: getattr(self, field.name) for field in fields(self) if field.name in known}
+        if self.json_schema is not None:
+            from illava_cli.config.json_schema import read_schema
+
+            flags["json_schema"] = read_schema(self.json_schema)
         # an absent repeatable flag is None or an empty list, by the version of Typer
         return grouped({name: value for name, value in flags.items() if value not in (None, [])})
 

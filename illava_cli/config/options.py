@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from illava_cli.config.json_schema import schema_text
 from illava_cli.config.values import Count, Strict
 
 LONGEST_S = 10_000_000  # a time limit; timers take little more
@@ -49,6 +50,9 @@ class MediaOptions(Strict):
 
     num_frames: Annotated[int, Field(gt=0)] | None = Field(default=None, description="frames, evenly spaced")
     fps: Annotated[float, Field(gt=0)] | None = Field(default=None, description="frames per second")
+    max_frames: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="most frames of a video, evenly spaced, where fps would take more"
+    )
     start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds, as players count")
     end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds, as players count")
     max_tiles: Annotated[int, Field(gt=0)] | None = Field(
@@ -133,6 +137,11 @@ class GenerationOptions(Strict):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         default=None, description="log-probabilities of each token and of so many of the likeliest"
     )
+    json_schema: Annotated[
+        str | None,
+        BeforeValidator(schema_text),
+        WithJsonSchema({"anyOf": [{"type": kind} for kind in ("object", "string", "null")]}),
+    ] = Field(default=None, description="what the answer conforms to: a JSON schema, or its JSON as a text")
     system: str | None = Field(default=None, description="system prompt; default: the template's own")
 
 
@@ -149,4 +158,5 @@ LATER = (
     "logit_bias",
     "stop_token_ids",
     "logprobs",
+    "json_schema",
 )

@@ -32,6 +32,8 @@ class Config(ReductionSettings):
         groups = {"model", "preset", "media", "generation"}
         data = self.model_dump(mode="json", include=groups)
         del data["media"]["media_timeout"]  # it decides whether there is an answer, not which
+        if self.media.max_frames is None:  # it came after records were first written
+            del data["media"]["max_frames"]
         if self.model.schedule in (None, _shipped_schedules().get(self.model.id)):
             del data["model"]["schedule"]
         for name in LATER:

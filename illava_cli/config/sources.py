@@ -36,6 +36,8 @@ ENVIRONMENT = {
     "ILLAVA_SEED": "generation.seed",
 }
 
+WHOLE = "json_schema"  # a mapping that is one value
+
 
 def parse_setting(text: str, source: str | None = None) -> dict:
     """`a.b=c` as a nested mapping; the value is read as YAML.
@@ -69,7 +71,7 @@ def deep_merge(base: dict, over: dict) -> dict:
     """`over` on top of `base`, mapping by mapping."""
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != WHOLE
         merged[key] = deep_merge(merged[key], value) if both else value
     return merged
 

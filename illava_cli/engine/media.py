@@ -52,6 +52,7 @@ def sampling(options: MediaOptions) -> dict[str, Any]:
     return {
         "num_frames": options.num_frames if options.num_frames or options.fps else DEFAULT_FRAMES,
         "fps": options.fps,
+        "max_frames": options.max_frames,
         "start": options.start,
         "end": options.end,
         "backend": options.video_backend,

@@ -9,6 +9,7 @@ from typing import Any
 from illava_cli.config.settings import Config
 from illava_cli.config.sources import grouped, resolve
 from illava_cli.engine.features import FeatureCache
+from illava_cli.engine.grammar import require_grammars
 from illava_cli.engine.passes import Passes
 from illava_cli.engine.resolved import find_guides
 from illava_cli.engine.runner import Runner
@@ -41,6 +42,7 @@ def load(
         raise UsageError("load takes a whole config or single settings, not both")
     config = config or resolve(model, overrides=grouped(settings))
     started = time.perf_counter()
+    require_grammars(config)
     find_guides(config, on_note)
     runner = Runner(load_family(config, on_note))
     passes = Passes(runner, on_note=on_note)

@@ -110,6 +110,12 @@ def answer_ids(family: Family, answer: str) -> list[int]:
     return family.control_tokens.encode(family.control_tokens.hidden(answer), False)
 
 
+def next_turn(family: Family, user: dict, pending: list[int], images: int, videos: int) -> list[Piece]:
+    """What a later turn adds to the KV cache: what of the last answer is not there yet, and `later_turn`."""
+    last = pending[-1] if pending else None
+    return [*([pending] if pending else []), *later_turn(family, user, last, images, videos)]
+
+
 def _render(family: Family, messages: list[dict]) -> str:
     try:
         return family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from illava_cli.engine.answer import Answer
 from illava_cli.engine.assemble import Row, assemble
 from illava_cli.engine.generation import kept_counts, synchronize, trace_of
+from illava_cli.engine.grammar import Grammars
 from illava_cli.engine.request import Slot, Turn
 from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
@@ -41,6 +42,7 @@ class Runner:
         self.family, self.load_seconds = family, load_seconds
         self.graphs = StepGraphs(family) if family.compiled and family.device.type == "cuda" else None
         self.guides: dict[tuple[str, str], Guide] = {}  # by checkpoint, of all sessions on this model
+        self.grammars = Grammars(family)  # likewise
         self._steps_cache = self.new_cache()
         self._lock = threading.Lock()
         self._driver: int | None = None  # the thread that computes now

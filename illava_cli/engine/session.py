@@ -261,21 +261,21 @@ class Session:
             options: of `Turn`.
 
         Raises:
-            UsageError: it was prepared by a session that reduces otherwise, whose features get mixed up.
+            UsageError: it was prepared by a session that reduces otherwise, whose features get mixed up; or
+                the answer is to follow a schema that cannot be followed.
         """
         if prepared.settings != self._tower_settings():
             raise UsageError("a question is asked by a session that reduces as the one that prepared it does")
         request = prepared.request
         system = request.system if request.system is not None else self.config.generation.system
         user = prompts.user_message(self.family, request.prompt, *request.counts)
-        pending = list(earlier[-1].given) if earlier else past.pending if past is not None else []
         if earlier or (past is not None and past.rounds):
-            last = pending[-1] if pending else None
-            later = prompts.later_turn(self.family, user, last, *request.counts)
-            parts = [*([pending] if pending else []), *later]
+            pending = list(earlier[-1].given) if earlier else past.pending
+            parts = prompts.next_turn(self.family, user, pending, *request.counts)
         else:
             parts = prompts.first_turn(self.family, user, system, *request.counts)
-        return Turn(prepared, parts, self.rules, self.config, past, earlier, **options)
+        constrain = self.runner.grammars.constrain(self.config)
+        return Turn(prepared, parts, self.rules, self.config, past, earlier, constrain=constrain, **options)
 
     def given(self, answer: str) -> list[int]:
         """Token ids of an answer that is given, for `Turn.given`: all of it is words."""

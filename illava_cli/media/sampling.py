@@ -46,12 +46,14 @@ def frame_indices(
     fps: float | None = None,
     start: float | None = None,
     end: float | None = None,
+    max_frames: int | None = None,
 ) -> list[int]:
     """Indices into `timestamps` (seconds, ascending) of the frames to use, ascending.
 
     The window [start, end] keeps the frames whose timestamps lie in it (edges included). Within it,
     `num_frames` takes the frames nearest to that many times spaced evenly from the first to the last
     frame; `fps` those nearest to one time each 1/fps seconds from the first frame; neither takes all.
+    Where these would be more than `max_frames`, it is `num_frames` of that many.
     A time midway between two frames takes the one with the even index. At a constant frame rate
     `num_frames` is exactly `np.linspace(first, last, num_frames).round()` over the indices. No frame is
     taken twice: where a variable frame rate leaves gaps, fewer than `num_frames` come back.
@@ -74,6 +76,10 @@ def frame_indices(
         )
 
     first, last = times[selected[0]], times[selected[-1]]
+    if max_frames is not None:
+        wished = len(selected) if fps is None else math.floor((last - first) * fps + _TIE_S) + 1
+        if min(wished, num_frames or wished) > max_frames:
+            num_frames = max_frames
     if num_frames is not None:
         if num_frames >= len(selected):
             return selected.tolist()

@@ -67,10 +67,16 @@ class _Sampling:
     fps: float | None
     start: float | None
     end: float | None
+    max_frames: int | None
 
     def pick(self, timestamps: Sequence[float]) -> list[int]:
         return frame_indices(
-            timestamps, num_frames=self.num_frames, fps=self.fps, start=self.start, end=self.end
+            timestamps,
+            num_frames=self.num_frames,
+            fps=self.fps,
+            start=self.start,
+            end=self.end,
+            max_frames=self.max_frames,
         )
 
 
@@ -81,11 +87,13 @@ def read_video(
     fps: float | None = None,
     start: float | None = None,
     end: float | None = None,
+    max_frames: int | None = None,
     backend: str = "auto",
     transform: Transform | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> VideoMedium:
-    """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`) from a clip.
+    """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`, `max_frames`) from a
+    clip.
 
     `source` is a path, URL, `-` (stdin), the file's bytes, or the frames themselves: (T, H, W, 3) uint8
     or a list of pictures, which have no times; what was read before is returned as it is. `backend` is
@@ -104,7 +112,7 @@ def read_video(
     check_sampling(num_frames, fps, start, end)
     if backend not in BACKENDS:
         raise UsageError(f"backend is '{backend}'; choose one of {', '.join(BACKENDS)}")
-    sampling = _Sampling(num_frames, fps, start, end)
+    sampling = _Sampling(num_frames, fps, start, end, max_frames)
     transform = transform or (lambda frame: frame)
     if isinstance(source, np.ndarray | list | tuple):
         return _from_pictures(source, sampling, transform, max_megapixels)
@@ -175,7 +183,7 @@ def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transfor
     None is read twice, so fewer may come.
     """
     asked = picked = _asked(reader, located, sampling)
-    window = _asked(reader, located, replace(sampling, num_frames=None, fps=None))
+    window = _asked(reader, located, replace(sampling, num_frames=None, fps=None, max_frames=None))
     damaged: set[int] = set()
     while found := reader.damaged(picked):
         damaged |= found

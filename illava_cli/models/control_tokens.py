@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Container
 from functools import cached_property
 from typing import Any
 
@@ -60,11 +61,15 @@ class ControlTokens:
 
     @cached_property
     def _guarded(self) -> Tokenizer:
-        """The tokenizer with other spellings of the same ids; made when it is first needed, in a second."""
+        """Made when it is first needed, in a second."""
+        return self.respelled(self.ids)
+
+    def respelled(self, names: Container[str]) -> Tokenizer:
+        """The tokenizer with other spellings, which no text has, of these of its tokens; ids are the same."""
         data = json.loads(self.tokenizer.backend_tokenizer.to_str())
         data["truncation"] = data["padding"] = None
         for token in data["added_tokens"]:
-            if token["content"] in self.ids:
+            if token["content"] in self.ids and token["content"] in names:
                 token["content"] = self._renamed(token["content"], "+")
                 # a spelling that the vocabulary has keeps its id there; all families' are byte pairs
                 data["model"]["vocab"][token["content"]] = token["id"]

@@ -33,6 +33,8 @@ class Asked:
         keep: the share of the visual tokens that are kept, over 0 and at most 1.
         method: of all stages.
         video_budget: most visual tokens of a clip.
+        low_detail: `settings` have one tile for an image because its `detail` is low: where a model has no
+            tiles, that asks for nothing, as a `max_tiles` of the request itself would.
         n: how many answers.
         stream: whether it is answered by events.
         include_usage: whether the last event says the usage.
@@ -48,6 +50,7 @@ class Asked:
     keep: float | None = None
     method: str | None = None
     video_budget: int | None = None
+    low_detail: bool = False
     n: int = 1
     stream: bool = False
     include_usage: bool = False
@@ -63,10 +66,10 @@ class Bounds:
     Args:
         max_parts: images and videos in it.
         max_texts: messages, and texts in them.
-        max_frames: of a clip.
+        max_frames: of a clip; None: any number, and so for tiles and tokens.
         max_tiles: of an image.
         max_n: answers.
-        max_tokens: of an answer; None: what the model's context holds.
+        max_tokens: of an answer.
         paths: whether media may be paths of this machine; else they are http, https, data or file URLs.
         temperature: the server's own. A request that samples without a seed gets one of its own, so that it
             is answered otherwise each time; None: it gets none.
@@ -74,8 +77,8 @@ class Bounds:
 
     max_parts: int = 64
     max_texts: int = 2048
-    max_frames: int = 256
-    max_tiles: int = 64
+    max_frames: int | None = 256
+    max_tiles: int | None = 64
     max_n: int = 8
     max_tokens: int | None = None
     paths: bool = False

@@ -43,6 +43,17 @@ def test_json_lines(written, tmp_path):
     assert items[1].config(Config()).hash() == Config().hash()
 
 
+def test_a_line_has_a_schema_of_its_own(written):
+    """Whole, not laid over the run's, in JSON and in a table's cell."""
+    schema = {"type": "object", "properties": {"b": {}, "a": {}}}
+    base = Config(generation={"json_schema": {"type": "integer", "minimum": 3}})
+    (item,) = read_manifest(written([{"image": "a.jpg", "prompt": "?", "json_schema": schema}]), [])
+    assert item.config(base).generation.json_schema == json.dumps(schema)
+    cell = json.dumps(schema).replace('"', '""')
+    (item,) = read_manifest(written(f'image,prompt,json_schema\na.jpg,?,"{cell}"\n', "m.csv"), [])
+    assert item.config(base).generation.json_schema == json.dumps(schema)
+
+
 @pytest.mark.parametrize("said", [True, "true"])
 def test_a_switch_is_said_as_such(said, written):
     (item,) = read_manifest(written([{"images": ["a.jpg", "b.jpg"], "prompt": "?", "tile_each": said}]), [])
@@ -103,6 +114,7 @@ GOOD = {"image": "a.jpg", "prompt": "?"}
         ({**GOOD, "num_frames": False}, "num_frames: must not be false"),
         ({**GOOD, "stop": ["a", True]}, "stop: must not be true"),
         ({**GOOD, "temperature": "hot"}, "temperature"),
+        ({**GOOD, "json_schema": [1]}, "json_schema: expected a JSON schema"),
         ({**GOOD, "num_frames": 2, "fps": 1}, "exclude"),
     ],
 )

@@ -58,6 +58,33 @@ def test_a_failure_in_json_is_a_record_too(main, arguments, code, kind):
     assert err.splitlines()[-1] == f"illava: error: {record['error']['message']}"
 
 
+def test_a_schema_is_a_file(main, sessions, tmp_path):
+    path = tmp_path / "s.json"
+    path.write_text('{"enum": ["b", "a"]}', encoding="utf-16")
+    assert main(*RUN, "-p", "x", "--schema", str(path))[0] == 0
+    assert sessions[0].config.generation.json_schema == '{"enum": ["b", "a"]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        ('{\n"a": }', "line 2: is not valid JSON"),
+        ("[]", "expected a JSON schema"),
+        pytest.param('{"not": {}}', "not supported", marks=pytest.mark.needs("llguidance")),
+    ],
+)
+def test_a_schema_that_is_none_is_one_line_before_a_model_is_loaded(main, sessions, tmp_path, text, words):
+    path = tmp_path / "s.json"
+    if text is not None:
+        path.write_text(text)
+    code, out, err = main(*RUN, "-p", "x", "--schema", str(path))
+    assert (code, out, sessions) == (2, "", [])
+    assert err.startswith(f"illava: error: --schema {path}")
+    assert words in err
+    assert err.count("\n") == 1
+
+
 def test_half_a_character_in_a_record_is_spelled_out(main):
     code, out, _ = main(*RUN, "-p", "x", "--format", "json", "--id", "a\udcff")
     assert (code, json.loads(out)["id"]) == (0, r"a\udcff")
