@@ -1,6 +1,7 @@
 """Pictures of the server's page, taken in headless Chromium: `python scripts/shoot_page.py URL OUTDIR`.
 
-The page is used as a person uses it: a picture is added, a question asked, its answer compared, its merge map shown.
+The page is used as a person uses it: a picture is added, a question asked, its answer compared, its merge map
+shown.
 Needs chromium and chromedriver.
 """
 
@@ -20,7 +21,8 @@ DONE = "document.getElementById('stop').hidden && !document.querySelector('.wait
 
 
 def click(page: Browser, words: str, wait_for: str) -> None:
-    page.js(f"[...document.querySelectorAll('.turn:last-child button')].find(b => b.innerText === '{words}').click()")
+    buttons = "[...document.querySelectorAll('.turn:last-child button')]"
+    page.js(f"{buttons}.find(button => button.innerText === '{words}').click()")
     page.wait(f"document.querySelector('{wait_for}') && {DONE}", PATIENCE_S)
 
 
@@ -74,7 +76,9 @@ def shoot(page: Browser, url: str, out: Path, picture: Path, question: str, seco
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("url")
     parser.add_argument("outdir", type=Path)
     parser.add_argument("--picture", type=Path, default=ROOT / "illava_cli" / "assets" / "shapes.jpg")

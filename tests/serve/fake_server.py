@@ -54,7 +54,13 @@ def usage(kept: int = MERGED, words: int = 8, cached: int = 0, unmerged: int = U
     """An answer's usage; all that merging saves it saves within the LLM, but for a third."""
     inside = kept + 2 * (unmerged - kept) // 3 if kept < unmerged else kept
     visual = {"patches": unmerged, "vision_kept": inside, "llm_in": inside, "llm_kept": kept}
-    visual |= {"newlines_in": 0, "newlines_kept": 0, "unmerged": unmerged, "saved": unmerged - kept, "reused": 0}
+    visual |= {
+        "newlines_in": 0,
+        "newlines_kept": 0,
+        "unmerged": unmerged,
+        "saved": unmerged - kept,
+        "reused": 0,
+    }
     return {
         "prompt_tokens": inside + 20,
         "completion_tokens": words,
@@ -89,6 +95,7 @@ class FakeServer(ThreadingHTTPServer):
         self.key: str | None = None
         self.limits: dict[str, int] = {}
         self.map = "<!doctype html><title>map</title><p>The map"
+        self.refused: list[int] = []  # the status of each refusal
         self.gone = threading.Event()  # a client left before its answer's end
         self._released = threading.Semaphore(0)
 
@@ -127,12 +134,13 @@ class Handler(BaseHTTPRequestHandler):
     server: FakeServer
 
     def do_GET(self) -> None:
-        if self.path == "/v1/models":
+        path = self.path.partition("?")[0]
+        if path == "/v1/models":
             self.models()
-        elif self.path.startswith("/merge-maps/"):
+        elif path.startswith("/merge-maps/"):
             self.send(self.server.map.encode(), {"Content-Type": "text/html; charset=utf-8"})
         else:
-            name = self.path.removeprefix("/page/") if self.path != "/" else "index.html"
+            name = path.removeprefix("/page/") if path != "/" else "index.html"
             self.file(PAGE / name)
 
     def file(self, path: Path) -> None:
@@ -199,6 +207,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def refuse(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        self.server.refused.append(status)
         self.send_json({"error": {"message": message, "type": "error"}}, status, headers)
 
     def send_json(self, body: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:

@@ -14,7 +14,7 @@ const cachedOf = ({ usage }) => usage?.prompt_tokens_details?.cached_tokens ?? 0
 /** Milliseconds for each token after the first. */
 function perToken({ usage, first, total }) {
   const rest = (usage?.completion_tokens ?? 0) - 1;
-  return rest > 0 && total !== null ? (total - first) / rest : null;
+  return rest > 0 && first !== null && total !== null ? (total - first) / rest : null;
 }
 
 /** `kept` of `unmerged` visual tokens as a bar; the lighter part entered the LLM and was merged there. */
@@ -42,7 +42,7 @@ export function costLine(reply) {
     each !== null && `${duration(each)} per token`,
     reply.total !== null && `${duration(reply.total)} in all`,
     cachedOf(reply) && `${count(cachedOf(reply))} tokens cached`,
-    reused && `${count(reused)} seen before`,
+    reused && `${count(reused)} encoded before`,
   ];
   return parts.filter(Boolean).map((text) => el("span", {}, text));
 }

@@ -1,6 +1,6 @@
 // The page: what is being asked, what has been, and one request at a time.
 
-import { codePanel } from "./code.js";
+import { showCode } from "./code.js";
 import { newTurn, request, streamed } from "./conversation.js";
 import { visualOf } from "./costs.js";
 import { $, say } from "./elements.js";
@@ -15,6 +15,7 @@ import { drawTurn } from "./turn.js";
 
 const NEAR = 120; // pixels from the end of the page within which it follows an answer
 let model = null; // as the server describes it; null until it has
+let connecting = null;
 let turns = [];
 let running = null; // what stops the request under way
 const views = new Map(); // what draws each turn
@@ -27,7 +28,8 @@ function tell(words) {
 
 /** Asks what is served, where that is not known yet. */
 async function connect() {
-  model ??= await servedModel();
+  connecting ??= model ? null : servedModel().finally(() => (connecting = null));
+  model ??= await connecting;
   $("model").textContent = [model.id, model.illava?.preset && `preset ${model.illava.preset}`].filter(Boolean).join(" · ");
 }
 
@@ -38,7 +40,9 @@ function explain(error) {
 }
 
 function updateTurn(turn) {
-  views.get(turn)?.update({ isBusy: running !== null, isLast: turn === turns[turns.length - 1] });
+  const upTo = turns.slice(0, turns.indexOf(turn) + 1);
+  const hasMedia = upTo.some(({ media }) => media.length);
+  views.get(turn)?.update({ isBusy: running !== null, isLast: upTo.length === turns.length, hasMedia });
 }
 
 function update() {
@@ -61,8 +65,8 @@ async function perform(turn, reply, options = {}) {
   tell("");
   update();
   try {
-    await Promise.all(turns.flatMap(({ media }) => media.map(({ ready }) => ready)));
     await connect();
+    await Promise.all(turns.flatMap(({ media }) => media.map((one) => one.read(limits()))));
     const body = streamed(request(model.id, turns.slice(0, turns.indexOf(turn) + 1), options));
     mine.signal.throwIfAborted();
     await listen(reply, body, { signal: mine.signal, onText: () => follow(() => updateTurn(turn)), most: limits().body_bytes });
@@ -109,8 +113,8 @@ function begin(turn) {
   document.documentElement.scrollTop = document.documentElement.scrollHeight;
 }
 
-/** Asks a turn. One that got no answer is taken back: its question stands where it was written. */
-async function answer(turn) {
+/** Asks a turn. Where nothing came, `undo` is called: by itself the question then stands where it was written. */
+async function answer(turn, undo = takeBack) {
   await perform(turn, turn.reply);
   if (!turns.includes(turn)) return;
   if (turn.reply.state === "done") {
@@ -118,7 +122,7 @@ async function answer(turn) {
     const visual = visualOf(turn.reply);
     if (visual && turn.keep === null) showShare(visual.kept / visual.unmerged);
   } else if (!turn.reply.text) {
-    takeBack(turn);
+    undo(turn);
   }
   follow(update);
 }
@@ -129,13 +133,14 @@ function takeBack(turn) {
   views.delete(turn);
   giveBack(turn.media);
   $("question").value = [turn.text, $("question").value].filter(Boolean).join("\n");
-  $("question").focus();
+  if ($("key").hidden) $("question").focus();
 }
 
 /** The last question once more, with the share that is set now. */
 async function again(turn) {
+  const before = { ...turn };
   Object.assign(turn, { reply: newReply(), plain: null, map: null, keep: chosenShare() });
-  await answer(turn);
+  await answer(turn, () => Object.assign(turn, before));
 }
 
 async function compare(turn) {
@@ -160,13 +165,12 @@ async function map(turn) {
 function copyAs(name, write, turn) {
   const { files, address } = places();
   const body = request(model.id, turns.slice(0, turns.indexOf(turn) + 1), { address });
-  const { code } = views.get(turn);
-  code.replaceChildren();
-  code.append(codePanel(name, write(apiAddress(), body, files, hasKey()), () => code.replaceChildren()));
+  showCode(views.get(turn).code, name, write(apiAddress(), body, files, hasKey()));
 }
 
 function startAnew() {
   running?.abort();
+  running = null;
   turns.flatMap(({ media }) => media).forEach(forget);
   turns = [];
   views.clear();
@@ -188,7 +192,7 @@ function listenForKeys() {
 function start() {
   followTheme();
   openShare();
-  openTray({ tell, limits });
+  openTray({ tell, limits: () => connect().then(limits) });
   listenForKeys();
   listenForKey(() => connect().then(() => tell(""), explain));
   $("composer").addEventListener("submit", (event) => {

@@ -11,7 +11,7 @@ export async function fitted(file, { pixels = Infinity, bytes = Infinity }) {
   let share = Math.min(1, Math.sqrt(pixels / (bitmap.width * bitmap.height)));
   let made = share < 1 ? await jpeg(bitmap, share) : file;
   for (let tries = 0; made.size > bytes && tries < TRIES; tries++) {
-    share *= Math.min(0.95, Math.sqrt(bytes / made.size));
+    if (made !== file) share *= Math.min(0.95, Math.sqrt(bytes / made.size)); // as a JPEG it may do at its own size
     made = await jpeg(bitmap, share);
   }
   bitmap.close();

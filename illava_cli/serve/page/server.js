@@ -1,11 +1,13 @@
 // The server's public API, and its errors in words.
 
 import { bytes } from "./elements.js";
+import { keep, kept } from "./kept.js";
 import { events } from "./stream.js";
 
 const KEY = "illava-key";
 const MODELS = "v1/models";
 const CHAT = "v1/chat/completions";
+const UNFINISHED = "The server could not finish its answer.";
 const UNREACHABLE = "The server does not answer. Is it still running?";
 
 /** What went wrong, in words; `status` is that of HTTP, 0 where there was no answer. */
@@ -16,8 +18,9 @@ export class ServerError extends Error {
   }
 }
 
-export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
-export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+const key = () => kept("sessionStorage", KEY);
+export const hasKey = () => Boolean(key());
+export const keepKey = (given) => keep("sessionStorage", KEY, given);
 
 /** The served model: {id, illava: {preset, limits: {pixels, media_bytes, body_bytes}}}, where it says so. */
 export async function servedModel() {
@@ -48,7 +51,7 @@ export async function listen(reply, body, { signal, onText, most = Infinity }) {
   const start = performance.now();
   const response = await send(CHAT, { method: "POST", body: text, signal });
   for await (const chunk of events(response.body)) {
-    if (chunk.error) throw new ServerError(chunk.error.message);
+    if (chunk.error) throw new ServerError(chunk.error.message || UNFINISHED);
     const choice = chunk.choices?.[0];
     reply.finish = choice?.finish_reason ?? reply.finish;
     reply.usage = chunk.usage ?? reply.usage;
@@ -64,7 +67,7 @@ export async function listen(reply, body, { signal, onText, most = Infinity }) {
 
 async function send(path, options = {}) {
   const headers = { "Content-Type": "application/json" };
-  if (hasKey()) headers.Authorization = `Bearer ${sessionStorage.getItem(KEY)}`;
+  if (hasKey()) headers.Authorization = `Bearer ${key()}`;
   let response;
   try {
     response = await fetch(path, { headers, ...options });

@@ -1,6 +1,7 @@
 // Light or dark: as the system is, until it is chosen here.
 
 import { $ } from "./elements.js";
+import { keep, kept } from "./kept.js";
 
 const STORED = "illava-theme";
 const darkness = matchMedia("(prefers-color-scheme: dark)");
@@ -10,23 +11,13 @@ export function followTheme() {
   darkness.addEventListener("change", show);
   $("theme").addEventListener("click", () => {
     const theme = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem(STORED, theme);
-    } catch {
-      // a browser that stores nothing forgets the choice with the page
-    }
-    document.documentElement.dataset.theme = theme;
+    keep("localStorage", STORED, theme);
     show();
   });
 }
 
 function show() {
-  const { dataset } = document.documentElement;
-  try {
-    dataset.theme ??= localStorage.getItem(STORED) ?? "";
-  } catch {
-    // no choice is kept
-  }
+  document.documentElement.dataset.theme = kept("localStorage", STORED) ?? "";
   $("theme").setAttribute("aria-pressed", isDark());
 }
 

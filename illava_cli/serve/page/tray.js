@@ -5,14 +5,15 @@ import { forget, medium, show } from "./media.js";
 
 let items = []; // media, in their order
 
-/** Listens for media; `tell` says in words what is none, `limits` are the server's. */
+/** Listens for media; `tell` says in words what is none, `limits` asks for the server's. */
 export function openTray({ tell, limits }) {
   const add = (files) => {
     for (const file of files) {
       try {
-        const made = medium(file, limits());
-        made.ready.catch((error) => remove(made) && tell(error.message));
+        const made = medium(file);
         put([...items, made]);
+        // where the server does not answer yet, the file is read when it is sent
+        limits().then((known) => made.read(known).catch((error) => remove(made) && tell(error.message)), () => {});
         say(`${file.name} added.`);
       } catch (error) {
         tell(error.message);
@@ -42,10 +43,10 @@ export function take() {
   return taken;
 }
 
-/** Puts media back, before those that have come meanwhile. */
+/** Puts media back, before those that have come meanwhile; not those that the server would not take. */
 export function giveBack(media) {
-  for (const one of media) one.ready.catch(() => remove(one));
   put([...media, ...items]);
+  for (const one of media) one.read({}).catch(() => remove(one));
 }
 
 function listenForDrops(add) {

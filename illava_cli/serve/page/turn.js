@@ -6,6 +6,7 @@ import { button, el, waiting } from "./elements.js";
 import { mergeMap } from "./map.js";
 import { show } from "./media.js";
 
+const ENDS = { stopped: "You stopped it here.", broken: "The answer broke off here." };
 const NOTES = { length: "It was cut off at the server's limit of tokens.", content_filter: "The server cut it off." };
 
 /**
@@ -29,7 +30,7 @@ export function drawTurn(turn, deeds) {
   const element = el("article", { class: "turn" }, ...parts);
   let [drawn, mapped] = ["", null];
 
-  function update({ isBusy, isLast }) {
+  function update({ isBusy, isLast, hasMedia }) {
     const now = JSON.stringify([turn.reply, turn.plain]);
     if (now !== drawn) {
       drawAnswers(answers, turn); // what has not changed stays, and with it what is selected in it
@@ -41,7 +42,7 @@ export function drawTurn(turn, deeds) {
     row.hidden = turn.reply.state === "asking";
     for (const one of Object.values(buttons)) one.disabled = isBusy;
     buttons.compare.hidden = !isWhole || turn.plain?.state === "done";
-    buttons.map.hidden = !isWhole || turn.map !== null;
+    buttons.map.hidden = !isWhole || !hasMedia || turn.map !== null;
     buttons.again.hidden = !isLast;
     if (turn.map !== mapped) map.replaceChildren(...(turn.map ? [mergeMap(turn.map.path)] : []));
     mapped = turn.map;
@@ -90,7 +91,9 @@ function drawCosts(place, { reply, plain }) {
   }
 }
 
-function notesOf({ reply }) {
-  const own = reply.state === "stopped" ? "You stopped it here." : reply.state === "broken" ? "The answer broke off here." : NOTES[reply.finish];
-  return [...(own ? [own] : []), ...(reply.illava.notes ?? [])];
+function notesOf({ reply, media }) {
+  const scaled = media.filter(({ isScaled }) => isScaled).map(({ name }) => `${name} was scaled down to what the server takes.`);
+  const own = ENDS[reply.state] ?? NOTES[reply.finish];
+  const silence = reply.state === "done" && !reply.text ? ["The model said nothing."] : [];
+  return [...silence, ...(own ? [own] : []), ...scaled, ...(reply.illava.notes ?? [])];
 }
