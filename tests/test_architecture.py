@@ -12,13 +12,13 @@ from tests.processes import run
 PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
-    "cli": {"cli", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
+    "cli": {"cli", "serve", "openai", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
     "batch": {"batch", "openai", "readers", "engine", "models", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
     "evals": {"evals", "engine", "models", "media"},
     "visualize": {"visualize", "reduction", "media"},
     "integrations": {"integrations", "engine", "models", "media"},
-    "serve": {"serve", "openai", "readers", "engine", "models", "media"},
+    "serve": {"serve", "openai", "readers", "visualize", "engine", "models", "media"},
     "readers": {"readers", "engine", "models", "media"},
     "openai": {"openai", "engine", "media"},
     "engine": {"engine", "models", "media"},

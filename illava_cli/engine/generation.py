@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -80,21 +81,26 @@ def _usage(turn: Turn, tokens: int, kept: tuple[int, int]) -> Usage:
 
 
 def _logprobs(answer: Answer, family: Family) -> tuple[dict, ...] | None:
-    """Log-probabilities by token, ids as the text that they stand for; None where none were asked for."""
+    """Log-probabilities by token; None where none were asked for."""
     if answer.turn.config.generation.logprobs is None:
         return None
+    return tuple(told_logprobs(answer.logprobs, family))
+
+
+def told_logprobs(logprobs: Sequence[dict], family: Family) -> list[dict]:
+    """Log-probabilities by token, as in `Answer`, with ids as the text that they stand for."""
 
     def text(token: int) -> str:
         return family.tokenizer.decode([token])
 
-    return tuple(
+    return [
         {
             "token": text(one["token"]),
             "logprob": one["logprob"],
             "top": [{"token": text(token), "logprob": value} for token, value in one["top"]],
         }
-        for one in answer.logprobs
-    )
+        for one in logprobs
+    ]
 
 
 def kept_counts(kinds: Tensor) -> list[tuple[int, int]]:

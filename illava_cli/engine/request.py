@@ -173,6 +173,11 @@ class Turn:
         kinds = {slot.kind for slot in self.prepared.slots}
         return "image" if "image" in kinds else "video" if kinds else None
 
+    @property
+    def continues(self) -> bool:
+        """Whether it appends to a cache that holds, or will hold, what came before it."""
+        return self.past is not None and bool(self.past.rounds or self.earlier)
+
     def give_up(self) -> None:
         """Nobody waits for it any more."""
         self.cancel = self.cancel or threading.Event()

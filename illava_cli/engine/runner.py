@@ -170,7 +170,7 @@ class Runner:
     ) -> Generator[None, None, list[Answer]]:
         """Turns of one decoder schedule into the rows of a cache, up to each answer's first token.
 
-        Pauses where others may take a step. Several turns begin in an empty cache; one that goes on from a
+        Pauses where others may take a step. Several turns begin in an empty cache; one that continues a
         conversation comes alone, with that one's cache. A row serves all answers to its turn.
 
         Args:
@@ -182,7 +182,8 @@ class Runner:
             Cancelled: nobody waits for any of them any more.
         """
         refuse_cancelled(turns)
-        if (past := turns[0].past) is not None:
+        if turns[0].continues:
+            past = turns[0].past
             past.back(turns[0].rounds)  # a former try may have come as far as anywhere
             turns[0].cached_tokens = cache.get_seq_length()
             for earlier in turns[0].earlier:

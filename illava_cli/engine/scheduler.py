@@ -122,7 +122,7 @@ class Scheduler:
                 room -= turn.answers
         entering = set(turns)
         self._waiting = deque(turn for turn in self._waiting if turn not in entering)
-        cache = oldest.past.cache if oldest.past is not None else self.runner.new_cache()
+        cache = oldest.past.cache if oldest.continues else self.runner.new_cache()
         self._entering = turns, cache, self.runner.prefill(turns, cache, self.chunk)
 
     def _fits(self, newcomers: list[Turn]) -> bool:
@@ -161,7 +161,7 @@ class Scheduler:
             with out_of_memory_in_one_line():
                 rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
                 # a conversation keeps its own cache, and takes in what the batch's has got in the end
-                if self.answers or self.runner.graphs is not None or turns[0].past is not None:
+                if self.answers or self.runner.graphs is not None or turns[0].continues:
                     self.cache.join(cache, rows)
                 else:
                     if len(rows) > len(turns):
@@ -278,7 +278,7 @@ def _prefilled(answers: list[Answer]) -> Generator[None, None, list[Answer]]:
 
 def alike(turn: Turn, other: Turn) -> bool:
     """Whether two questions may share a prefill: of one schedule, and of like size, since it is filled up."""
-    if turn.rules != other.rules or turn.trace or other.trace or turn.past or other.past:
+    if turn.rules != other.rules or turn.trace or other.trace or turn.continues or other.continues:
         return False
     sizes = sorted(max(1, one.prepared.tokens) for one in (turn, other))
     if sizes[1] > ALIKE * sizes[0]:

@@ -198,7 +198,10 @@ class MergeCache(Cache):
         self.depths, self.next_position = {0: []}, []
 
     def follow(self, other: MergeCache, row: int) -> None:
-        """Take in what a copy of this cache's only row has got in another cache since."""
+        """Take in what a copy of this cache's only row has got in another cache since; where this one has no
+        row, all of that one's."""
+        if not self.rows:
+            self.begin(1)
         for layer in other.depths:
             self.open_depth(layer)
         for own, there in ((self.keys, other.keys), (self.values, other.values)):

@@ -145,7 +145,6 @@ def test_failures_are_told(compare, task_file):
 def test_a_budget_is_spent_where_the_method_has_a_meaning(open_session):
     family = open_session("llava_onevision", "preset=off").family
     base = Reduction(layout="faithful", vision={"layers": [1, 2]}, llm={"layers": [3]})
-    none = ["vision=null", "llm=null"]
     assert share_settings(family, base, "fastv", 0.5)[1:] == ["vision=null", "llm={layers: [3], keep: 0.5}"]
     assert share_settings(family, base, "prumerge", 0.5)[1:] == [
         "input={keep: 0.5}",

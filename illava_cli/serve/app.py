@@ -1,0 +1,234 @@
+"""The routes: what comes by HTTP, to the service, and its answers back."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from illava_cli import __version__
+from illava_cli.engine.session import Session
+from illava_cli.errors import Cancelled
+from illava_cli.openai.asked import Served
+from illava_cli.openai.errors import RequestError, error_body, error_headers
+from illava_cli.openai.fields import read_body
+from illava_cli.serve.endpoints import CHAT, END, RESPONSES, Endpoint, flow
+from illava_cli.serve.metrics import Metrics
+from illava_cli.serve.service import Answered, Piece, Service
+from illava_cli.serve.sessions import served_name
+from illava_cli.serve.settings import ServeOptions
+
+PAGE = files(__package__) / "page"
+STREAMED = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # no proxy holds pieces back
+LARGE = 1 << 20  # bytes of a body that is read in a thread
+# a map is a page of its own: its script runs, cut off from all that is the server's
+MAP_HEADERS = {
+    "content-security-policy": "sandbox allow-scripts; default-src 'none'; img-src data: blob:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'self'",
+    "x-frame-options": "SAMEORIGIN",
+    "cache-control": "private, max-age=600",
+}
+WORDS = {
+    404: "there is nothing here: the API is below /v1, and described at /docs",
+    405: "there is something here, but not by this method",
+}
+
+logger = logging.getLogger("illava.serve")
+
+
+def create_app(session: Session, options: ServeOptions) -> ASGIApp:
+    """The application behind its gate."""
+    model = str(session.config.model.id)
+    names = tuple(dict.fromkeys((options.name or model, model)))
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = Service(session, options, metrics)
+        try:
+            yield
+        finally:
+            await app.state.service.close()
+
+    app = FastAPIOffline(title="illava", version=__version__, lifespan=lifespan)
+    created = int(time.time())
+    about = {
+        "id": names[0],
+        "object": "model",
+        "created": created,
+        "owned_by": "illava",
+        "illava": {
+            "preset": session.config.preset,
+            "context": session.context_length,
+            "limits": {
+                "pixels": int(session.config.media.max_megapixels * 1e6),
+                "media_bytes": options.access.max_bytes,
+                "body_bytes": options.gate.max_body,
+            },
+        },
+    }
+
+    def endpoint(kind: Endpoint) -> Callable:
+        async def answer(request: Request) -> Response:
+            return await _answer(app, kind, request, names, options)
+
+        return answer
+
+    for kind in (CHAT, RESPONSES):
+        app.post(kind.path, openapi_extra=kind.described(), name=kind.name)(endpoint(kind))
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [about]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        served_name(name, names)
+        return about
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        draining = app.state.service.draining
+        return JSONResponse({"status": "draining" if draining else "ready"}, 503 if draining else 200)
+
+    @app.get("/version")
+    async def versions() -> dict[str, str]:
+        return {"version": __version__} | {name: version(name) for name in ("torch", "transformers")}
+
+    @app.get("/metrics")
+    async def figures() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/merge-maps/{name}", include_in_schema=False)
+    async def merge_map(name: str) -> Response:
+        page = app.state.service.maps.get(name)
+        if page is None:
+            raise RequestError("this merge map is not kept any more: ask again", status=404)
+        return HTMLResponse(page, headers=MAP_HEADERS)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(str(PAGE / "index.html"))
+
+    app.mount("/page", StaticFiles(directory=str(PAGE)))
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestError, lambda request, error: _failure(error))
+    app.add_exception_handler(Exception, lambda request, error: _failure(error))
+    return options.gate.around(app)
+
+
+async def _answer(
+    app: FastAPI, kind: Endpoint, request: Request, names: tuple[str, ...], options: ServeOptions
+) -> Response:
+    """A request to one of the endpoints that answer."""
+    service: Service = app.state.service
+    started, id = time.perf_counter(), secrets.token_hex(12)
+    work: asyncio.Task | None = None
+
+    def over(status: int, answered: Answered | None = None) -> None:
+        service.metrics.requests.labels(kind.path, status).inc()
+        tokens = sum(one.usage.completion_tokens for one in answered.generations) if answered else 0
+        seconds = time.perf_counter() - started
+        logger.info("%s %s %d, %d tokens in %.2f s", id, kind.path, status, tokens, seconds)
+
+    try:
+        body = await request.body()
+        parsed = await asyncio.to_thread(read_body, body) if len(body) > LARGE else read_body(body)
+        asked = kind.read(parsed, options.bounds)
+        del body, parsed
+        served_name(asked.model, names)
+        served = Served(id, int(time.time()), names[0], service.session.config.hash())
+        pieces: asyncio.Queue[Piece | object] = asyncio.Queue()
+        owner = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
+        work = asyncio.create_task(service.answer(asked, owner, pieces.put_nowait))
+        work.add_done_callback(lambda _: pieces.put_nowait(END))
+        if not asked.stream:
+            async with _while_there(request, work):
+                answered = await work
+            over(200, answered)
+            return JSONResponse(kind.whole(answered, served, asked), headers={"x-request-id": id})
+        async with _while_there(request, work):
+            first = await pieces.get()
+        if first is END:
+            work.result()  # what failed before its first piece has a status of its own
+        events = _streamed(kind.stream(served, asked, flow(pieces, first), work), work, over)
+        headers = {"x-request-id": id, **STREAMED}
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    except BaseException as error:
+        if work is not None:
+            work.cancel()
+        gone = isinstance(error, asyncio.CancelledError)
+        over(499 if gone else error_body(error)[0])
+        if not isinstance(error, Exception):
+            raise
+        return _failure(error)
+
+
+async def _streamed(events: AsyncIterator[bytes], work: asyncio.Task, over: Callable) -> AsyncIterator[bytes]:
+    """The events of an answer; where the client goes away, it ends."""
+    try:
+        async for event in events:
+            yield event
+    finally:
+        if not work.done():
+            work.cancel()
+            over(499)
+        elif work.cancelled():
+            over(499)
+        elif (error := work.exception()) is not None:
+            over(error_body(error)[0])
+        else:
+            over(200, work.result())
+
+
+@asynccontextmanager
+async def _while_there(request: Request, work: asyncio.Task) -> AsyncIterator[None]:
+    """As long as the client is there; when it goes, its work ends."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        work.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if watching.done():
+            raise Cancelled("the client has gone") from None
+        raise
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+def _failure(error: Exception) -> Response:
+    status, body = error_body(error)
+    if status == 500:
+        logger.error("a request failed", exc_info=error)
+    return JSONResponse(body, status, headers=error_headers(error))
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    words = WORDS.get(error.status_code, str(error.detail))
+    return _failure(RequestError(words, status=error.status_code))

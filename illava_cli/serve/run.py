@@ -1,0 +1,83 @@
+"""A server's life: its port, its signals, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from illava_cli.errors import UsageError
+from illava_cli.interrupts import SIGNALS
+from illava_cli.serve.protocol import Protocol
+from illava_cli.serve.settings import ServeOptions
+
+BACKLOG = 1024
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at an address; it is held before a model is loaded for it.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        # a server that was killed leaves connections behind that would keep the port for a minute
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        return listening
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot listen at {host} port {port} ({reason}): choose another --port") from None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, whose first signal lets what is in flight come to its end, and whose second ends it."""
+
+    def __init__(self, config: uvicorn.Config, on_drain: Callable[[], None]):
+        super().__init__(config)
+        self.signum: int | None = None
+        self._on_drain = on_drain
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        heard = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+        for signum in heard:
+            loop.add_signal_handler(signum, self._on_signal, signum)
+        yield
+        for signum in heard:
+            loop.remove_signal_handler(signum)
+
+    def _on_signal(self, signum: int) -> None:
+        if self.signum is not None:
+            os._exit(128 + self.signum)
+        self.signum, self.should_exit = signum, True
+        self._on_drain()
+
+
+def run(app: ASGIApp, listening: socket.socket, options: ServeOptions, on_drain: Callable[[], None]) -> None:
+    """Serve until a signal, and what is in flight then to its end.
+
+    Args:
+        on_drain: told of the first signal.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(options.drain_s),
+    )
+    asyncio.run(_Server(config, on_drain).serve([listening]))
