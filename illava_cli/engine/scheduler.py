@@ -50,6 +50,7 @@ class Scheduler:
         self.tokens = tokens
         self._sizes: dict[Turn, int] = {}
         self._most = self._fewest = rows  # at first, and since memory ran out
+        self.stepped = 0  # rows that took the last step
         self._joined = 0  # since the number of rows changed
         self.cache = runner.batch_cache()
         self.answers: list[Answer] = []  # a row of the cache each
@@ -204,11 +205,13 @@ class Scheduler:
     # --- rows -------------------------------------------------------------------------------------
 
     def _step(self) -> list[Ended]:
+        self.stepped = 0
         if any(answer.done for answer in self.answers):
             return []  # a newcomer had its end with its first token
         try:
             with out_of_memory_in_one_line():
                 self.runner.step(self.cache, self.answers)
+            self.stepped = len(self.answers)
         except Exception as error:
             few = max(1, len(self.answers) // 2)
             shown, again = self._begin_anew()

@@ -17,6 +17,7 @@ from illava_cli.engine.passes import Passes
 from illava_cli.engine.past import Past
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Prepared, Request, Turn
+from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.session import Session
 from illava_cli.errors import Timeout, UsageError
 from illava_cli.openai.asked import Asked
@@ -70,7 +71,7 @@ class Service:
         self._held = 0
         self._room = asyncio.Event()
         self._room.set()
-        self.passes.on_pass = lambda scheduler: metrics.rows.observe(len(scheduler.answers))
+        self.passes.on_pass = self._count_rows
         metrics.watch("in_flight", "Requests that are being answered or wait.", lambda: self.in_flight)
         metrics.watch("queue", "Questions that wait for a place in the batch.", lambda: self.passes.waiting)
         metrics.watch("rows", "Answers in the batch.", lambda: len(self.passes.scheduler.answers))
@@ -79,6 +80,10 @@ class Service:
         metrics.watch("media_held_bytes", "Decoded media of requests.", lambda: self._held)
         metrics.watch("conversations_kept", "KV caches that may go on.", lambda: len(self.conversations))
         metrics.watch("conversations_bytes", "Memory of those.", lambda: self.conversations.bytes)
+
+    def _count_rows(self, scheduler: Scheduler) -> None:
+        if scheduler.stepped:
+            self.metrics.rows.observe(scheduler.stepped)
 
     async def close(self) -> None:
         """End the readers."""

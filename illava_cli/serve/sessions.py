@@ -14,10 +14,12 @@ from illava_cli.config.sources import over, parse_setting
 from illava_cli.config.stages import Reduction
 from illava_cli.engine.session import Session
 from illava_cli.engine.shares import share_settings
+from illava_cli.models.planning import stages_of
 from illava_cli.openai.asked import Asked
 from illava_cli.openai.errors import RequestError
 
 KEPT = 64  # reductions that were asked for
+DEFAULT = "illava"
 
 
 class Sessions:
@@ -91,8 +93,9 @@ class Sessions:
 
 def _method(base: Reduction) -> str:
     """The method of a reduction, by its first stage."""
-    stages = (base.vision, base.llm, base.input)
-    return base.method or next((stage.method for stage in stages if stage is not None), "illava")
+    stages = stages_of(base, "image")
+    first = stages.vision or stages.input or stages.llm
+    return base.method or (first.method if first is not None else DEFAULT)
 
 
 def served_name(asked: str, names: tuple[str, ...]) -> None:
