@@ -1,4 +1,4 @@
-"""Requests' media, read by a few processes: one that dies, hangs or is no longer wanted costs its request only."""
+"""Requests' media, read by a few processes: what kills or hangs one costs its own request only."""
 
 from __future__ import annotations
 
