@@ -35,7 +35,7 @@ from tests.serve.bombs import (
 
 MAX_BYTES = 2 * 2**20  # of one medium
 MEMORY_MB = 384  # of a reader
-JOB_S = 3.0  # of a job
+JOB_S = 8.0  # of a job
 
 
 @dataclass(frozen=True)

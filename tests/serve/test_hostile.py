@@ -135,30 +135,9 @@ def tiny():
     protocol.HEAD_S = before
 
 
-def answer(port: int, case: Wire) -> bytes:
-    """What comes back until the server closes, or has answered as a whole."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        try:
-            for piece in case.sent:
-                connection.sendall(piece.replace(b"{port}", str(port).encode()))
-        except OSError:
-            pass  # it listens no more: what has it said?
-        found = b""
-        try:
-            while part := connection.recv(2**16):
-                found += part
-                start, _, body = found.partition(b"\r\n\r\n")
-                length = re.search(rb"content-length: (\d+)", start.lower())
-                if length and len(body) >= int(length[1]):
-                    break
-        except ConnectionResetError:
-            pass
-        return found
-
-
 @pytest.mark.parametrize("case", WIRE, ids=[case.name for case in WIRE])
 def test_hostile_bytes_are_answered_by_their_status(case: Wire, tiny: Tiny):
-    found = answer(tiny.port, case)
+    found = hostile_wire.answer(tiny.port, case)
     status = int(found[9:12] or 0)
     assert status in case.status, found[:500]
     if status in OURS:
@@ -166,7 +145,7 @@ def test_hostile_bytes_are_answered_by_their_status(case: Wire, tiny: Tiny):
         assert set(error) == {"message", "type", "param", "code"}
         assert b"nosniff" in found
     assert hostile_wire.KEY.encode() not in found
-    assert b"200 OK" in answer(tiny.port, GOOD)
+    assert b"200 OK" in hostile_wire.answer(tiny.port, GOOD)
 
 
 def test_nothing_of_a_body_stays(tiny: Tiny, tmp_path: Path):
