@@ -26,12 +26,12 @@ from illava_cli.media import (
     Located,
     VideoMedium,
     locate,
-    name_of,
     read_image,
     read_video,
     within,
 )
 from illava_cli.media.deadline import checkpoint
+from illava_cli.media.sources import called
 
 if TYPE_CHECKING:
     from illava_cli.models.family import Family
@@ -125,7 +125,8 @@ def _in_time(
 ) -> T:
     if not isinstance(source, STORED):
         return read(source)
-    return within(lambda: read(locate(source, access)), name_of(source), options.media_timeout, cancel)
+    name = called(source, access)
+    return within(lambda: read(locate(source, access)), name, options.media_timeout, cancel)
 
 
 # --- as the tower is shown them -----------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from illava_cli.config.options import MAX_MEGAPIXELS
 from illava_cli.errors import MediaError
+from illava_cli.media.containers import open_container
 from illava_cli.media.decoding import Pass
 from illava_cli.media.frame_table import FrameTable, first_second, scan
 from illava_cli.media.limits import check_pixels
@@ -147,10 +147,7 @@ class PyAVReader:
         av.logging.set_level(None)
         name = self._located.name
         try:
-            container = av.open(
-                str(self._located.path) if self._located.path else io.BytesIO(self._located.data),
-                metadata_errors="ignore",
-            )
+            container = open_container(self._located)
         except (FFmpegError, OSError, ValueError) as error:
             reason = one_line(getattr(error, "strerror", None) or error)
             raise MediaError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import sys
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from illava_cli.media.containers import JPEG2000, open_container
 from illava_cli.media.sources import Located
 
 _BITS, _CHANNELS, _PLANAR = 258, 277, 284  # TIFF tags
@@ -46,9 +46,7 @@ def is_deep_jpeg2000(located: Located) -> bool:
 
 def deep_jpeg2000(located: Located) -> Image.Image:
     """Such a picture in RGB or RGBA, by the high bytes of its colours."""
-    import av
-
-    with av.open(str(located.path) if located.path else io.BytesIO(located.data)) as container:
+    with open_container(located, JPEG2000) as container:
         frame = next(container.decode(video=0))
         alpha = any(component.is_alpha for component in frame.format.components)
         pixels = frame.to_ndarray(format="rgba64le" if alpha else "rgb48le")

@@ -88,6 +88,12 @@ def name_of(source: Any) -> str:
     return one_line(without_credentials(text))
 
 
+def called(source: Any, access: Access) -> str:
+    """As `name_of`; what strangers wrote is not repeated to them by the megabyte."""
+    name = name_of(source)
+    return name if access == EVERYTHING else shown(name)
+
+
 def content_of(source: str) -> str:
     """`image` or `video`, as far as a URL says it; else empty."""
     kind = media_type(source.lstrip()).partition("/")[0] if kind_of(source) == "data" else ""
@@ -232,7 +238,7 @@ def locate(source: str | os.PathLike | bytes | Located, access: Access = EVERYTH
     """
     if isinstance(source, Located):
         return source
-    name = name_of(source)
+    name = called(source, access)
     if isinstance(source, bytes | bytearray | memoryview):
         return _held(name, bytes(source))
     text = os.fsdecode(source)

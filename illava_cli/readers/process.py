@@ -102,7 +102,8 @@ class ReaderProcess:
         # not the working directory, in which a user's file may have the name of a module
         found = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-P", "-c", PROGRAM.format(memory_mb=self._memory_mb)]
-        environment = os.environ | {"PYTHONPATH": found}
+        # nothing here multiplies matrices, and threads for that would count as memory
+        environment = os.environ | {"PYTHONPATH": found, "OPENBLAS_NUM_THREADS": "1"}
         # a session of its own: Ctrl-C in a terminal is for us, who finish what is in flight
         self._process = subprocess.Popen(command, start_new_session=True, env=environment, **pipes)
         if self._ended:  # meanwhile

@@ -65,38 +65,41 @@ class Bodies:
             )
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body; None where the client has gone. Its bytes are counted in `held` unless it fails."""
-        chunks: list[bytes] = []
+        """The whole body; None where the client has gone. It is counted in `held`, unless it fails."""
+        body = bytearray()
         try:
             async with asyncio.timeout(self.seconds):
                 while (message := await receive())["type"] == "http.request":
-                    chunks.append(message.get("body", b""))
-                    self.held += len(chunks[-1])
-                    if sum(map(len, chunks)) > self.max_body:
-                        raise self._too_large()
-                    if self.held > self.max_held:
-                        raise RequestError(
-                            "the server holds as many requests as it may: try again",
-                            code="overloaded",
-                            status=503,
-                            retry_after=RETRY_S,
-                        )
+                    self._take(message.get("body", b""), body)
                     if not message.get("more_body"):
-                        return b"".join(chunks)
+                        return bytes(body)
         except TimeoutError:
-            self._drop(chunks)
+            self._drop(body)
             raise RequestError(
                 f"the body did not arrive within {self.seconds:g} s", code="body_timeout", status=408
             ) from None
         except BaseException:
-            self._drop(chunks)
+            self._drop(body)
             raise
-        self._drop(chunks)
+        self._drop(body)
         return None
 
-    def _drop(self, chunks: list[bytes]) -> None:
-        self.held -= sum(map(len, chunks))
-        chunks.clear()  # the error holds on to this frame
+    def _take(self, part: bytes, body: bytearray) -> None:
+        body += part
+        self.held += len(part)
+        if len(body) > self.max_body:
+            raise self._too_large()
+        if self.held > self.max_held:
+            raise RequestError(
+                "the server holds as many requests as it may: try again",
+                code="overloaded",
+                status=503,
+                retry_after=RETRY_S,
+            )
+
+    def _drop(self, body: bytearray) -> None:
+        self.held -= len(body)
+        body.clear()  # the error holds on to it
 
     def _too_large(self) -> RequestError:
         size = f"{self.max_body / 2**20:g} MiB" if self.max_body >= 2**20 else f"{self.max_body} bytes"

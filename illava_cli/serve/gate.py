@@ -102,7 +102,8 @@ class _Entrance:
             return
         error = self._unwanted(scope) if scope["type"] == "http" else None
         if error is not None:
-            await refuse(scope, receive, send, error, [("allow", ", ".join(METHODS))])
+            told = [("allow", ", ".join(METHODS))] if error.status == 405 else []
+            await refuse(scope, receive, send, error, told)
             return
         await self.app(scope, receive, send)
 

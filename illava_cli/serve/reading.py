@@ -1,4 +1,4 @@
-"""Media of requests, read by a few processes: one that dies, hangs or is not wanted costs its request."""
+"""Requests' media, read by a few processes: what kills or hangs one costs its own request only."""
 
 from __future__ import annotations
 

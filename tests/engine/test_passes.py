@@ -1,6 +1,7 @@
 """Threads and tasks that ask one model at once share its passes, and each gets its own answer."""
 
 import asyncio
+import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -208,12 +209,9 @@ def test_newcomers_wait_until_there_is_room_for_their_tokens(session):
     for tokens, most in ((2 * size, 2), (size - 1, 1), (None, 4)):
         passes, rows = Passes(session.runner, rows=4, tokens=tokens), []
         passes.on_pass = lambda scheduler, rows=rows: rows.append(scheduler.stepped)
+        found = queue.SimpleQueue()
         turns = [session.turn(session.prepare(Request("What?"))) for _ in range(4)]
-        ended = threading.Semaphore(0)
-        found = []
         for turn in turns:
-            passes.submit(turn, lambda answers, error, found=found: (found.append(answers), ended.release()))
-        for _ in turns:
-            ended.acquire()
-        assert [tuple(answers[0].tokens) for answers in found] == [expected] * 4
+            passes.submit(turn, lambda answers, error, found=found: found.put(answers))
+        assert [tuple(found.get()[0].tokens) for _ in turns] == [expected] * 4
         assert max(rows) <= most

@@ -38,6 +38,25 @@ class Site:
         self.answers[path] = answer
         return self.address + path
 
+    def streams(self, path: str, part: bytes, **headers: str) -> str:
+        """Answers with `part` again and again, until nobody listens: the address."""
+
+        def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+            request.send_response(200)
+            for name, value in headers.items():
+                request.send_header(name.replace("_", "-"), value)
+            request.end_headers()
+            while not self.ended.is_set():
+                request.wfile.write(part)
+
+        self.answers[path] = answer
+        return self.address + path
+
+    def silent(self, path: str) -> str:
+        """Takes the request and never answers: the address."""
+        self.answers[path] = lambda request: self.ended.wait()
+        return self.address + path
+
     def redirects(self, path: str, target: str, status: int = 302) -> str:
         """Redirects to `target`: the address."""
         return self.gives(path, b"", status, Location=target)

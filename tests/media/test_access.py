@@ -164,6 +164,11 @@ def test_what_is_no_host_to_allow(entry):
         Access(allow_hosts=(entry,))
 
 
+def test_a_long_address_is_not_repeated(site: Site):
+    said = refusal(f"{site.address}/{'a' * 10**4}", Access(allow_hosts=(site.host,)))
+    assert "answered 404" in said
+
+
 def test_allow_private_is_the_open_door(site: Site, jpeg):
     url = site.gives("/a.jpg", jpeg)
     assert "no host that media" in refusal(url, Access())
