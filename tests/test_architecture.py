@@ -13,11 +13,13 @@ PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
     "cli": {"cli", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
-    "batch": {"batch", "openai", "engine", "models", "media"},
+    "batch": {"batch", "openai", "readers", "engine", "models", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
     "evals": {"evals", "engine", "models", "media"},
     "visualize": {"visualize", "reduction", "media"},
     "integrations": {"integrations", "engine", "models", "media"},
+    "serve": {"serve", "openai", "readers", "engine", "models", "media"},
+    "readers": {"readers", "engine", "models", "media"},
     "openai": {"openai", "engine", "media"},
     "engine": {"engine", "models", "media"},
     "models": {"models", "reduction"},

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import queue
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from illava_cli.batch.item import Item
-from illava_cli.batch.reader import READY, Job, Media, Size, read
-from illava_cli.errors import MediaError, Timeout
-from illava_cli.media import name_of
+from illava_cli.readers.job import Job, Media, Size, read
+from illava_cli.readers.process import ReaderProcess, is_ours
 
-PROGRAM = "from illava_cli.batch.reader import serve; serve()"
-PACKAGES = Path(__file__).parents[2]  # where this very package lies
 MAX_BYTES = 1 << 30  # decoded media that wait for the model
 AHEAD = 64  # groups that are read or being read
 TICK_S = 0.1
-OURS = ("/dev/fd/", "/dev/stdin", "/proc/self/")  # names that mean something else in every process
 
 Group = list[Item]  # items about the same media
 
@@ -39,110 +28,6 @@ def by_media(items: Iterable[Item]) -> list[Group]:
     for item in items:
         groups.setdefault(item.media_key, []).append(item)
     return list(groups.values())
-
-
-def is_ours(source: str) -> bool:
-    """Whether only this process can read a medium: a pipe such as `<(command)`."""
-    return source.startswith(OURS)
-
-
-class ReaderProcess:
-    """A process that reads; one that dies or takes too long is an error of its job only."""
-
-    def __init__(self, frame_size: Callable[[int, int], Size]):
-        self._frame_size = frame_size
-        self._process: subprocess.Popen | None = None
-        self._ready = self._ended = False
-
-    def read(self, job: Job, timeout: float | None) -> Media:
-        """As `reader.read`."""
-        if self._process is None:
-            self._process = self._start()
-        process = self._process
-        late = threading.Event()
-        timer = threading.Timer(timeout, lambda: (late.set(), process.kill())) if timeout else None
-        started = time.perf_counter()
-        try:
-            if not self._ready:
-                self._ready = pickle.load(process.stdout) == READY
-            if timer:
-                timer.start()
-            media = self._exchange(process, job)
-            if isinstance(media.error, Timeout):
-                process.kill()  # what is still being read in it would slow down the next
-                self.close()
-            return media
-        except (EOFError, OSError, pickle.UnpicklingError):
-            process.kill()
-            code = process.wait()
-            self.close()
-            names = ", ".join(map(name_of, [*job.images, *job.videos]))
-            error: Exception = MediaError(
-                f"{names}: the decoder {_how(code)}; get an intact copy of the file"
-            )
-            if late.is_set():
-                error = Timeout(f"{names}: not read within {timeout:g} s (--timeout)")
-            return Media(error=error, seconds=time.perf_counter() - started)
-        finally:
-            if timer:
-                timer.cancel()
-                if timer.ident is not None:
-                    timer.join()
-                if late.is_set() and self._process is not None:
-                    self.close()  # killed when it had just answered: the next job needs another one
-
-    def _exchange(self, process: subprocess.Popen, job: Job) -> Media:
-        self._send(process, job)
-        while True:
-            answer = pickle.load(process.stdout)
-            if isinstance(answer, Media):
-                return answer
-            try:
-                reply = self._frame_size(*answer)
-            except Exception as error:
-                reply = error
-            self._send(process, reply)
-
-    def _start(self) -> subprocess.Popen:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        # not the working directory, in which a user's file may have the name of a module
-        found = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-P", "-c", PROGRAM]
-        environment = os.environ | {"PYTHONPATH": found}
-        # a session of its own: Ctrl-C in a terminal is for us, who finish what is in flight
-        process = subprocess.Popen(command, start_new_session=True, env=environment, **pipes)
-        if self._ended:
-            process.kill()
-        return process
-
-    @staticmethod
-    def _send(process: subprocess.Popen, message: object) -> None:
-        pickle.dump(message, process.stdin, protocol=5)
-        process.stdin.flush()
-
-    def kill(self) -> None:
-        """End the process for good, whatever it is doing; `read` then fails in its thread."""
-        self._ended = True
-        if (process := self._process) is not None:
-            process.kill()
-
-    def close(self) -> None:
-        """Let go of a process that has ended."""
-        process, self._process, self._ready = self._process, None, False
-        if process is not None:
-            process.wait()
-            process.stdout.close()
-            with suppress(OSError):  # what was not sent cannot be any more
-                process.stdin.close()
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    try:
-        return f"crashed ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"crashed (signal {-code})"
 
 
 class ReadAhead:

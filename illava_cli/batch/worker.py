@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from illava_cli.batch.item import Item
-from illava_cli.batch.reader import Job, Media
 from illava_cli.batch.reading import Group, ReadAhead, by_media
 from illava_cli.engine.answer import Answer
 from illava_cli.engine.features import FeatureCache
@@ -20,6 +19,7 @@ from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.session import Session
 from illava_cli.errors import Timeout
+from illava_cli.readers.job import Job, Media
 
 AUTO_CPU, AUTO_GPU = 8, 32  # where `auto` begins
 PATIENCE_S = 0.1  # for each question that may yet share a prefill

@@ -19,7 +19,18 @@ from illava_cli.config.stages import GuideStage
 from illava_cli.engine.features import FeatureCache, content_key
 from illava_cli.engine.record import MediaRecord
 from illava_cli.engine.request import Encoded, Prepared, Request, Slot
-from illava_cli.media import ImageMedium, Located, VideoMedium, name_of, read_image, read_video, within
+from illava_cli.media import (
+    EVERYTHING,
+    Access,
+    ImageMedium,
+    Located,
+    VideoMedium,
+    locate,
+    name_of,
+    read_image,
+    read_video,
+    within,
+)
 from illava_cli.media.deadline import checkpoint
 
 if TYPE_CHECKING:
@@ -49,18 +60,28 @@ def sampling(options: MediaOptions) -> dict[str, Any]:
     }
 
 
-def read_picture(source: Any, options: MediaOptions, cancel: threading.Event | None = None) -> ImageMedium:
+def read_picture(
+    source: Any,
+    options: MediaOptions,
+    cancel: threading.Event | None = None,
+    access: Access = EVERYTHING,
+) -> ImageMedium:
     """An image.
 
     Args:
         cancel: set it to give up.
+        access: what may be got.
 
     Raises:
         MediaError: it cannot be read, or not in time.
         Cancelled: it was given up.
     """
     return _in_time(
-        lambda: read_image(source, max_megapixels=options.max_megapixels), source, options, cancel
+        lambda found: read_image(found, max_megapixels=options.max_megapixels),
+        source,
+        options,
+        cancel,
+        access,
     )
 
 
@@ -69,11 +90,13 @@ def read_clip(
     options: MediaOptions,
     transform: Callable[[np.ndarray], Any] | None,
     cancel: threading.Event | None = None,
+    access: Access = EVERYTHING,
 ) -> VideoMedium:
     """The frames of a clip, each through `transform`, if there is one, as soon as it is decoded.
 
     Args:
         cancel: set it to give up.
+        access: what may be got.
 
     Raises:
         MediaError: it cannot be read, or not in time.
@@ -85,14 +108,24 @@ def read_clip(
         return frame if transform is None else transform(frame)
 
     return _in_time(
-        lambda: read_video(source, transform=transformed, **sampling(options)), source, options, cancel
+        lambda found: read_video(found, transform=transformed, **sampling(options)),
+        source,
+        options,
+        cancel,
+        access,
     )
 
 
-def _in_time(read: Callable[[], T], source: Any, options: MediaOptions, cancel: threading.Event | None) -> T:
+def _in_time(
+    read: Callable[[Any], T],
+    source: Any,
+    options: MediaOptions,
+    cancel: threading.Event | None,
+    access: Access,
+) -> T:
     if not isinstance(source, STORED):
-        return read()
-    return within(read, name_of(source), options.media_timeout, cancel)
+        return read(source)
+    return within(lambda: read(locate(source, access)), name_of(source), options.media_timeout, cancel)
 
 
 # --- as the tower is shown them -----------------------------------------------------------------------

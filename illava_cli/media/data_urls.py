@@ -8,7 +8,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from illava_cli.errors import MediaError
-from illava_cli.media import deadline
+from illava_cli.media.deadline import MAX_BYTES, too_long
 from illava_cli.text import one_line
 
 _BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
@@ -27,13 +27,13 @@ def media_type(url: str) -> str:
     return url.partition(":")[2][:80].partition(",")[0].partition(";")[0].strip().lower()
 
 
-def contents(url: str) -> bytes:
+def contents(url: str, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes within a data URL.
 
     Base64 may be wrapped, percent-encoded, without padding, and in the alphabet for URLs.
 
     Raises:
-        MediaError: it is no data URL, or no base64, or too much.
+        MediaError: it is no data URL, or no base64, or more than `max_bytes`.
     """
     name = data_name(url)
     head, comma, data = url.partition(",")
@@ -45,13 +45,13 @@ def contents(url: str) -> bytes:
     if not packed:
         data = data.partition("#")[0]  # a fragment, as of any URL
     raw = data.encode("utf-8", errors="surrogatepass")
-    if len(raw) > 4 * deadline.MAX_BYTES:  # percent-encoded bytes take three characters each
-        raise deadline.too_long(name)
+    if len(raw) > 4 * max_bytes:  # percent-encoded bytes take three characters each
+        raise too_long(name, max_bytes)
     raw = unquote_to_bytes(raw)
     if packed:
         raw = _from_base64(raw, name)
-    if len(raw) > deadline.MAX_BYTES:
-        raise deadline.too_long(name)
+    if len(raw) > max_bytes:
+        raise too_long(name, max_bytes)
     return raw
 
 

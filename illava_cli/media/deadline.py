@@ -135,11 +135,11 @@ def _wait(
             raise Timeout(f"{name}: not read within {seconds:g} s: allow more with --media-timeout")
 
 
-def gathered(chunks: Iterable[bytes], name: str) -> bytes:
+def gathered(chunks: Iterable[bytes], name: str, max_bytes: int = MAX_BYTES) -> bytes:
     """All chunks together.
 
     Raises:
-        MediaError: they are more than `MAX_BYTES`.
+        MediaError: they are more than `max_bytes`.
         GivenUp: nobody waits for them.
     """
     held: list[bytes] = []
@@ -148,11 +148,12 @@ def gathered(chunks: Iterable[bytes], name: str) -> bytes:
         checkpoint()
         held.append(chunk)
         size += len(chunk)
-        if size > MAX_BYTES:
-            raise too_long(name)
+        if size > max_bytes:
+            raise too_long(name, max_bytes)
     return b"".join(held)
 
 
-def too_long(name: str) -> MediaError:
+def too_long(name: str, max_bytes: int) -> MediaError:
     """What is said of bytes that are too many to be held."""
-    return MediaError(f"{name}: is over {MAX_BYTES // 2**20} MiB; save it to a file and name that")
+    size = f"{max_bytes / 2**20:g} MiB" if max_bytes >= 2**20 else f"{max_bytes} bytes"
+    return MediaError(f"{name}: is over {size}; scale it down, or save it to a file and name that")

@@ -80,6 +80,8 @@ class Pass:
                 # After the last packet (or a read error), the frames still inside the decoder come out.
                 frames = self._decoder.decode(packet)
                 refused = False
+            except MemoryError:  # is one of FFmpeg's, too, and no damage
+                raise
             except FFmpegError:
                 frames, refused = [], True
             # What is refused before the first keyframe is the rest of a group that begins elsewhere.

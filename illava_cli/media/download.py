@@ -8,22 +8,18 @@ is decided here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from illava_cli.errors import MediaError
 from illava_cli.media import deadline
+from illava_cli.media.access import EVERYTHING, Access
 from illava_cli.text import one_line
 
 TIMEOUT_S = 30.0  # without a byte; the whole download has the medium's own limit
 REDIRECTS = 10
 ENCODINGS = ("gzip", "deflate")  # with the standard library's zlib; others need packages of their own
 HEADERS = {"User-Agent": "illava-cli", "Accept": "*/*", "Accept-Encoding": ", ".join(ENCODINGS)}
-
-Guard = Callable[[str, int], str]
-"""Asked at each hop with host and port: the address to connect to, which is the host itself or one that it
-resolved to and found acceptable. It raises `MediaError` for a hop that must not be taken."""
 
 
 def is_http(text: str) -> bool:
@@ -45,24 +41,28 @@ def without_credentials(url: str) -> str:
     return start + rest[end + 1 :]
 
 
-def download(url: str, name: str, guard: Guard | None = None) -> bytes:
+def download(url: str, name: str, access: Access = EVERYTHING) -> bytes:
     """What a GET of `url` gives, decompressed.
 
     User and password in the address are sent as Basic authentication, to its own host only.
 
     Args:
         name: of the medium, for messages.
-        guard: decides which hosts may be connected to; None lets all.
+        access: its guard decides, at each hop, what is connected to.
 
     Raises:
-        MediaError: one line why there is nothing to be had, or that it is over `deadline.MAX_BYTES`.
+        MediaError: one line why there is nothing to be had, or that it is over `access.max_bytes`.
         GivenUp: nobody waits for it.
     """
     http = _library()
     try:
-        # with a guard no proxy: it would resolve names by itself
-        with http.Client(timeout=TIMEOUT_S, headers=HEADERS, trust_env=guard is None) as client:
-            return _follow(http, client, url, name, guard)
+        # where hosts are judged no proxy, which would resolve names by itself; and no connection serves two
+        # hops: its certificate is for one name, while its address may have many
+        limits = http.Limits(max_keepalive_connections=0)
+        with http.Client(
+            timeout=TIMEOUT_S, headers=HEADERS, trust_env=access.allow_private, limits=limits
+        ) as client:
+            return _follow(http, client, url, name, access)
     except http.TimeoutException:
         raise MediaError(
             f"{name}: no answer within {TIMEOUT_S:.0f} s; try again or download it first"
@@ -81,7 +81,7 @@ def _library() -> ModuleType:
     return http
 
 
-def _follow(http: ModuleType, client: Any, text: str, name: str, guard: Guard | None) -> bytes:
+def _follow(http: ModuleType, client: Any, text: str, name: str, access: Access) -> bytes:
     """The content at the end of all redirects."""
     url, seen = _parsed(http, text, name), set()
     credentials = None
@@ -91,11 +91,11 @@ def _follow(http: ModuleType, client: Any, text: str, name: str, guard: Guard | 
             # not in the address: clients and servers write addresses into logs
             url = url.copy_with(userinfo=b"")
         seen.add(str(url))
-        request = _request(client, url, guard)
+        request = _request(client, url, access)
         response = client.send(request, auth=credentials, stream=True, follow_redirects=False)
         try:
             if not response.has_redirect_location:
-                return _content(http, response, name)
+                return _content(http, response, name, access.max_bytes)
             target = _target(http, url, response.headers["Location"], name)
         finally:
             response.close()
@@ -119,15 +119,16 @@ def _parsed(http: ModuleType, text: str, name: str) -> Any:
         raise MediaError(f"{name}: is no valid address ({known}); check its spelling") from None
 
 
-def _request(client: Any, url: Any, guard: Guard | None) -> Any:
-    if guard is None:
+def _request(client: Any, url: Any, access: Access) -> Any:
+    if access.allow_private:
         return client.build_request("GET", url)
+    host = url.raw_host.decode("ascii")
     port = url.port or (443 if url.scheme == "https" else 80)
-    address = guard(url.host, port)
+    address = access.guard(host, port)
     # to that very address, lest the name means another one a moment later; certificates are for the name
     headers = {"Host": url.netloc.decode("ascii")}
     return client.build_request(
-        "GET", url.copy_with(host=address), headers=headers, extensions={"sni_hostname": url.host}
+        "GET", url.copy_with(host=address), headers=headers, extensions={"sni_hostname": host}
     )
 
 
@@ -150,7 +151,7 @@ def _same_place(url: Any, target: Any) -> bool:
     return upgraded and url.host == target.host
 
 
-def _content(http: ModuleType, response: Any, name: str) -> bytes:
+def _content(http: ModuleType, response: Any, name: str, max_bytes: int) -> bytes:
     if not response.is_success:
         answer = f"{response.status_code} {response.reason_phrase}".strip()[:80]
         raise MediaError(f"{name}: the server answered {one_line(answer)}; check the address")
@@ -159,10 +160,10 @@ def _content(http: ModuleType, response: Any, name: str) -> bytes:
     if encoding not in ("", "identity", *ENCODINGS):
         raise MediaError(f"{name}: the server sent it as {encoding[:40]!r}, which was not asked for")
     declared = response.headers.get("Content-Length", "")
-    if declared.isdecimal() and int(declared) > deadline.MAX_BYTES:
-        raise deadline.too_long(name)
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise deadline.too_long(name, max_bytes)
     try:
-        return deadline.gathered(response.iter_bytes(), name)
+        return deadline.gathered(response.iter_bytes(), name, max_bytes)
     except http.DecodingError:
         raise MediaError(f"{name}: is not the {encoding} that the server says; try again") from None
     except (http.RemoteProtocolError, http.ReadError):

@@ -24,14 +24,14 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from illava_cli.errors import MediaError, UsageError
+from illava_cli.media.access import EVERYTHING, Access, shown
 from illava_cli.media.data_urls import contents, data_name, media_type
 from illava_cli.media.deadline import gathered
-from illava_cli.media.download import Guard, download, is_http, without_credentials
+from illava_cli.media.download import download, is_http, without_credentials
 from illava_cli.media.sniff import HEAD_BYTES
 from illava_cli.text import one_line
 
 STDIN = "-"
-SHOWN = 200  # characters of a name that is no file's
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
@@ -217,18 +217,18 @@ def split_sources(line: str) -> list[str]:
 # --- getting at it ----------------------------------------------------------------------------
 
 
-def locate(source: str | os.PathLike | bytes | Located, guard: Guard | None = None) -> Located:
+def locate(source: str | os.PathLike | bytes | Located, access: Access = EVERYTHING) -> Located:
     """Finds, downloads or reads `source`: what this module's heading says, a path, or the bytes themselves.
 
     What it gives can be read again and again, which stdin and a pipe cannot; it is a source itself. A
     download and a pipe take as long as they take: see `deadline.within`.
 
     Args:
-        guard: decides which hosts may be connected to, at each hop of a download; None lets all.
+        access: what may be got, and how much of it.
 
     Raises:
-        MediaError: it is missing, empty, unreadable, a directory, or, of what is held in memory, over
-            `deadline.MAX_BYTES`.
+        MediaError: it is missing, empty, unreadable, a directory, not to be got, or, of what is held in
+            memory, over `access.max_bytes`.
     """
     if isinstance(source, Located):
         return source
@@ -237,18 +237,21 @@ def locate(source: str | os.PathLike | bytes | Located, guard: Guard | None = No
         return _held(name, bytes(source))
     text = os.fsdecode(source)
     kind = kind_of(text) if isinstance(source, str) else "path"
+    access.check(kind, name)
     if kind == "stdin":
-        return _held(name, _read_stdin())
+        return _held(name, _read_stdin(access.max_bytes))
     if kind == "http":
-        return _held(name, download(text, name, guard))
+        return _held(name, download(text, name, access))
     if kind == "data":
-        return _held(name, contents(text.lstrip()))
+        return _held(name, contents(text.lstrip(), access.max_bytes))
+    if access.roots is not None:
+        return _held(name, access.read(local_path(text), name))
     path = _existing(text if isinstance(source, str) else as_path(text))
     try:
         with open(path, "rb") as file:
             # A pipe such as <(command) can be read once and not sought in, so it is read whole.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return _held(name, _bounded(file, name))
+                return _held(name, _bounded(file, name, access.max_bytes))
             if not file.read(1):
                 raise MediaError(f"{name}: the file is empty; check the download or copy")
     except OSError as error:
@@ -286,8 +289,7 @@ def _unknown_scheme(text: str) -> str:
 
 
 def _shortened(text: str) -> str:
-    name = name_of(text)
-    return name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
+    return shown(name_of(text))
 
 
 def _held(name: str, data: bytes) -> Located:
@@ -296,12 +298,12 @@ def _held(name: str, data: bytes) -> Located:
     return Located(name, data=data)
 
 
-def _read_stdin() -> bytes:
+def _read_stdin(max_bytes: int) -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise MediaError("stdin: nothing is piped in; use `command - < file` or name the file")
-    return _bounded(sys.stdin.buffer, "stdin")
+    return _bounded(sys.stdin.buffer, "stdin", max_bytes)
 
 
-def _bounded(stream: BinaryIO, name: str) -> bytes:
+def _bounded(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
     """All of a stream, as long as it can be held."""
-    return gathered(iter(lambda: stream.read(2**20), b""), name)
+    return gathered(iter(lambda: stream.read(2**20), b""), name, max_bytes)

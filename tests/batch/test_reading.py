@@ -9,11 +9,13 @@ import pytest
 
 from illava_cli.batch import reading
 from illava_cli.batch.item import Item
-from illava_cli.batch.reader import Job, read
-from illava_cli.batch.reading import ReadAhead, ReaderProcess, by_media
+from illava_cli.batch.reading import ReadAhead, by_media
 from illava_cli.config import MediaOptions
 from illava_cli.errors import Timeout, UsageError
 from illava_cli.media import read_video
+from illava_cli.readers import process
+from illava_cli.readers.job import Job, read
+from illava_cli.readers.process import ReaderProcess
 from tests.conftest import picture
 from tests.media_files import write_clip
 from tests.processes import run
@@ -94,9 +96,9 @@ def test_a_size_that_is_refused_is_the_error(folder):
 
 def test_a_reader_that_dies_costs_one_answer(folder):
     def die(height, width):
-        process = ahead._processes[0]._process
-        process.send_signal(signal.SIGSEGV)
-        process.wait()
+        reader = ahead._processes[0]._process
+        reader.send_signal(signal.SIGSEGV)
+        reader.wait()
         return 8, 8
 
     groups = items(folder, "0.png", "clip.mp4", "1.png")
@@ -196,7 +198,9 @@ def test_same_media_are_read_once():
 
 
 def test_a_reader_needs_no_torch():
-    code = "import sys, illava_cli.batch.reader; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = (
+        "import sys, illava_cli.readers.inside; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
     assert run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -235,10 +239,8 @@ def test_a_reading_in_this_process_does_not_hold_up_the_end(tmp_path, monkeypatc
 
 
 def test_a_reader_that_dies_tells_no_password_and_no_megabytes(monkeypatch):
-    monkeypatch.setattr(reading, "PROGRAM", "print()")
-    process = ReaderProcess(frame_size)
-    media = process.read(
-        Job(["http://jo:secret@host/a.png", "data:image/png;base64,AAAA"], [], OPTIONS), None
-    )
-    process.kill()
+    monkeypatch.setattr(process, "PROGRAM", "print()")
+    reader = ReaderProcess(frame_size)
+    media = reader.read(Job(["http://jo:secret@host/a.png", "data:image/png;base64,AAAA"], [], OPTIONS), None)
+    reader.kill()
     assert "http://host/a.png, <data:image/png;base64>: the decoder " in str(media.error)

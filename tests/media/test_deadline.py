@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from illava_cli.errors import Cancelled, MediaError, Timeout
-from illava_cli.media import deadline, jpeg, read_video, within
+from illava_cli.media import jpeg, read_video, within
 from illava_cli.media.deadline import GivenUp, changed, checkpoint, gathered
 from tests.processes import run
 
@@ -146,11 +146,10 @@ def test_a_reading_within_another_ends_with_it():
     for_ever.set()
 
 
-def test_the_bytes_that_are_held_have_a_bound(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(deadline, "MAX_BYTES", 4)
-    assert gathered([b"ab", b"cd"], "x") == b"abcd"
-    with pytest.raises(MediaError, match="x: is over 0 MiB"):
-        gathered(iter(lambda: b"abc", b""), "x")
+def test_the_bytes_that_are_held_have_a_bound():
+    assert gathered([b"ab", b"cd"], "x", 4) == b"abcd"
+    with pytest.raises(MediaError, match="x: is over 4 bytes"):
+        gathered(iter(lambda: b"abc", b""), "x", 4)
 
 
 @pytest.mark.parametrize("backend", ["pyav", "decord"])

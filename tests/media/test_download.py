@@ -7,11 +7,12 @@ import gzip
 import logging
 import socket
 import zlib
+from dataclasses import replace
 
 import pytest
 
 from illava_cli.errors import MediaError
-from illava_cli.media import deadline, download, locate, read_image, read_video
+from illava_cli.media import EVERYTHING, Access, download, locate, read_image, read_video
 from tests.media.server import Site, serving
 from tests.media_files import write_jpeg
 
@@ -30,10 +31,10 @@ def jpeg(tmp_path) -> bytes:
     return write_jpeg(tmp_path / "a.jpg").read_bytes()
 
 
-def refusal(url: str, **options) -> str:
+def refusal(url: str, access: Access = EVERYTHING) -> str:
     """The one line that a source is refused with."""
     with pytest.raises(MediaError) as refused:
-        locate(url, **options)
+        locate(url, access)
     message = str(refused.value)
     assert "\n" not in message
     return message
@@ -188,24 +189,23 @@ def test_what_is_not_the_encoding_that_it_says_is_refused(site: Site, jpeg):
     assert "is not the gzip that the server says" in refusal(site.gives("/a", jpeg, Content_Encoding="gzip"))
 
 
-def test_a_bomb_is_not_unpacked(site: Site, monkeypatch):
-    monkeypatch.setattr(deadline, "MAX_BYTES", 2**20)
+def test_a_bomb_is_not_unpacked(site: Site):
     url = site.gives("/a", gzip.compress(bytes(2**24)), Content_Encoding="gzip")
-    assert "is over 1 MiB" in refusal(url)
+    assert "is over 1 MiB" in refusal(url, replace(EVERYTHING, max_bytes=2**20))
 
 
 # --- what goes wrong --------------------------------------------------------------------------
 
 
-def test_failing_downloads(site: Site, jpeg, monkeypatch):
+def test_failing_downloads(site: Site, jpeg):
     assert "/none.jpg: the server answered 404" in refusal(f"{site.address}/none.jpg")
     assert "answered 401" in refusal(site.gives("/locked", b"", 401))
     assert "broke off at 3 of 1000 bytes" in refusal(site.gives("/s", b"\xff\xd8\xff", Content_Length="1000"))
     assert "download failed" in refusal("http://127.0.0.1:1/a.jpg")
     assert "holds no bytes" in refusal(site.gives("/empty", b""))
-    monkeypatch.setattr(deadline, "MAX_BYTES", 100)
-    assert "is over 0 MiB" in refusal(site.gives("/a.jpg", jpeg))
-    assert "is over 0 MiB" in refusal(site.gives("/b.jpg", b"", Content_Length="101"))
+    little = replace(EVERYTHING, max_bytes=100)
+    assert "is over 100 bytes" in refusal(site.gives("/a.jpg", jpeg), little)
+    assert "is over 100 bytes" in refusal(site.gives("/b.jpg", b"", Content_Length="101"), little)
 
 
 @pytest.mark.parametrize(
@@ -244,11 +244,12 @@ def test_a_guard_is_asked_at_each_hop_and_says_where_to_connect(site: Site, jpeg
     site.redirects("/a.jpg", f"http://second.example:{port}/b.jpg")
     hops = []
 
-    def guard(host: str, port: int) -> str:
-        hops.append((host, port))
-        return "127.0.0.1"
+    class Watched(Access):
+        def guard(self, host: str, port: int) -> str:
+            hops.append((host, port))
+            return "127.0.0.1"
 
-    assert locate(f"http://first.example:{port}/a.jpg", guard).data == jpeg
+    assert locate(f"http://first.example:{port}/a.jpg", Watched()).data == jpeg
     assert hops == [("first.example", port), ("second.example", port)]
     assert [headers["Host"] for _, headers in site.asked] == [f"{host}:{port}" for host, _ in hops]
 
@@ -257,11 +258,13 @@ def test_a_guard_can_refuse_a_hop(site: Site, jpeg):
     port = int(site.address.rpartition(":")[2])
     site.gives("/b.jpg", jpeg)
 
-    def guard(host: str, port: int) -> str:
-        if host == "inner.example":
-            raise MediaError("inner.example: is no public address")
-        return "127.0.0.1"
+    class Watched(Access):
+        def guard(self, host: str, port: int) -> str:
+            if host == "inner.example":
+                raise MediaError("inner.example: is no public address")
+            return "127.0.0.1"
 
     url = site.redirects("/a.jpg", f"http://inner.example:{port}/b.jpg")
-    assert refusal(url, guard=guard) == "inner.example: is no public address"
+    url = url.replace("127.0.0.1", "outer.example")
+    assert refusal(url, Watched()) == "inner.example: is no public address"
     assert len(site.asked) == 1

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from illava_cli.batch.reader import Job, read
 from illava_cli.config.options import MAX_MEGAPIXELS, MediaOptions
 from illava_cli.engine.media import MediaReader, sampling
 from illava_cli.errors import MediaError
 from illava_cli.media import read_image, read_video
+from illava_cli.readers.job import Job, read
 from tests.media_files import quadrants
 
 

@@ -16,9 +16,10 @@ from illava_cli.batch.item import Item
 from illava_cli.batch.on_ray.ledger import Ledger
 from illava_cli.batch.on_ray.replica import Message, Replica, Setup
 from illava_cli.batch.on_ray.shares import Share
-from illava_cli.batch.reading import by_media, is_ours
+from illava_cli.batch.reading import by_media
 from illava_cli.errors import IllavaError, UsageError
 from illava_cli.media import name_of
+from illava_cli.readers.process import is_ours
 
 Record = dict[str, Any]
 

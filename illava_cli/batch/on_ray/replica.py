@@ -21,9 +21,9 @@ import pyarrow
 import ray
 
 from illava_cli.batch.item import Item
-from illava_cli.batch.reader import Collected
 from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, ModelError, WorkerError
+from illava_cli.readers.job import Collected
 
 TICK_S = 0.1
 TRIES = 2

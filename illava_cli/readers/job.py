@@ -1,0 +1,86 @@
+"""One question's media, read and decoded: what a reader is told, and what it gives back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from illava_cli.config.options import MediaOptions
+from illava_cli.engine.media import read_clip, read_picture
+from illava_cli.media import EVERYTHING, Access, ImageMedium, VideoMedium
+from illava_cli.models.frames import resized
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Job:
+    """Media to read, and how; `access`: on whose behalf."""
+
+    images: Sequence[str]
+    videos: Sequence[str]
+    options: MediaOptions
+    access: Access = EVERYTHING
+
+
+@dataclass
+class Media:
+    """What was read of a `Job`, or why it could not be; frames are at the tower's size.
+
+    `nbytes` is the memory that the pixels take, `seconds` the time that reading took, `spent`: the process
+    that read them has ended.
+    """
+
+    images: list[ImageMedium] = field(default_factory=list)
+    videos: list[VideoMedium] = field(default_factory=list)
+    error: Exception | None = None
+    warnings: list[str] = field(default_factory=list)
+    nbytes: int = 0
+    seconds: float = 0.0
+    spent: bool = False
+
+
+class Collected(logging.Handler):
+    """The package's warnings in a list."""
+
+    def __init__(self, texts: list[str]):
+        super().__init__(logging.WARNING)
+        self.texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def read(job: Job, frame_size: Callable[[int, int], Size], cancel: threading.Event | None = None) -> Media:
+    """The media of a job; an error is part of the result.
+
+    Args:
+        frame_size: (height, width) of a clip's frames -> those that the tower wants.
+        cancel: set it to give up.
+    """
+    started = time.perf_counter()
+    media = Media()
+    sizes: dict[Size, Size] = {}
+
+    def transform(frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        if (height, width) not in sizes:
+            sizes[height, width] = frame_size(height, width)
+        return resized(frame, sizes[height, width])
+
+    try:
+        media.images = [read_picture(source, job.options, cancel, job.access) for source in job.images]
+        media.videos = [
+            read_clip(source, job.options, transform, cancel, job.access) for source in job.videos
+        ]
+    except Exception as error:
+        media = Media(error=error)
+    pictures = sum(3 * image.width * image.height for image in media.images)
+    media.nbytes = pictures + sum(frame.nbytes for video in media.videos for frame in video.frames)
+    media.seconds = time.perf_counter() - started
+    return media
