@@ -99,8 +99,8 @@ def read_video(
     list of pictures, or `data:video/jpeg;base64,` and JPEGs with commas between, which have no times; what
     was read before is returned as it is. `backend` is auto, decord or pyav; where decord would give wrong
     frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame as soon as it is decoded, so
-    that full-size frames need not all fit into memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips too. Frames of more than `max_megapixels`
-    million pixels are refused.
+    that full-size frames need not all fit into memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips
+    too. Frames of more than `max_megapixels` million pixels are refused.
 
     A clip that is cut off or damaged is used as far as it decodes, with a warning: the good frames nearest in
     time take the place of damaged ones, or fewer come where there are none. Raises `MediaError`
