@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from illava_cli.config import Config, GenerationOptions, MediaOptions, ModelOptions, Reduction
+    from illava_cli.engine.opening import load
     from illava_cli.engine.record import Generation
-    from illava_cli.engine.session import Session, load
+    from illava_cli.engine.session import Session
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
 
 
 _HOMES = dict.fromkeys(("Config", "GenerationOptions", "MediaOptions", "ModelOptions", "Reduction"), "config")
-_HOMES |= {"Generation": "engine.record", "Session": "engine.session", "load": "engine.session"}
+_HOMES |= {"Generation": "engine.record", "Session": "engine.session", "load": "engine.opening"}
 
 
 def __getattr__(name: str):

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session, load
+from illava_cli.engine.opening import load
+from illava_cli.engine.session import Session
 from illava_cli.models import family_class
 from illava_cli.reduction import METHODS
 from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl

@@ -60,6 +60,7 @@ NEEDS: dict[str, Missing] = {
     "FlashAttention": _module("flash_attn", "flash-attn"),
     "network": lambda: None,  # found by asking: tests/test_network.py
     "browser": _program("chromium", "chromedriver", package="chromium chromium-driver"),
+    "curl": _program("curl"),
     "jq": _program("jq"),
     "ffmpeg": _program("ffmpeg"),
     "git": _program("git"),

@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import Session, load
+from illava_cli.engine.opening import load
+from illava_cli.engine.session import Session
 from illava_cli.models.catalog import checkpoint_folder
 from tests.conftest import picture
 from tests.needs import skip

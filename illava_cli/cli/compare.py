@@ -209,7 +209,7 @@ def _variants(
     asked: dict[str, tuple[str, float]],
 ) -> list[Variant]:
     """The whole model, and each method at each share; notes in `asked` which is which."""
-    from illava_cli.evals.compare import settings
+    from illava_cli.engine.shares import share_settings
     from illava_cli.evals.variants import OFF, Variant, only_greedy, unmerged
 
     family = session.family
@@ -219,7 +219,7 @@ def _variants(
     for method in methods:
         for keep, text in shares.items():
             name = f"{method} {text}"
-            found.append(Variant(name, resolve(settings(family, base, method, keep))))
+            found.append(Variant(name, resolve(share_settings(family, base, method, keep))))
             asked[name] = method, keep
     only_greedy(found)
     return found

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def load(config: Config, messages: Messages) -> Session:
     """The model of a configuration, with a word to a person who waits."""
     with messages.loading(str(config.model.id)), _collector_paused():
-        from illava_cli.engine.session import load as load_session
+        from illava_cli.engine.opening import load as load_session
 
         if not gc.get_freeze_count():  # a later model finds another one's remains, which have to go
             gc.freeze()  # no collection, such as one amid an answer, walks the modules

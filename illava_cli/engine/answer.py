@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
@@ -43,7 +44,8 @@ class Answer:
         self.end_ids = end_ids | set(options.stop_token_ids)
         constraint = turn.constrain() if turn.constrain is not None else None
         self.sampler = Sampler(options, prompt, stream, constraint)
-        self.text = RowText(tokenizer, options.stop, turn.on_text if stream == 0 else None)
+        on_text = None if turn.on_text is None else partial(turn.on_text, self)
+        self.text = RowText(tokenizer, options.stop, on_text)
         self.tokens: list[int] = []
         self.logprobs: list[dict] = []
         self.finish_reason: str | None = None

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 from illava_cli.config.settings import Config
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.generation import generation_of, reset_peak
+from illava_cli.engine.passes import Passes
+from illava_cli.engine.past import Past
 from illava_cli.engine.record import Generation
-from illava_cli.engine.request import Prepared, Request, Rules, Turn
+from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.runner import Runner
 from illava_cli.trace import Tracing
 
@@ -19,11 +21,14 @@ class Asking(Protocol):
     """What a conversation needs of a session."""
 
     runner: Runner
+    passes: Passes
     config: Config
-    rules: Rules
 
     def prepare(self, request: Request, *, fresh: bool, cancel: threading.Event | None) -> Prepared:
         """A question with its media read."""
+
+    def turn(self, prepared: Prepared, past: Past | None = None, **options: Any) -> Turn:
+        """A prepared question at the end of a conversation."""
 
 
 class Chat:
@@ -32,15 +37,13 @@ class Chat:
     def __init__(self, session: Asking, system: str | None = None):
         self.session = session
         self.system = system if system is not None else session.config.generation.system
+        self._lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
         """Forget the conversation, not the model."""
         self.messages: list[dict[str, Any]] = []
-        self.cache = self.session.runner.new_cache()
-        self.leading: str | None = None  # kind of the first media: fixes the decoder's schedule
-        self._pending: list[int] = []  # a token that was chosen, but is not in the cache yet
-        self._said: list[int] = []  # token ids of all turns
+        self.past = Past(self.session.runner.new_cache())
 
     def switch(self, session: Asking) -> None:
         """Go on under another session on the same model."""
@@ -49,17 +52,18 @@ class Chat:
     @property
     def cached_tokens(self) -> int:
         """Tokens in the first layer's cache."""
-        return self.cache.get_seq_length()
+        return self.past.cache.get_seq_length()
 
     @property
     def deepest_tokens(self) -> int:
         """Tokens in the last layer's cache: what merging has left of them."""
-        return self.cache.get_seq_length(len(self.cache.keys) - 1)
+        cache = self.past.cache
+        return cache.get_seq_length(len(cache.keys) - 1)
 
     @property
     def context_used(self) -> int:
         """How much of the model's context the conversation takes up."""
-        return max(self.cached_tokens, *self.cache.next_position, 0)
+        return max(self.cached_tokens, self.past.position)
 
     def ask(
         self,
@@ -77,41 +81,32 @@ class Chat:
 
         A turn that fails leaves the conversation as it was.
         """
-        options = {"on_text": on_text, "cancel": cancel, "trace": trace, "logits": logits}
-        with self.session.runner.alone():  # what is asked goes on from what was answered last
-            before = self.cache.snapshot()
+        session, past = self.session, self.past
+        session.runner.refuse_within()  # what is asked goes on from what was answered last
+        with self._lock:
+            reset_peak(session.runner.family.device)
+            request = Request(prompt, images, videos, self.system, id)
+            prepared = session.prepare(request, fresh=bool(trace), cancel=cancel)
+            turn = session.turn(prepared, past, cancel=cancel, trace=trace, logits=logits)
+            turn.on_text = told(on_text)
+            if trace and not self.messages:
+                turn.system_tokens = prompts.leading_tokens(session.runner.family, turn.parts, self.system)
+            rounds = past.rounds
             try:
-                return self._answer(Request(prompt, images, videos, self.system, id), options)
+                (answer,) = session.passes.answer(turn)
+                past.end_round(turn.leading, turn.spoken, answer.tokens, pending=1)
+                generation = generation_of(answer, session.runner.family, session.runner.load_seconds)
             except BaseException:
-                self.cache.restore(before)
+                past.back(rounds)
                 raise
+            sources = [[m.source for m in generation.media if m.kind == kind] for kind in ("image", "video")]
+            self.messages += [
+                {"role": "user", "content": prompt, "images": sources[0], "videos": sources[1]},
+                {"role": "assistant", "content": generation.text, "images": [], "videos": []},
+            ]
+            return generation
 
-    def _answer(self, request: Request, options: dict[str, Any]) -> Generation:
-        session, runner, trace = self.session, self.session.runner, options["trace"]
-        family, counts = runner.family, request.counts
-        user = prompts.user_message(family, request.prompt, *counts)
-        if self.messages:
-            last = self._pending[-1] if self._pending else None
-            pending = [self._pending] if self._pending else []
-            parts = pending + prompts.later_turn(family, user, last, *counts)
-        else:
-            parts = prompts.first_turn(family, user, self.system, *counts)
-        constrain = runner.grammars.constrain(session.config)
-        reset_peak(family.device)
-        prepared = session.prepare(request, fresh=bool(trace), cancel=options["cancel"])
-        start = self.cache.next_position[0] if self.cache.rows else 0
-        so_far = self.leading, start, self._said
-        turn = Turn(prepared, parts, session.rules, session.config, *so_far, constrain=constrain, **options)
-        if trace and not self.messages:
-            turn.system_tokens = prompts.leading_tokens(family, parts, self.system)
-        answer = runner.answer(turn, self.cache)
-        generation = generation_of(answer, family, runner.load_seconds)
-        self.leading = answer.turn.leading
-        self._pending = answer.tokens[-1:]
-        self._said = [*self._said, *answer.turn.spoken, *answer.tokens]
-        sources = [[m.source for m in generation.media if m.kind == kind] for kind in ("image", "video")]
-        self.messages += [
-            {"role": "user", "content": request.prompt, "images": sources[0], "videos": sources[1]},
-            {"role": "assistant", "content": generation.text, "images": [], "videos": []},
-        ]
-        return generation
+
+def told(on_text: Callable[[str], None] | None) -> Callable[[Any, str], None] | None:
+    """A listener to one answer, as a turn wants it."""
+    return None if on_text is None else lambda answer, text: on_text(text)

@@ -104,6 +104,18 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
     return _pieces(family, ids, images, videos)
 
 
+def answer_ids(family: Family, answer: str) -> list[int]:
+    """Token ids of an answer that somebody gave: words that spell a token stay words."""
+    check_text(answer, "an answer")
+    return family.control_tokens.encode(family.control_tokens.hidden(answer), False)
+
+
+def next_turn(family: Family, user: dict, pending: list[int], images: int, videos: int) -> list[Piece]:
+    """What a later turn adds to the KV cache: what of the last answer is not there yet, and `later_turn`."""
+    last = pending[-1] if pending else None
+    return [*([pending] if pending else []), *later_turn(family, user, last, images, videos)]
+
+
 def _render(family: Family, messages: list[dict]) -> str:
     try:
         return family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

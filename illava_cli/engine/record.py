@@ -47,7 +47,7 @@ class VisualUsage:
     newlines_in: int = 0
     newlines_kept: int = 0
     unmerged: int = 0
-    reused: int = 0
+    reused: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from illava_cli.trace import Tracing
 
 if TYPE_CHECKING:
     from illava_cli.engine.features import FeatureCache
+    from illava_cli.engine.past import Past
     from illava_cli.engine.sampling import Constraint
     from illava_cli.models.media import Features, Pixels
     from illava_cli.models.schedule import Schedule
@@ -125,11 +126,11 @@ class Turn:
     Args:
         parts: token ids and the places of media, in order.
         config: what it is answered under.
-        leading: kind of the conversation's first media, whose schedule the decoder follows.
-        start: position of its first token.
-        said: token ids of the conversation before it, which the repetition penalty counts too.
+        past: the conversation that it goes on from, whose cache it appends to.
+        earlier: rounds between that and this one whose answers are given: they are read before it.
+        given: token ids of its answer, where it is such a round.
         answers: how many are drawn.
-        on_text: called with each new piece of the answer.
+        on_text: called with an answer and each new piece of it.
         cancel: set to stop the answer early.
         timeout: seconds after which it is stopped, from when its media are encoded on.
         trace, logits: what is kept of its way.
@@ -140,11 +141,11 @@ class Turn:
     parts: list[Piece]
     rules: Rules
     config: Config
-    leading: str | None = None
-    start: int = 0
-    said: Sequence[int] = ()
+    past: Past | None = None
+    earlier: Sequence[Turn] = ()
+    given: Sequence[int] = ()
     answers: int = 1
-    on_text: Callable[[str], None] | None = None
+    on_text: Callable[[Any, str], None] | None = None
     cancel: threading.Event | None = None
     timeout: float | None = None
     trace: Tracing = False
@@ -162,9 +163,20 @@ class Turn:
     began: float = 0.0
 
     def __post_init__(self):
-        if self.leading is None:
-            kinds = {slot.kind for slot in self.prepared.slots}
-            self.leading = "image" if "image" in kinds else "video" if kinds else None
+        self.rounds = self.past.rounds if self.past is not None else 0  # when it was asked
+
+    @property
+    def leading(self) -> str | None:
+        """Kind of the conversation's first media, whose schedule the decoder follows."""
+        if self.past is not None and self.past.leading is not None:
+            return self.past.leading
+        kinds = {slot.kind for slot in self.prepared.slots}
+        return "image" if "image" in kinds else "video" if kinds else None
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        self.cancel = self.cancel or threading.Event()
+        self.cancel.set()
 
     @property
     def spoken(self) -> list[int]:

@@ -16,11 +16,12 @@ from illava_cli.engine.answer import Answer
 from illava_cli.engine.assemble import Row, assemble
 from illava_cli.engine.generation import kept_counts, synchronize, trace_of
 from illava_cli.engine.grammar import Grammars
-from illava_cli.engine.request import Turn
+from illava_cli.engine.request import Slot, Turn
 from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
 from illava_cli.models import decoder
 from illava_cli.models.cache import MergeCache
+from illava_cli.models.decoder_merge import Prompt
 from illava_cli.models.encoder import encode
 from illava_cli.models.family import Family
 from illava_cli.models.graphs import StepGraphs
@@ -28,14 +29,14 @@ from illava_cli.models.guide import Guide
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features
 from illava_cli.models.schedule import KINDS, Schedule
-from illava_cli.trace import DecoderTrace
+from illava_cli.trace import DecoderTrace, Trace
 
 OFF = {kind: Schedule() for kind in KINDS}
 UNASKED = "the question was cancelled before the first word of its answer"
 
 
 class Runner:
-    """A loaded model; whoever asks it takes turns with the others that do."""
+    """A loaded model, with which one batch is computed at a time."""
 
     def __init__(self, family: Family, load_seconds: float = 0.0):
         self.family, self.load_seconds = family, load_seconds
@@ -44,7 +45,7 @@ class Runner:
         self.grammars = Grammars(family)  # likewise
         self._steps_cache = self.new_cache()
         self._lock = threading.Lock()
-        self._owner: int | None = None  # the thread that answers now
+        self._driver: int | None = None  # the thread that computes now
 
     @property
     def context_length(self) -> int:
@@ -57,41 +58,61 @@ class Runner:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One question or batch at a time: wait for the one that runs; refuse one from within its answer."""
-        if self._owner == threading.get_ident():
+        """One batch at a time: wait for the one that runs; refuse one from within its answer."""
+        self.refuse_within()
+        self.begin()
+        try:
+            with self.driven(), out_of_memory_in_one_line():
+                yield
+        finally:
+            self.end()
+
+    def begin(self) -> None:
+        """Begin a batch, when the one that runs has its end. Another thread may end it."""
+        self._lock.acquire()
+        self._steps_cache.clear()  # of a batch that was given up
+
+    def end(self) -> None:
+        """End a batch."""
+        self._lock.release()
+
+    @contextmanager
+    def driven(self) -> Iterator[None]:
+        """Meanwhile this thread is the one that computes."""
+        self._driver = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._driver = None
+
+    def refuse_within(self) -> None:
+        """Refuse what is asked from within an answer, which would wait for itself."""
+        if self._driver == threading.get_ident():
             raise UsageError("a question cannot be asked from within on_text: ask it after the answer")
-        with self._lock:
-            self._owner = threading.get_ident()
-            self._steps_cache.clear()  # of a batch that was given up
-            try:
-                with out_of_memory_in_one_line():
-                    yield
-            finally:
-                self._owner = None
+
+    def size(self, turn: Turn) -> int:
+        """Tokens that a turn and an answer to it may take in the first layer's cache, from sizes alone."""
+        rounds = [*turn.earlier, turn]
+        text = sum(len(one.spoken) + len(one.given) for one in rounds)
+        media = sum(self._tokens(one, slot) for one in rounds for slot in one.prepared.slots)
+        asked = turn.past.cache.get_seq_length() if turn.past is not None else 0
+        asked += text + media
+        return asked + min(turn.config.generation.max_tokens, max(1, self.context_length - asked))
+
+    def _tokens(self, turn: Turn, slot: Slot) -> int:
+        """Decoder tokens of a medium; where a method finds its own number, those of the unmodified model."""
+        medium, rules = turn.prepared.slots[slot], turn.rules
+        if medium.features is not None:
+            return len(medium.features.embeds)
+        pixels, schedule = medium.pixels, rules.schedules.get(slot.kind, Schedule())
+        if pixels.segments * pixels.tokens < rules.min_visual_tokens:
+            schedule = Schedule()
+        tokens = self.family.tokens(pixels, schedule) or self.family.tokens(pixels, Schedule())
+        return tokens.total
 
     def batch_cache(self) -> MergeCache:
         """A cache for steps, without rows: where steps are recorded always the same, whose memory stays."""
         return self.new_cache() if self.graphs is None else self._steps_cache
-
-    @torch.inference_mode()
-    def answer(self, turn: Turn, cache: MergeCache) -> Answer:
-        """One turn to its end, after what the cache holds."""
-        (answer,) = decoder.drained(self.prefill([turn], cache))
-        if self.graphs is None:
-            self._finish(answer, cache)
-        else:
-            steps = self.batch_cache()
-            steps.join(cache)
-            self._finish(answer, steps)
-            cache.follow(steps, 0)
-            steps.leave(0)
-        if answer.error is not None:
-            raise answer.error
-        return answer
-
-    def _finish(self, answer: Answer, cache: MergeCache) -> None:
-        while not answer.done:
-            self.step(cache, [answer])
 
     # --- a pass -----------------------------------------------------------------------------------
 
@@ -141,7 +162,7 @@ class Runner:
         begins = [0, *accumulate(len(p) if isinstance(p, list) else len(p.embeds) for p in parts)]
         turn.starts = [begins[turn.parts.index(slot)] for slot in by_slot]
         turn.prompt_tokens = begins[-1]
-        return Row(parts, turn.start)
+        return Row(parts, turn.past.position if turn.past is not None else 0)
 
     @torch.inference_mode()
     def prefill(
@@ -149,7 +170,8 @@ class Runner:
     ) -> Generator[None, None, list[Answer]]:
         """Turns of one decoder schedule into the rows of a cache, up to each answer's first token.
 
-        Pauses where others may take a step. Several turns or answers begin in an empty cache.
+        Pauses where others may take a step. Several turns begin in an empty cache; one that goes on from a
+        conversation comes alone, with that one's cache. A row serves all answers to its turn.
 
         Args:
             chunk: tokens of a prompt that go through the decoder at a time; None: all.
@@ -160,11 +182,45 @@ class Runner:
             Cancelled: nobody waits for any of them any more.
         """
         refuse_cancelled(turns)
+        if (past := turns[0].past) is not None:
+            past.back(turns[0].rounds)  # a former try may have come as far as anywhere
+            turns[0].cached_tokens = cache.get_seq_length()
+            for earlier in turns[0].earlier:
+                yield from self._read([earlier], cache, chunk)
+                past.end_round(earlier.leading, earlier.spoken, earlier.given, len(earlier.given))
+        hidden_states, prompt, limits, traces = yield from self._read(turns, cache, chunk)
+        family = self.family
+        logits, kept = family.logits(hidden_states), kept_counts(prompt.kinds)
+        rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
+        answers = []
+        for row, turn in enumerate(turns):
+            said = turn.past.said if turn.past is not None else []
+            about = {
+                "prompt": [*said, *turn.spoken],
+                "kept": kept[row],
+                "trace": traces[row],
+                "logits": logits[row].cpu() if turn.logits else None,
+            }
+            for stream in range(turn.answers):
+                ends = family.end_ids
+                answers.append(Answer(turn, family.tokenizer, limits[row], ends, stream=stream, **about))
+        self._choose(logits[rows] if len(rows) > len(turns) else logits, answers)
+        return answers
+
+    def _read(
+        self, turns: Sequence[Turn], cache: MergeCache, chunk: int | None
+    ) -> Generator[None, None, tuple[Tensor, Prompt, list[int], list[Trace | None]]]:
+        """Media and prompts of turns into the rows of a cache.
+
+        Returns:
+            (B, C) of each row's last token, what is left of the prompts, how long each answer may be, and
+            what was kept of each one's way.
+        """
+        refuse_cancelled(turns)
         self.encode(turns)
         yield
         refuse_cancelled(turns)
         family, first = self.family, turns[0]
-        first.cached_tokens = cache.get_seq_length()
         schedule = leading_schedule(first)
         traced = DecoderTrace(watched=first.trace == "attention") if first.trace else None
         new = assemble(
@@ -180,24 +236,8 @@ class Runner:
             for turn, position in zip(turns, new.next_position, strict=True)
         ]
         hidden_states, prompt = yield from decoder.prefill(family.text_model, new, cache, chunk)
-        logits, kept = family.logits(hidden_states), kept_counts(prompt.kinds)
-        rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
-        answers = []
-        for row, turn in enumerate(turns):
-            about = {
-                "prompt": [*turn.said, *turn.spoken],
-                "kept": kept[row],
-                "trace": trace_of(family, turn, new.kinds, traced),
-                "logits": logits[row].cpu() if turn.logits else None,
-            }
-            for stream in range(turn.answers):
-                ends = family.end_ids
-                answers.append(Answer(turn, family.tokenizer, limits[row], ends, stream=stream, **about))
-        if len(rows) > len(turns):
-            cache.select(rows)
-            logits = logits[rows]
-        self._choose(logits, answers)
-        return answers
+        traces = [trace_of(family, turn, new.kinds, traced) for turn in turns]
+        return hidden_states, prompt, limits, traces
 
     @torch.inference_mode()
     def step(self, cache: MergeCache, answers: Sequence[Answer]) -> None:

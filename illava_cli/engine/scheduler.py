@@ -31,11 +31,14 @@ class Scheduler:
         runner: Runner,
         rows: int,
         chunk: int | None = None,
+        tokens: int | None = None,
         on_note: Callable[[str], None] = lambda text: None,
     ):
         """
         Args:
             chunk: tokens of a newcomer's prompt between two steps of the others; None: all.
+            tokens: that the cache may hold in its first layer, what may yet be answered included; None: all
+                that there is memory for. A turn that needs more alone is let in alone.
             on_note: told where memory does not suffice for so many rows.
 
         Raises:
@@ -44,6 +47,8 @@ class Scheduler:
         if rows < 1:
             raise UsageError(f"{rows} answers at a time: give 1 or more")
         self.runner, self.rows, self.chunk, self.on_note = runner, rows, chunk, on_note
+        self.tokens = tokens
+        self._sizes: dict[Turn, int] = {}
         self._most = self._fewest = rows  # at first, and since memory ran out
         self._joined = 0  # since the number of rows changed
         self.cache = runner.batch_cache()
@@ -87,7 +92,10 @@ class Scheduler:
             failed += self._prefill(wait=not self.answers)
         if self.answers:
             failed += self._step()
-        return failed + self._leave()
+        ended = failed + self._leave()
+        for turn, *_ in ended:
+            self._sizes.pop(turn, None)
+        return ended
 
     # --- newcomers --------------------------------------------------------------------------------
 
@@ -101,19 +109,34 @@ class Scheduler:
     def _enter(self) -> None:
         """Let the oldest in that are waiting, and those like it, as many as there is room for."""
         room = min(self.rows - len(self.answers), self._together)
-        if not self._waiting or (room < self._waiting[0].answers and self.answers):
+        if not self._waiting:
             return
         oldest = self._waiting[0]
+        if self.answers and (room < oldest.answers or not self._fits([oldest])):
+            return
         turns = [oldest]
         room -= oldest.answers
         for turn in list(self._waiting)[1:]:
-            if turn.answers <= room and alike(turn, oldest):
+            if turn.answers <= room and alike(turn, oldest) and self._fits([*turns, turn]):
                 turns.append(turn)
                 room -= turn.answers
         entering = set(turns)
         self._waiting = deque(turn for turn in self._waiting if turn not in entering)
-        cache = self.runner.new_cache()
+        cache = oldest.past.cache if oldest.past is not None else self.runner.new_cache()
         self._entering = turns, cache, self.runner.prefill(turns, cache, self.chunk)
+
+    def _fits(self, newcomers: list[Turn]) -> bool:
+        """Whether newcomers may take places beside the rows that there are, all as long as the longest."""
+        if self.tokens is None:
+            return True
+        turns = [*dict.fromkeys(answer.turn for answer in self.answers), *newcomers]
+        rows = len(self.answers) + sum(turn.answers for turn in newcomers)
+        return rows * max(map(self._size, turns)) <= self.tokens
+
+    def _size(self, turn: Turn) -> int:
+        if turn not in self._sizes:
+            self._sizes[turn] = self.runner.size(turn)
+        return self._sizes[turn]
 
     def _prefill(self, wait: bool) -> list[Ended]:
         """A part of what is being prefilled, or all of it where nobody waits for a step."""
@@ -136,9 +159,13 @@ class Scheduler:
         """Let those in that are prefilled."""
         try:
             with out_of_memory_in_one_line():
-                if self.answers or self.runner.graphs is not None:
-                    self.cache.join(cache)
+                rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
+                # a conversation keeps its own cache, and takes in what the batch's has got in the end
+                if self.answers or self.runner.graphs is not None or turns[0].past is not None:
+                    self.cache.join(cache, rows)
                 else:
+                    if len(rows) > len(turns):
+                        cache.select(rows)
                     self.cache = cache
         except OutOfMemory:
             if not self.answers:
@@ -183,19 +210,32 @@ class Scheduler:
             with out_of_memory_in_one_line():
                 self.runner.step(self.cache, self.answers)
         except Exception as error:
-            # what the cache holds is not known any more: those of whom nothing was shown begin again
-            turns = list({answer.turn: None for answer in self.answers})
-            shown = [turn for turn in turns if turn.on_text is not None]
-            again = [turn for turn in turns if turn.on_text is None]
             few = max(1, len(self.answers) // 2)
-            self.cache, self.answers = self.runner.batch_cache(), []
-            self.cache.clear()
-            self._ended.clear()
+            shown, again = self._begin_anew()
             if isinstance(error, OutOfMemory):
                 self._have_fewer(few)
             self._set_rows(min(self.rows, few))  # whatever it was, it may take as many rows to happen
             return [(turn, [], error) for turn in shown] + (self._failed(again, error) if again else [])
         return []
+
+    def _begin_anew(self) -> tuple[list[Turn], list[Turn]]:
+        """Let all rows go, as what the cache holds is not known any more: turns of whom something was shown,
+        and those that may begin again."""
+        turns = list({answer.turn: None for answer in self.answers})
+        self.cache, self.answers = self.runner.batch_cache(), []
+        self.cache.clear()
+        self._ended.clear()
+        shown = [turn for turn in turns if turn.on_text is not None]
+        return shown, [turn for turn in turns if turn.on_text is None]
+
+    def recover(self) -> list[Turn]:
+        """Go on after `advance` was broken off anywhere: what was begun begins again, but for the turns given
+        back, of whom something was shown."""
+        shown, again = self._begin_anew()
+        entering = self._entering[0] if self._entering else []
+        self._entering = None
+        self._waiting.extendleft(reversed([*again, *entering]))
+        return shown
 
     def _leave(self) -> list[Ended]:
         """Let the rows go that have their end."""
@@ -204,6 +244,8 @@ class Scheduler:
             answer = self.answers[row]
             if not answer.done:
                 continue
+            if answer.turn.past is not None and answer.stream == 0:
+                answer.turn.past.cache.follow(self.cache, row)
             self.cache.leave(row)
             self.answers[row] = self.answers[-1]
             self.answers.pop()
@@ -214,6 +256,8 @@ class Scheduler:
                 own.sort(key=lambda answer: answer.stream)
                 error = next((answer.error for answer in own if answer.error), None)
                 ended.append((answer.turn, own, error))
+        if ended and not self.answers and self.runner.graphs is None:
+            self.cache = self.runner.batch_cache()  # its memory goes with the last row
         return ended[::-1]
 
 
@@ -234,7 +278,7 @@ def _prefilled(answers: list[Answer]) -> Generator[None, None, list[Answer]]:
 
 def alike(turn: Turn, other: Turn) -> bool:
     """Whether two questions may share a prefill: of one schedule, and of like size, since it is filled up."""
-    if turn.rules != other.rules or turn.trace or other.trace:
+    if turn.rules != other.rules or turn.trace or other.trace or turn.past or other.past:
         return False
     sizes = sorted(max(1, one.prepared.tokens) for one in (turn, other))
     if sizes[1] > ALIKE * sizes[0]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,65 +11,39 @@ from torch import nn
 
 from illava_cli.config.reading import validate
 from illava_cli.config.settings import Config
-from illava_cli.config.sources import grouped, over, parse_setting, resolve
+from illava_cli.config.sources import grouped, over, parse_setting
 from illava_cli.config.stages import Reduction
 from illava_cli.engine import prompt as prompts
-from illava_cli.engine.chat import Chat
+from illava_cli.engine.chat import Chat, told
 from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.generation import generation_of, reset_peak, unanswered
-from illava_cli.engine.grammar import require_grammars
 from illava_cli.engine.markers import replaced
 from illava_cli.engine.media import Guidance, MediaReader
+from illava_cli.engine.passes import Passes
+from illava_cli.engine.past import Past
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Prepared, Request, Rules, Turn
-from illava_cli.engine.resolved import find_guides, guide_of, least_tokens, planned
+from illava_cli.engine.resolved import guide_of, least_tokens, planned
 from illava_cli.engine.runner import UNASKED, Runner
 from illava_cli.engine.scheduler import Scheduler
+from illava_cli.engine.stream import AsyncStream, Stream
 from illava_cli.errors import Cancelled, UsageError
 from illava_cli.models.family import Family
 from illava_cli.models.guide import Guide
-from illava_cli.models.loading import load_family
 from illava_cli.models.schedule import Schedule
 from illava_cli.trace import Tracing
 
 
-def load(
-    model: str | None = None,
-    *,
-    config: Config | None = None,
-    on_note: Callable[[str], None] = lambda text: None,
-    **settings: Any,
-) -> Session:
-    """Load a model.
-
-    Args:
-        model: a name from `illava models list`, a YAML path, a checkpoint directory, a hub id or
-            `random:NAME`; the default is `$ILLAVA_MODEL`, else a LLaVA-OneVision that fits the machine.
-        config: a whole configuration instead.
-        on_note: takes one-line messages for a person (a download, a schedule left out).
-        settings: `preset`, `method`, `guide`, `vision`, `llm` and the like, or any field of the groups
-            model, media and generation by its own name (`device="cuda"`, `num_frames=8`, `max_tokens=64`).
+def under(passes: Passes, config: Config, on_note: Callable[[str], None], features: FeatureCache) -> Session:
+    """A session on a loaded model.
 
     Raises:
-        UsageError, ModelError: as the command line would say it.
+        UsageError: a schedule that the model cannot run.
     """
-    if config is not None and (model is not None or settings):
-        raise UsageError("load takes a whole config or single settings, not both")
-    config = config or resolve(model, overrides=grouped(settings))
-    started = time.perf_counter()
-    require_grammars(config)
-    find_guides(config, on_note)
-    runner = Runner(load_family(config, on_note))
-    session = _under(runner, config, on_note, FeatureCache(config.model.feature_cache_mb << 20))
-    runner.load_seconds = time.perf_counter() - started
-    return session
-
-
-def _under(runner: Runner, config: Config, on_note: Callable[[str], None], features: FeatureCache) -> Session:
-    reduction, schedules = planned(runner.family, config, on_note)
-    guide = guide_of(runner, schedules, on_note)
+    reduction, schedules = planned(passes.runner.family, config, on_note)
+    guide = guide_of(passes.runner, schedules, on_note)
     threshold = least_tokens(config)
-    return Session(runner, config, reduction, schedules, threshold, guide, features, on_note=on_note)
+    return Session(passes, config, reduction, schedules, threshold, guide, features, on_note=on_note)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +53,7 @@ class Session:
     It is a value: another configuration is another session, on the same model.
 
     Args:
+        passes: the batch that all share who ask the model.
         reduction: the preset's for this model, with what the configuration changes.
         schedules: of each kind of medium.
         min_visual_tokens: media of fewer are left whole.
@@ -88,7 +62,7 @@ class Session:
         merging: whether anything is reduced.
     """
 
-    runner: Runner
+    passes: Passes
     config: Config
     reduction: Reduction
     schedules: Mapping[str, Schedule]
@@ -104,6 +78,10 @@ class Session:
     def rules(self) -> Rules:
         """What it does to media."""
         return Rules(self.schedules if self.merging else {}, self.min_visual_tokens, self.features)
+
+    @property
+    def runner(self) -> Runner:
+        return self.passes.runner
 
     @property
     def family(self) -> Family:
@@ -140,7 +118,7 @@ class Session:
             "preset": self.config.preset,
             "merging": self.merging,
             "reduction": self.reduction.model_dump(mode="json", exclude_none=True),
-            "context": self.context_length,
+            "context": self.runner.context_length,
         }
 
     # --- other sessions on the same model -----------------------------------------------------------
@@ -153,7 +131,7 @@ class Session:
         Raises:
             UsageError: a schedule that the model cannot run.
         """
-        return _under(self.runner, config, self.on_note, FeatureCache(0))
+        return under(self.passes, config, self.on_note, FeatureCache(0))
 
     def asking(self, config: Config) -> Session:
         """This one under other media and generation settings; what it has encoded serves both."""
@@ -204,12 +182,38 @@ class Session:
             videos: the same, (T, H, W, 3) uint8 arrays or lists of PIL images.
             on_text: called with each new piece of the answer.
             cancel: set it to stop the answer early; before its first word the question is `Cancelled`.
-            trace: keep the merges of tower and decoder in `Generation.trace`; `"attention"` also keeps what
-                each token received in every layer, which takes a little longer.
+            trace: keep the merges of tower and decoder in `Generation.trace`; `"attention"`: also what each
+                token received in every layer.
             logits: keep the first token's logits in `Generation.logits`.
         """
-        options = {"on_text": on_text, "cancel": cancel, "id": id, "trace": trace, "logits": logits}
-        return self.chat(system).ask(prompt, images, videos, **options)
+        reset_peak(self.family.device)
+        self.runner.refuse_within()
+        prepared = self.prepare(Request(prompt, images, videos, system, id), fresh=bool(trace), cancel=cancel)
+        turn = self.turn(prepared, cancel=cancel, trace=trace, logits=logits, on_text=told(on_text))
+        (answer,) = self.passes.answer(turn)
+        return generation_of(answer, self.family, self.load_seconds)
+
+    def stream(
+        self, prompt: str, images: Sequence[Any] = (), videos: Sequence[Any] = (), **about: Any
+    ) -> Stream:
+        """The answer to one question piece by piece; the whole of it is in `Stream.generation` then.
+
+        Args:
+            about: `system` and `id`; all arguments are as for `ask`.
+        """
+        return Stream(self, Request(prompt, images, videos, **about))
+
+    def astream(
+        self, prompt: str, images: Sequence[Any] = (), videos: Sequence[Any] = (), **about: Any
+    ) -> AsyncStream:
+        """As `stream`, for `async for`: other tasks go on meanwhile, and share its passes."""
+        return AsyncStream(self, Request(prompt, images, videos, **about))
+
+    async def aask(
+        self, prompt: str, images: Sequence[Any] = (), videos: Sequence[Any] = (), **about: Any
+    ) -> Generation:
+        """As `ask`, for tasks; one that is cancelled ends its answer."""
+        return await self.astream(prompt, images, videos, **about).whole()
 
     def chat(self, system: str | None = None) -> Chat:
         """A conversation that goes on from its KV cache."""
@@ -222,7 +226,6 @@ class Session:
 
         Args:
             fresh: encode anew what was encoded before (the merges of kept features are gone).
-            cancel: set it to give up.
 
         Raises:
             UsageError: it cannot be asked; said before its media are read.
@@ -247,8 +250,15 @@ class Session:
         reduction = self.reduction if self.merging else Reduction()
         return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
-    def turn(self, prepared: Prepared, **options: Any) -> Turn:
-        """A prepared question at the beginning of a conversation, for `Scheduler.add`.
+    def turn(
+        self, prepared: Prepared, past: Past | None = None, *, earlier: Sequence[Turn] = (), **options: Any
+    ) -> Turn:
+        """A prepared question, for `Passes` and `Scheduler`.
+
+        Args:
+            past: the conversation that it goes on from; None: it begins one.
+            earlier: rounds after that one whose answers are given, in their order.
+            options: of `Turn`.
 
         Raises:
             UsageError: it was prepared by a session that reduces otherwise, whose features get mixed up; or
@@ -259,9 +269,17 @@ class Session:
         request = prepared.request
         system = request.system if request.system is not None else self.config.generation.system
         user = prompts.user_message(self.family, request.prompt, *request.counts)
-        parts = prompts.first_turn(self.family, user, system, *request.counts)
+        if earlier or (past is not None and past.rounds):
+            pending = list(earlier[-1].given) if earlier else past.pending
+            parts = prompts.next_turn(self.family, user, pending, *request.counts)
+        else:
+            parts = prompts.first_turn(self.family, user, system, *request.counts)
         constrain = self.runner.grammars.constrain(self.config)
-        return Turn(prepared, parts, self.rules, self.config, constrain=constrain, **options)
+        return Turn(prepared, parts, self.rules, self.config, past, earlier, constrain=constrain, **options)
+
+    def given(self, answer: str) -> list[int]:
+        """Token ids of an answer that is given, for `Turn.given`: all of it is words."""
+        return prompts.answer_ids(self.family, answer)
 
     def ask_batch(
         self,
@@ -281,7 +299,6 @@ class Session:
             cancel: set it to stop early; answers that were not at their end have no `finish_reason`.
 
         Raises:
-            UsageError: `rows` is below 1.
             Cancelled: `cancel` was set while media were read.
         """
         made = [Request.of(r) if isinstance(r, dict) else r for r in requests]
@@ -330,4 +347,4 @@ class Session:
         return found
 
 
-__all__ = ["Chat", "Request", "Session", "load"]
+__all__ = ["Chat", "Request", "Session"]

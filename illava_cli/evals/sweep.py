@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from illava_cli.engine.shares import Point, placed
 from illava_cli.errors import UsageError
 from illava_cli.evals.variants import OFF
 
 if TYPE_CHECKING:
-    from illava_cli.config.stages import LLMStage, Reduction, VisionStage
+    from illava_cli.config.stages import Reduction
     from illava_cli.models.family import Family
 
 # without a grid of the user's: shares kept, 1 for a stage that is left alone
 VISION_KEEP, LLM_KEEP = (1.0, 0.7, 0.5, 1 / 3), (1.0, 0.7, 0.5)
-# the published layers, as shares of the depth: 5-8 of LLaVA-OneVision's 26, 8 of Qwen2-7B's 28
-VISION_START, VISION_COUNT, LLM_AT = 5 / 26, 4, 8 / 28
 
 
 @dataclass(frozen=True)
@@ -30,42 +29,6 @@ class Grid:
     vision_layers: Sequence[Sequence[int]] = ()
     llm_keep: Sequence[float] = ()
     llm_layers: Sequence[Sequence[int]] = ()
-
-
-@dataclass(frozen=True)
-class Point:
-    """One schedule of a walk: shares kept, and the layers that merge; 1 and no layers where nothing does."""
-
-    vision_keep: float
-    vision_layers: tuple[int, ...]
-    llm_keep: float
-    llm_layers: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """`tower 0.33 at 1-4, LLM 0.7 at 2`."""
-        parts = []
-        for stage, keep, layers in (
-            ("tower", self.vision_keep, self.vision_layers),
-            ("LLM", self.llm_keep, self.llm_layers),
-        ):
-            if layers:
-                parts.append(f"{stage} {keep:.2g} at {_layers(layers)}")
-        return ", ".join(parts)
-
-    def settings(self, family: Family, layout: str) -> list[str]:
-        """What makes this schedule of any preset (`a.b=c`)."""
-        return [f"{name}={stage}" for name, stage in self.stages(family, layout).items()]
-
-    def stages(self, family: Family, layout: str) -> dict[str, str]:
-        """The values of `vision` and `llm`."""
-        tower = decoder = "null"
-        if self.vision_layers:
-            tower = _tower(family, self.vision_keep, self.vision_layers, layout)
-        if self.llm_layers:
-            keep = self.llm_keep ** (1 / len(self.llm_layers))  # at each layer, of what is left
-            decoder = f"{{layers: {list(self.llm_layers)}, keep: {keep!r}}}"
-        return {"vision": tower, "llm": decoder}
 
 
 def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
@@ -85,44 +48,11 @@ def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
     return [point for point in dict.fromkeys(found) if point.vision_layers or point.llm_layers]
 
 
-def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[int], list[int]]:
-    """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
-    depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
-    from illava_cli.models.planning import stages_of  # brings torch: mistakes in flags are told before
-
-    stages = stages_of(base, kind)
-    start = max(1, round(depth * VISION_START))
-    scaled = list(range(start, min(start + VISION_COUNT, depth))), [max(1, round(text_depth * LLM_AT))]
-    return (
-        _layers_of(stages.vision, depth) or scaled[0],
-        _layers_of(stages.llm, text_depth) or scaled[1],
-    )
-
-
-def _layers_of(stage: VisionStage | LLMStage | None, depth: int) -> list[int]:
-    """Where a schedule merges; nowhere if the model is not as deep."""
-    layers = stage.layers if stage is not None else []
-    return layers if all(layer < depth for layer in layers) else []
-
-
 def _stage(keeps: Sequence[float], layers: Sequence[Sequence[int]]) -> list[tuple[float, tuple[int, ...]]]:
     """Each share at each choice of layers; where all is kept, layers make no difference."""
     return [
         (keep, tuple(sorted(where)) if keep < 1 else ()) for keep, where in itertools.product(keeps, layers)
     ]
-
-
-def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:
-    """The tower's schedule that leaves the share `keep` after all of `layers`."""
-    tokens = family.tile_tokens
-    if tokens is None:  # no tiles: a share of the groups leaves at each layer
-        return f"{{layers: {list(layers)}, keep: {keep ** (1 / len(layers))!r}, drop: null, r: null}}"
-    kept = max(1, round(keep * tokens))
-    if layout == "grid":  # survivors form a square
-        kept = max(1, round(math.sqrt(kept))) ** 2
-    each, rest = divmod(tokens - kept, len(layers))
-    r = [each + (i < rest) for i in range(len(layers))]
-    return f"{{layers: {list(layers)}, r: {r}, drop: null, keep: null}}"
 
 
 def read_share(text: str, flag: str) -> float:
@@ -156,13 +86,6 @@ def read_layers(text: str, flag: str) -> tuple[int, ...]:
     if not layers or len(set(layers)) < len(layers):
         raise UsageError(f"{flag} {text}: expected layers such as 2,3,4,5 or 2-5, each once")
     return tuple(layers)
-
-
-def _layers(layers: Sequence[int]) -> str:
-    """`2-5` for neighbours, else `2,4`."""
-    if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]}-{layers[-1]}"
-    return ",".join(map(str, layers))
 
 
 def frontier(report: dict[str, Any], walked: dict[str, Point], skipped: dict[str, str]) -> dict[str, Any]:

@@ -155,8 +155,14 @@ class MergeCache(Cache):
 
     # --- rows -------------------------------------------------------------------------------------
 
-    def join(self, other: MergeCache) -> None:
-        """Take in copies of another cache's rows, after those that are here."""
+    def join(self, other: MergeCache, chosen: Sequence[int] | None = None) -> None:
+        """Take in copies of another cache's rows, after those that are here.
+
+        Args:
+            chosen: which ones, in this order; a row may come several times. None: each once.
+        """
+        chosen = list(range(other.rows)) if chosen is None else list(chosen)
+        source = slice(other.rows) if chosen == list(range(other.rows)) else chosen
         for cache, example in ((self, other), (other, self)):
             for layer in example.depths:
                 cache.open_depth(layer)
@@ -165,12 +171,13 @@ class MergeCache(Cache):
             for layer, there in enumerate(new):
                 length = other.get_seq_length(layer)
                 if length:
-                    self._reserve(own, layer, there, rows + other.rows, length)
-                    room = own[layer][rows : rows + other.rows]
-                    room[:, :, :length] = there[: other.rows, :, :length]
+                    self._reserve(own, layer, there, rows + len(chosen), length)
+                    room = own[layer][rows : rows + len(chosen)]
+                    room[:, :, :length] = there[source, :, :length]
                     room[:, :, length:] = 0  # what a row leaves behind may not be a number
-        self.depths = {first: held + other.depths[first] for first, held in self.depths.items()}
-        self.next_position = self.next_position + other.next_position
+        for first, held in self.depths.items():
+            self.depths[first] = held + [other.depths[first][row] for row in chosen]
+        self.next_position = self.next_position + [other.next_position[row] for row in chosen]
 
     def leave(self, row: int) -> None:
         """Let a row go; the last one takes its place."""
@@ -218,7 +225,11 @@ class MergeCache(Cache):
 
     def restore(self, snapshot: tuple) -> None:
         """Back to a snapshot, after a pass that failed midway."""
-        self.depths, self.next_position = snapshot
+        depths, next_position = snapshot
+        self.depths, self.next_position = (
+            {first: list(held) for first, held in depths.items()},
+            list(next_position),
+        )
         self._written = [0] * len(self.keys)
 
     def reserve(self, rows: int, stops: dict[int, int]) -> None:

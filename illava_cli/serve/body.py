@@ -65,7 +65,7 @@ class Bodies:
             )
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body; None where the client has gone. Its bytes are counted in `held`, unless it fails."""
+        """The whole body; None where the client has gone. Its bytes are counted in `held` unless it fails."""
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout(self.seconds):

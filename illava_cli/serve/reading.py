@@ -1,4 +1,4 @@
-"""Requests' media, read by a few processes: one that dies, hangs or is no longer wanted costs its request only."""
+"""Media of requests, read by a few processes: one that dies, hangs or is not wanted costs its request."""
 
 from __future__ import annotations
 

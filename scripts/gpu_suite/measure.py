@@ -21,7 +21,7 @@ from illava_cli.bench.profiling import profile
 from illava_cli.bench.variants import Ours, Stock
 from illava_cli.config.settings import Config
 from illava_cli.config.sources import resolve
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Family
 

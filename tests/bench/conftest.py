@@ -5,7 +5,7 @@ import yaml
 
 from illava_cli.bench.lab import Lab
 from illava_cli.config import resolve
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 
 # schedules that fit 36 tokens a tile and a handful of layers
 SCHEDULES = {

@@ -38,7 +38,7 @@ def illava():
 @pytest.fixture
 def sessions(monkeypatch):
     """The fake sessions that the command line makes in this test."""
-    monkeypatch.setitem(sys.modules, "illava_cli.engine.session", fakes.module())
+    monkeypatch.setitem(sys.modules, "illava_cli.engine.opening", fakes.module())
     fakes.sessions.clear()
     return fakes.sessions
 

@@ -124,14 +124,14 @@ class FakeChat:
 
 
 def module() -> types.ModuleType:
-    """What stands in for `illava_cli.engine.session`."""
-    fake = types.ModuleType("illava_cli.engine.session")
+    """What stands in for `illava_cli.engine.opening`."""
+    fake = types.ModuleType("illava_cli.engine.opening")
     fake.load = lambda *, config, on_note: FakeSession(config, on_note)
     return fake
 
 
 if __name__ == "__main__":
-    sys.modules["illava_cli.engine.session"] = module()
+    sys.modules["illava_cli.engine.opening"] = module()
     from illava_cli.cli.app import main
 
     sys.exit(main())

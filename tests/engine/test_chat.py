@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from illava_cli.engine import prompt as prompts
+from illava_cli.engine.passes import Passes
 from illava_cli.errors import ContextError, MediaError
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
@@ -17,11 +18,11 @@ def test_later_turns_extend_the_cache_and_merge_only_new_media(name, open_sessio
     family, settings = SCHEDULES[name]
     chat = open_session(family, *settings).chat()
     first = chat.ask("What is it?", [picture(200, 150, 1)])
-    lengths = [chat.cache.get_seq_length(layer) for layer in range(6)]
+    lengths = [chat.past.cache.get_seq_length(layer) for layer in range(6)]
     assert lengths[0] == lengths[1] > lengths[2] == lengths[3] > lengths[4] == lengths[5]
     text = chat.ask("Sure?")
     assert text.usage.visual.patches == 0
-    grown = [chat.cache.get_seq_length(layer) - n for layer, n in enumerate(lengths)]
+    grown = [chat.past.cache.get_seq_length(layer) - n for layer, n in enumerate(lengths)]
     # the last token of an answer enters the cache with the next turn
     assert set(grown) == {text.usage.prompt_tokens + text.usage.completion_tokens - 1}
     second = chat.ask("And this?", videos=[clip(4, 64, 64, 3)])
@@ -60,12 +61,8 @@ def test_the_repetition_penalty_counts_the_whole_conversation(open_session, chec
     session = open_session("qwen2_vl", "preset=off", "model.dtype=float64", "generation.max_tokens=8")
     session = session.updated(["repetition_penalty=1.5"])
     stock = Stock(checkpoints("qwen2_vl"), dtype=torch.float64)
-    answer, asked = type(session.runner).answer, []
-    monkeypatch.setattr(
-        type(session.runner),
-        "answer",
-        lambda self, turn, cache: asked.append(turn) or answer(self, turn, cache),
-    )
+    answer, asked = Passes.answer, []
+    monkeypatch.setattr(Passes, "answer", lambda self, turn: asked.append(turn) or answer(self, turn))
     chat, ids = session.chat(), []
     for prompt in ("Which one?", "Why?", "Sure?"):
         found = chat.ask(prompt)
@@ -128,7 +125,7 @@ def test_an_end_token_is_not_repeated_in_the_next_turn(open_session, monkeypatch
         session.model.generation_config.eos_token_id = ids
         chat = session.chat()
         answer = chat.ask("What?")
-        pending = chat._pending[-1]
+        pending = chat.past.pending[-1]
         lengths.append(chat.ask("More?").usage.prompt_tokens)
     assert answer.token_ids == (first,)
     assert pending == first
@@ -171,4 +168,4 @@ def test_threads_that_ask_one_conversation_go_on_from_one_another(open_session):
     for _ in range(6):
         after_another.ask("One more?")
     assert together.messages == after_another.messages
-    assert together.cache.depths == after_another.cache.depths
+    assert together.past.cache.depths == after_another.past.cache.depths

@@ -4,7 +4,8 @@ import pytest
 
 from illava_cli.bench.geometry import merged_counts
 from illava_cli.config import resolve
-from illava_cli.engine.session import Request, load
+from illava_cli.engine.opening import load
+from illava_cli.engine.request import Request
 from illava_cli.reduction import METHODS
 from tests.conftest import clip, picture
 

@@ -8,7 +8,7 @@ import torch
 from illava_cli.config import load_preset, resolve
 from illava_cli.engine import runner
 from illava_cli.engine.features import FeatureCache, content_key
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 from illava_cli.models.encoder import encode
 from illava_cli.models.media import Features
 from tests.conftest import clip, picture

@@ -10,8 +10,9 @@ from illava_cli.config import Config, resolve
 from illava_cli.config.sources import grouped, over
 from illava_cli.engine import grammar
 from illava_cli.engine.grammar import Grammars
+from illava_cli.engine.opening import load
+from illava_cli.engine.request import Request
 from illava_cli.engine.scheduler import Scheduler
-from illava_cli.engine.session import Request, load
 from illava_cli.errors import ModelError, UsageError
 from tests.conftest import WRITERS, picture
 from tests.needs import require

@@ -9,7 +9,7 @@ from PIL import Image
 
 from illava_cli.config import resolve
 from illava_cli.engine import session as sessions
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 from illava_cli.errors import MediaError, ModelError, UsageError
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 

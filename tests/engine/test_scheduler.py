@@ -210,7 +210,7 @@ def test_cancelling_a_batch_keeps_what_was_at_its_end(open_session):
 def test_what_a_listener_raises_ends_its_own_row(open_session):
     session = open_session("qwen2_vl", "preset=off", "generation.max_tokens=6")
 
-    def deaf(text):
+    def deaf(answer, text):
         raise BrokenPipeError
 
     scheduler = Scheduler(session.runner, 2)

@@ -29,17 +29,20 @@ def test_newcomers_that_do_not_fit_beside_the_others_wait_as_they_are(session, m
     prefills, shown = [], []
     prefill, join = type(session.runner).prefill, MergeCache.join
 
-    def tight(self, other):
+    def tight(self, other, chosen):
         if self.rows:
             raise torch.OutOfMemoryError
-        join(self, other)
+        join(self, other, chosen)
 
     monkeypatch.setattr(MergeCache, "join", tight)
     monkeypatch.setattr(
         type(session.runner), "prefill", lambda self, *a: prefills.append(a[0]) or prefill(self, *a)
     )
     scheduler = Scheduler(session.runner, 2)
-    turns = [turn_of(session, requests[0]), turn_of(session, requests[1], on_text=shown.append)]
+    turns = [
+        turn_of(session, requests[0]),
+        turn_of(session, requests[1], on_text=lambda answer, text: shown.append(text)),
+    ]
     with session.runner.alone():
         scheduler.add(turns[0])
         ended = scheduler.advance()
@@ -134,7 +137,7 @@ def test_a_constraint_that_fails_ends_its_own_row(session):
     shown = []
     scheduler = Scheduler(session.runner, 2)
     turns = [
-        turn_of(session, Request("Why?"), on_text=shown.append),
+        turn_of(session, Request("Why?"), on_text=lambda answer, text: shown.append(text)),
         turn_of(session, Request("Why?"), constrain=Broken),
     ]
     for turn in turns:

@@ -7,7 +7,7 @@ import pytest
 
 from illava_cli.cli.app import main
 from illava_cli.config import Reduction
-from illava_cli.evals.compare import settings
+from illava_cli.engine.shares import share_settings
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
@@ -145,10 +145,19 @@ def test_failures_are_told(compare, task_file):
 def test_a_budget_is_spent_where_the_method_has_a_meaning(open_session):
     family = open_session("llava_onevision", "preset=off").family
     base = Reduction(layout="faithful", vision={"layers": [1, 2]}, llm={"layers": [3]})
-    assert settings(family, base, "fastv", 0.5)[1:] == ["vision=null", "llm={layers: [3], keep: 0.5}"]
-    assert settings(family, base, "prumerge", 0.5)[1:] == ["input={keep: 0.5}", "vision=null", "llm=null"]
-    assert settings(family, base, "clip-crop", 0.5)[1:] == ["guide={keep: 0.5}", "vision=null", "llm=null"]
-    tower, decoder = settings(family, base, "kmeans", 1 / 8)[1:]
+    none = ["vision=null", "llm=null"]
+    assert share_settings(family, base, "fastv", 0.5)[1:] == ["vision=null", "llm={layers: [3], keep: 0.5}"]
+    assert share_settings(family, base, "prumerge", 0.5)[1:] == [
+        "input={keep: 0.5}",
+        "vision=null",
+        "llm=null",
+    ]
+    assert share_settings(family, base, "clip-crop", 0.5)[1:] == [
+        "guide={keep: 0.5}",
+        "vision=null",
+        "llm=null",
+    ]
+    tower, decoder = share_settings(family, base, "kmeans", 1 / 8)[1:]
     assert tower == "vision={layers: [1, 2], r: [14, 13], drop: null, keep: null}"  # 36 -> 9, a quarter
     assert decoder == "llm={layers: [3], keep: 0.5}"
 
@@ -157,7 +166,7 @@ def test_a_video_merges_at_its_own_layers(open_session):
     family = open_session("llava_onevision", "preset=off").family
     stages = {"image": {"layers": [1, 2]}, "video": {"layers": [3]}}
     base = Reduction(layout="faithful", vision=stages, llm={"layers": [3]})
-    tower, decoder = settings(family, base, "kmeans", 1 / 8)[1:]
+    tower, decoder = share_settings(family, base, "kmeans", 1 / 8)[1:]
     image = "{layers: [1, 2], r: [14, 13], drop: null, keep: null}"
     video = "{layers: [3], r: [27], drop: null, keep: null}"
     assert tower == f"vision={{image: {image}, video: {video}}}"

@@ -4,8 +4,8 @@ import pytest
 
 from illava_cli import load
 from illava_cli.config import load_preset, resolve, shipped
+from illava_cli.engine.shares import share_settings
 from illava_cli.errors import UsageError
-from illava_cli.evals.compare import settings
 from illava_cli.evals.plan import load_plan
 from illava_cli.evals.sweep import read_share
 from illava_cli.evals.variants import variants
@@ -40,7 +40,7 @@ def test_each_runs_on_the_embedded_model(name, tiny, guide_folders):
         base = load_preset(plan.preset).by_family["llava_onevision_tiny"]
         for method in plan.methods:
             for keep in plan.keep:
-                more = settings(tiny.family, base, method, read_share(keep, "keep"))
+                more = share_settings(tiny.family, base, method, read_share(keep, "keep"))
                 if METHODS[method].guided:
                     more.append(f"guide.model={guide_folders(method)}")
                 config = resolve("tiny", settings=[f"preset={plan.preset}", *more], environ={})

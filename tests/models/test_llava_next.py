@@ -6,7 +6,7 @@ import torch
 
 from illava_cli.config import MediaOptions, resolve
 from illava_cli.engine import prompt as prompts
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.tower import TowerPass, TowerTokens

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 from illava_cli.errors import ModelError, UsageError
 from tests.builders import write_llava_onevision, write_qwen2_vl
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture

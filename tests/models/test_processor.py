@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 from illava_cli.models import processor
 
 X86 = {"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False, "l2_cache_size": 1 << 20}

@@ -13,6 +13,7 @@ STATISTICS = re.compile(
     r"first token [\d.]+ s \| peak [\d.]+ [kMG]B\n"
 )
 COUNTS = ("patches", "vision_kept", "llm_in", "llm_kept", "newlines_in", "newlines_kept")
+COUNTS += ("unmerged", "reused")
 TIMES = ("load_s", "media_s", "vision_s", "prefill_s", "decode_s", "ttft_s")
 
 
@@ -34,7 +35,7 @@ def record_of(out: str) -> dict:
         of_video = {"frames", "times"} if medium["kind"] == "video" else set()
         assert set(medium) == {"source", "kind", "width", "height"} | of_video
     usage = record["usage"]
-    assert set(usage) == {"prompt_tokens", "completion_tokens", "visual"}
+    assert set(usage) == {"prompt_tokens", "completion_tokens", "visual", "cached_tokens"}
     assert 0 < usage["completion_tokens"] <= TOKENS
     assert tuple(usage["visual"]) == COUNTS
     assert all(isinstance(count, int) for count in usage["visual"].values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from illava_cli.visualize.page import render
-from tests.visualize.browser import Browser
+from tests.browser import Browser
 from tests.visualize.on_page import PAYLOADS
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.visualize.browser import Browser
+from tests.browser import Browser
 from tests.visualize.sample_payload import image_payload, video_payload
 
 Place = tuple[float, float]

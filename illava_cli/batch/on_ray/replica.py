@@ -83,7 +83,7 @@ class Replica:
         import torch
 
         from illava_cli.batch.worker import Options, Worker
-        from illava_cli.engine.session import load
+        from illava_cli.engine.opening import load
 
         try:
             os.chdir(setup.folder)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from illava_cli.engine.opening import load
 from illava_cli.engine.record import Generation
-from illava_cli.engine.session import load
 from illava_cli.errors import IllavaError, UsageError
 from illava_cli.integrations.lmms import MISSING
 from illava_cli.integrations.lmms.answering import Question, answer_all, stop_at

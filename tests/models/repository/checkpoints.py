@@ -1,7 +1,7 @@
 """Small checkpoints of the LLaVA-NeXT repository, one of each kind that was published."""
 
 from illava_cli.config import resolve
-from illava_cli.engine.session import load
+from illava_cli.engine.opening import load
 from tests.builders import write_llava_next, write_llava_onevision
 from tests.conftest import clip, picture
 

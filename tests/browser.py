@@ -12,6 +12,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,9 @@ KEYS = {
     "home": "\ue011",
     "tab": "\ue004",
 }
-KEYS |= {"pagedown": "\ue00f", "pageup": "\ue00e", "enter": "\ue007", "escape": "\ue00c"}
-LOCAL = ("file:", "data:", "about:", "chrome:")
+KEYS |= {"pagedown": "\ue00f", "pageup": "\ue00e", "enter": "\ue007", "escape": "\ue00c", "shift": "\ue008"}
+LOCAL = ("file:", "data:", "blob:", "about:", "chrome:")
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver's name for an element's id
 
 
 class Browser:
@@ -86,11 +89,11 @@ class Browser:
             pass
         self._profile.cleanup()
 
-    def open(self, path: Path) -> None:
-        """Open a file and wait until the page has drawn it; what came before is forgotten."""
+    def open(self, address: Path | str, drawn: str = "window.illava?.isDrawn") -> None:
+        """Open a file, or an address, and wait until the page has drawn it; what came before is forgotten."""
         self.console(), self.requests()
-        self._call("POST", "/url", {"url": path.as_uri()})
-        self.wait("window.illava?.isDrawn")
+        self._call("POST", "/url", {"url": address if isinstance(address, str) else address.as_uri()})
+        self.wait(drawn)
 
     def js(self, expression: str) -> Any:
         """The value of an expression in the page."""
@@ -103,10 +106,20 @@ class Browser:
                 raise TimeoutError(f"not within {seconds} s: {expression}; {self.console()}")
             time.sleep(0.02)
 
-    def press(self, *names: str) -> None:
-        """Press keys, by the names in KEYS, on what has the focus."""
-        actions = [{"type": kind, "value": KEYS[name]} for name in names for kind in ("keyDown", "keyUp")]
+    def press(self, *names: str, holding: str | None = None) -> None:
+        """Press keys, by the names in KEYS or their character, on what has the focus."""
+        actions = [
+            {"type": kind, "value": KEYS.get(name, name)} for name in names for kind in ("keyDown", "keyUp")
+        ]
+        if holding:
+            held = {"value": KEYS[holding]}
+            actions = [{"type": "keyDown"} | held, *actions, {"type": "keyUp"} | held]
         self._act({"type": "key", "id": "keys", "actions": actions})
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Give files to a field for files."""
+        path = f"/element/{self._element(selector)}/value"
+        self._call("POST", path, {"text": "\n".join(map(str, files))})
 
     def point(self, x: float, y: float, pointer: str = "mouse", click: bool = False) -> None:
         """Move the pointer to a place of the window, in CSS pixels; `pointer` is mouse or touch."""
@@ -116,6 +129,18 @@ class Browser:
         self._act(
             {"type": "pointer", "id": pointer, "parameters": {"pointerType": pointer}, "actions": actions}
         )
+
+    @contextmanager
+    def inside(self, selector: str) -> Iterator[None]:
+        """What is done within this is done in the document of a frame."""
+        self._call("POST", "/frame", {"id": {ELEMENT: self._element(selector)}})
+        try:
+            yield
+        finally:
+            self._call("POST", "/frame", {"id": None})
+
+    def _element(self, selector: str) -> str:
+        return self._call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def emulate(self, width: int = 1280, height: int = 900, scale: float = 1, **features: str) -> None:
         """A window of another size, with media features such as `prefers_color_scheme="dark"`."""
@@ -136,7 +161,7 @@ class Browser:
         return [entry["message"] for entry in self._log("browser")]
 
     def requests(self) -> list[str]:
-        """Addresses outside of the page itself that were asked for since the last call."""
+        """Addresses on any network that were asked for since the last call."""
         messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         asked = [
             m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"

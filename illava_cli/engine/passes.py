@@ -1,0 +1,175 @@
+"""Many threads and tasks ask one model, and share its passes.
+
+Whoever waits for an answer drives the batch meanwhile, for all, until his own has its end; then the next one
+does. So a single question runs in the thread that asks it, and needs no other. For tasks, which must not
+wait, a thread drives as long as there is something to do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from illava_cli.engine.scheduler import Ended, Scheduler
+from illava_cli.errors import Cancelled
+
+if TYPE_CHECKING:
+    from illava_cli.engine.answer import Answer
+    from illava_cli.engine.request import Turn
+    from illava_cli.engine.runner import Runner
+
+ROWS_CPU, ROWS_GPU = 8, 32
+LINGER_S = 1.0  # that a driving thread waits for more: a new one would begin with threads of its own
+
+OnEnd = Callable[[list["Answer"], Exception | None], None]
+
+
+class Passes:
+    """The batch that all share who ask a model."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        rows: int | None = None,
+        chunk: int | None = None,
+        tokens: int | None = None,
+        on_note: Callable[[str], None] = lambda text: None,
+    ):
+        """
+        Args:
+            rows: answers at a time; None: what suits the device.
+            chunk, tokens, on_note: as of `Scheduler`.
+        """
+        self.runner = runner
+        on_cpu = runner.family.device.type == "cpu"
+        rows = rows or (ROWS_CPU if on_cpu else ROWS_GPU)
+        self.scheduler = Scheduler(runner, rows, chunk, tokens, on_note)
+        self.on_pass: Callable[[Scheduler], None] = lambda scheduler: None  # told of each, for figures
+        self._changed = threading.Condition()
+        self._arrived: deque[Turn] = deque()
+        self._ends: dict[Turn, OnEnd] = {}  # of all that have not ended
+        self._waiters = 0  # threads that may come to drive
+        self._driven = False  # whether some thread does
+        self._begun = False  # whether the runner is ours
+
+    @property
+    def waiting(self) -> int:
+        """Turns that have no row yet."""
+        return len(self._arrived) + self.scheduler.waiting
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def answer(self, turn: Turn) -> list[Answer]:
+        """A turn's answers; until they are there, this thread drives, or waits for the one that does.
+
+        Raises:
+            Whatever ended the turn.
+        """
+        self.runner.refuse_within()
+        found: list[tuple[list[Answer], Exception | None]] = []
+        self._add(turn, lambda *ended: found.append(ended))
+        try:
+            while self._is_driver(found):
+                self._drive(lambda: bool(found))
+        except BaseException:
+            turn.give_up()
+            self._hand_over()
+            raise
+        ((answers, error),) = found
+        if error is not None:
+            raise error
+        return answers
+
+    def submit(self, turn: Turn, on_end: OnEnd) -> None:
+        """Have a turn answered by a thread that drives.
+
+        Args:
+            on_end: called in that thread with the answers, or with why there are none; it must not wait.
+        """
+        self._add(turn, on_end)
+        self._hand_over()
+
+    def _add(self, turn: Turn, on_end: OnEnd) -> None:
+        with self._changed:
+            self._ends[turn] = on_end
+            self._arrived.append(turn)
+            self._changed.notify_all()
+
+    def _is_driver(self, found: list) -> bool:
+        """Wait until a turn has ended, or until nobody drives: then it is this thread's part."""
+        with self._changed:
+            self._waiters += 1
+            try:
+                self._changed.wait_for(lambda: found or not self._driven)
+            finally:
+                self._waiters -= 1
+            if not found:
+                self._driven = True
+            return not found
+
+    def _hand_over(self) -> None:
+        """See to it that somebody drives, as long as there is something to do."""
+        with self._changed:
+            if self._driven or not self._ends:
+                return
+            self._driven = True
+        threading.Thread(target=self._drive, name="illava-passes", daemon=True).start()
+
+    # --- driving ----------------------------------------------------------------------------------
+
+    def _drive(self, until: Callable[[], bool] | None = None) -> None:
+        """Advance the batch until something has happened; None: as long as there is something to do."""
+        try:
+            while self._has_work() and not (until and until()):
+                self._advance()
+                if until is None and not self._has_work():
+                    self._release()
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._arrived, LINGER_S)
+        except Exception as error:  # a fault of ours: nobody may wait for ever
+            self.scheduler.recover()
+            self.scheduler.dismiss()
+            self._tell([(turn, [], error) for turn in list(self._ends)])
+        except BaseException:
+            # a signal may come anywhere, so what is in the caches is not known any more
+            error = Cancelled("the pass was broken off, as the thread that drove it was: ask again")
+            self._tell([(turn, [], error) for turn in self.scheduler.recover()])
+            raise
+        finally:
+            if not self._has_work():
+                self._release()
+            with self._changed:
+                self._driven = False
+                self._changed.notify_all()
+                unattended = not self._waiters
+            if unattended:
+                self._hand_over()
+
+    def _has_work(self) -> bool:
+        return bool(self._arrived) or not self.scheduler.idle
+
+    def _advance(self) -> None:
+        if not self._begun:
+            self.runner.begin()
+            self._begun = True
+        with self._changed:
+            while self._arrived:
+                self.scheduler.add(self._arrived.popleft())
+        with self.runner.driven():
+            ended = self.scheduler.advance()
+        self.on_pass(self.scheduler)
+        if ended:
+            self._tell(ended)
+
+    def _release(self) -> None:
+        if self._begun:
+            self._begun = False
+            self.runner.end()
+
+    def _tell(self, ended: list[Ended]) -> None:
+        with self._changed:
+            for turn, answers, error in ended:
+                self._ends.pop(turn)(answers, error)
+            self._changed.notify_all()

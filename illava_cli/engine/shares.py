@@ -1,0 +1,132 @@
+"""A share of the visual tokens as a schedule: how much of it is spent in the tower, how much in the decoder.
+
+A method for both spends it in both, as the paper's setting does (729 -> 361 -> 253: two thirds of the
+reduction, in logarithms, in the tower); one for the decoder alone spends all of it there. A guided one spends
+it on pixels: of a LLaVA's tiles, or of its frames, only whole ones can leave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from illava_cli.config.stages import LLMStage, Reduction, VisionStage
+    from illava_cli.models.family import Family
+
+# the published layers, as shares of the depth: 5-8 of LLaVA-OneVision's 26, 8 of Qwen2-7B's 28
+VISION_START, VISION_COUNT, LLM_AT = 5 / 26, 4, 8 / 28
+IN_TOWER = 2 / 3  # ln(361 / 729) / ln(253 / 729) = 0.66
+
+
+def share_settings(family: Family, base: Reduction, method: str, keep: float) -> list[str]:
+    """What makes `method` of a preset, at the preset's layers, so that the share `keep` remains.
+
+    Raises:
+        UsageError: no such method.
+    """
+    from illava_cli.models.planning import known_method  # brings torch: mistakes in flags are told before
+
+    stages = known_method(method).stages
+    found = [f"method={method}"]
+    if stages in (("guide",), ("input",)):
+        return [*found, f"{stages[0]}={{keep: {keep!r}}}", "vision=null", "llm=null"]
+    image, video = (
+        _point(family, base, kind, stages, keep).stages(family, base.layout) for kind in ("image", "video")
+    )
+    for stage, value in image.items():
+        same = value == video[stage]
+        found.append(f"{stage}={value if same else f'{{image: {value}, video: {video[stage]}}}'}")
+    return found
+
+
+def _point(family: Family, base: Reduction, kind: str, stages: Sequence[str], keep: float) -> Point:
+    """A share spent where a method has a meaning, at the layers at which `base` merges a kind of medium."""
+    vision_layers, llm_layers = placed(family, base, kind)
+    both = {"vision", "llm"} <= set(stages)
+    tower = keep**IN_TOWER if both else keep
+    decoder = keep / tower if both else keep
+    return Point(
+        tower if "vision" in stages else 1.0,
+        tuple(vision_layers) if "vision" in stages else (),
+        decoder if "llm" in stages else 1.0,
+        tuple(llm_layers) if "llm" in stages else (),
+    )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One schedule of a walk: shares kept, and the layers that merge; 1 and no layers where nothing does."""
+
+    vision_keep: float
+    vision_layers: tuple[int, ...]
+    llm_keep: float
+    llm_layers: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """`tower 0.33 at 1-4, LLM 0.7 at 2`."""
+        parts = []
+        for stage, keep, layers in (
+            ("tower", self.vision_keep, self.vision_layers),
+            ("LLM", self.llm_keep, self.llm_layers),
+        ):
+            if layers:
+                parts.append(f"{stage} {keep:.2g} at {_layers(layers)}")
+        return ", ".join(parts)
+
+    def settings(self, family: Family, layout: str) -> list[str]:
+        """What makes this schedule of any preset (`a.b=c`)."""
+        return [f"{name}={stage}" for name, stage in self.stages(family, layout).items()]
+
+    def stages(self, family: Family, layout: str) -> dict[str, str]:
+        """The values of `vision` and `llm`."""
+        tower = decoder = "null"
+        if self.vision_layers:
+            tower = _tower(family, self.vision_keep, self.vision_layers, layout)
+        if self.llm_layers:
+            keep = self.llm_keep ** (1 / len(self.llm_layers))  # at each layer, of what is left
+            decoder = f"{{layers: {list(self.llm_layers)}, keep: {keep!r}}}"
+        return {"vision": tower, "llm": decoder}
+
+
+def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[int], list[int]]:
+    """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
+    depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
+    from illava_cli.models.planning import stages_of  # brings torch: mistakes in flags are told before
+
+    stages = stages_of(base, kind)
+    start = max(1, round(depth * VISION_START))
+    scaled = list(range(start, min(start + VISION_COUNT, depth))), [max(1, round(text_depth * LLM_AT))]
+    return (
+        _layers_of(stages.vision, depth) or scaled[0],
+        _layers_of(stages.llm, text_depth) or scaled[1],
+    )
+
+
+def _layers_of(stage: VisionStage | LLMStage | None, depth: int) -> list[int]:
+    """Where a schedule merges; nowhere if the model is not as deep."""
+    layers = stage.layers if stage is not None else []
+    return layers if all(layer < depth for layer in layers) else []
+
+
+def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:
+    """The tower's schedule that leaves the share `keep` after all of `layers`."""
+    tokens = family.tile_tokens
+    if tokens is None:  # no tiles: a share of the groups leaves at each layer
+        return f"{{layers: {list(layers)}, keep: {keep ** (1 / len(layers))!r}, drop: null, r: null}}"
+    kept = max(1, round(keep * tokens))
+    if layout == "grid":  # survivors form a square
+        kept = max(1, round(math.sqrt(kept))) ** 2
+    each, rest = divmod(tokens - kept, len(layers))
+    r = [each + (i < rest) for i in range(len(layers))]
+    return f"{{layers: {list(layers)}, r: {r}, drop: null, keep: null}}"
+
+
+def _layers(layers: Sequence[int]) -> str:
+    """`2-5` for neighbours, else `2,4`."""
+    if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]}-{layers[-1]}"
+    return ",".join(map(str, layers))

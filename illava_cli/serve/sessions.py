@@ -1,0 +1,110 @@
+"""The sessions that requests ask: each under its own settings, all on one model."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+from illava_cli.config.presets import OVERRIDES
+from illava_cli.config.reading import validate
+from illava_cli.config.settings import Config
+from illava_cli.config.sources import over, parse_setting
+from illava_cli.config.stages import Reduction
+from illava_cli.engine.session import Session
+from illava_cli.engine.shares import share_settings
+from illava_cli.openai.asked import Asked
+from illava_cli.openai.errors import RequestError
+
+KEPT = 64  # reductions that were asked for
+
+
+class Sessions:
+    """Sessions by what requests ask; threads may share it."""
+
+    def __init__(self, session: Session):
+        self.session = session
+        self._kept: OrderedDict[tuple, Session] = OrderedDict()  # by reduction, the latest used last
+        self._lock = threading.Lock()
+
+    def of(self, asked: Asked) -> Session:
+        """The session for a request.
+
+        Raises:
+            UsageError: settings that contradict one another, or that the model cannot run.
+        """
+        settings = dict(asked.settings)
+        preset = settings.pop("preset", None)
+        session = self._reducing(preset, asked.keep, asked.method)
+        if asked.low_detail and session.family.tile_tokens is None:
+            media = {name: value for name, value in settings["media"].items() if name != "max_tiles"}
+            settings["media"] = media
+        if not settings:
+            return session
+        base = session.config.model_dump(exclude_unset=True)
+        return session.asking(validate(Config, over(base, settings), "request"))
+
+    def _reducing(self, preset: str | None, keep: float | None, method: str | None) -> Session:
+        """The one under the request's reduction; encoded media serve all."""
+        key = preset, keep, method
+        if key == (None, None, None):
+            return self.session
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = self._made(*key)
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def _made(self, preset: str | None, keep: float | None, method: str | None) -> Session:
+        session = self.session
+        data = session.config.model_dump(exclude_unset=True)
+        if preset is not None:
+            # what the server changes of its own preset says nothing of another one
+            data = {name: value for name, value in data.items() if name not in OVERRIDES} | {"preset": preset}
+        if method is not None:
+            data["method"] = method
+        if keep is not None:
+            data = self._sharing(data, keep, method)
+        config = validate(Config, data, "request")
+        made = replace(session.under(config), features=session.features)
+        # who names a share means small pictures too
+        return made if keep is None else replace(made, min_visual_tokens=0)
+
+    def _sharing(self, data: dict[str, Any], keep: float, method: str | None) -> dict[str, Any]:
+        """Settings under which the share `keep` of the visual tokens remains."""
+        if keep == 1:
+            return {name: value for name, value in data.items() if name not in OVERRIDES} | {"preset": "off"}
+        family = self.session.family
+        base = validate(Config, data, "request").reduction_for(family.schedule_key)
+        if not (
+            base.vision or base.llm or base.input or base.guide
+        ):  # such as `off`: shares are of something
+            base = Config(model=self.session.config.model).reduction_for(family.schedule_key)
+        changes = share_settings(family, base, method or _method(base), keep)
+        for change in changes:
+            data |= parse_setting(change)
+        return data
+
+
+def _method(base: Reduction) -> str:
+    """The method of a reduction, by its first stage."""
+    stages = (base.vision, base.llm, base.input)
+    return base.method or next((stage.method for stage in stages if stage is not None), "illava")
+
+
+def served_name(asked: str, names: tuple[str, ...]) -> None:
+    """Refuse a model that this server does not have.
+
+    Raises:
+        RequestError: it has another one.
+    """
+    if asked and asked not in names:
+        raise RequestError(
+            f"model {asked[:80]!r} is not served here: {names[0]} is",
+            param="model",
+            code="model_not_found",
+            status=404,
+        )
