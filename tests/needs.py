@@ -75,6 +75,7 @@ NEEDS: dict[str, Missing] = {
     "prompt_toolkit": _module("prompt_toolkit", "'illava[chat]'"),
     "llguidance": _module("llguidance", "'illava[structured]'"),
     "jsonschema": _module("jsonschema", "jsonschema"),
+    "openai": _module("openai", "openai"),
     "sentencepiece": _module("sentencepiece", "'illava[sentencepiece]'"),
     "no torchvision": _no_torchvision,
     "/dev/full": _full_device,

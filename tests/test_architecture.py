@@ -89,8 +89,8 @@ LIGHT = (
     "illava_cli.evals.sweep",
     "illava_cli.evals.plan",
     "illava_cli.batch.inputs",
-    "illava_cli.openai.errors",
-    "illava_cli.openai.asked",
+    "illava_cli.openai.chat",
+    "illava_cli.openai.responses",
 )
 
 

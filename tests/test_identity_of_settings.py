@@ -115,3 +115,9 @@ def test_schedules_that_a_models_own_file_names_are_in_no_identity():
     assert "schedule" not in tiny.identity()["model"]
     other = resolve("tiny", settings=["model.schedule=llava_onevision"], environ={})
     assert other.hash() != tiny.hash()
+
+
+def test_a_bound_on_frames_is_in_the_hash_where_there_is_one():
+    bounded = resolve("a/b", settings=["media.fps=2", "media.max_frames=8"], environ={})
+    assert bounded.identity()["media"]["max_frames"] == 8
+    assert bounded.hash() != resolve("a/b", settings=["media.fps=2"], environ={}).hash()

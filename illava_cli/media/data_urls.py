@@ -14,6 +14,7 @@ from illava_cli.text import one_line
 _BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n\f\v"
+MAX_PICTURES = 10_000  # of a clip that is written as such
 
 
 def data_name(url: str) -> str:
@@ -53,6 +54,30 @@ def contents(url: str, max_bytes: int = MAX_BYTES) -> bytes:
     if len(raw) > max_bytes:
         raise too_long(name, max_bytes)
     return raw
+
+
+def pictures(url: str, max_bytes: int = MAX_BYTES) -> list[bytes]:
+    """The frames of a clip that is written as `data:video/jpeg;base64,` and JPEGs with commas between.
+
+    So the clients of vLLM send frames that they have chosen. Empty for any other URL.
+
+    Raises:
+        MediaError: one of them is no base64 or empty, or they are too many.
+    """
+    head, _, data = url.partition(",")
+    if media_type(url) != "video/jpeg" or not _BASE64.search(head):
+        return []
+    name = data_name(url)
+    if data.count(",") >= MAX_PICTURES:
+        raise MediaError(f"{name}: holds over {MAX_PICTURES} frames; send fewer, or a video")
+    if len(data) > 4 * max_bytes:
+        raise too_long(name, max_bytes)
+    found = [contents(f"{head},{one}", max_bytes) for one in data.split(",")]
+    if not all(found):
+        raise MediaError(f"{name}: a frame in it is empty; leave it out")
+    if sum(map(len, found)) > max_bytes:
+        raise too_long(name, max_bytes)
+    return found
 
 
 def _from_base64(raw: bytes, name: str) -> bytes:

@@ -25,7 +25,7 @@ from urllib.parse import unquote_to_bytes
 
 from illava_cli.errors import MediaError, UsageError
 from illava_cli.media.access import EVERYTHING, Access, shown
-from illava_cli.media.data_urls import contents, data_name, media_type
+from illava_cli.media.data_urls import contents, data_name, media_type, pictures
 from illava_cli.media.deadline import gathered
 from illava_cli.media.download import download, is_http, without_credentials
 from illava_cli.media.sniff import HEAD_BYTES
@@ -38,11 +38,13 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 @dataclass(frozen=True)
 class Located:
     """A medium that exists and is not empty: either `path` (a regular file, absolute so that no decoder
-    takes its name for a protocol) or `data` is set."""
+    takes its name for a protocol) or `data` is set. A clip that was given as `pictures` has these as well,
+    and the first of them as its data."""
 
     name: str
     path: Path | None = None
     data: bytes | None = None
+    pictures: tuple[bytes, ...] = ()
 
     def head(self) -> bytes:
         """The first bytes, for `sniff`."""
@@ -249,6 +251,8 @@ def locate(source: str | os.PathLike | bytes | Located, access: Access = EVERYTH
     if kind == "http":
         return _held(name, download(text, name, access))
     if kind == "data":
+        if frames := pictures(text.lstrip(), access.max_bytes):
+            return Located(name, data=frames[0], pictures=tuple(frames))
         return _held(name, contents(text.lstrip(), access.max_bytes))
     if access.roots is not None:
         return _held(name, access.read(local_path(text), name))

@@ -92,15 +92,15 @@ def read_video(
     transform: Transform | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> VideoMedium:
-    """Reads the frames that `frame_indices` picks (`num_frames`, `fps`, `start`, `end`, `max_frames`) from a
-    clip.
+    """Reads the frames that `frame_indices` picks from a clip: `num_frames`, `fps`, `start`, `end` and
+    `max_frames`.
 
-    `source` is a path, URL, `-` (stdin), the file's bytes, or the frames themselves: (T, H, W, 3) uint8
-    or a list of pictures, which have no times; what was read before is returned as it is. `backend` is
-    auto, decord or pyav; where decord would give wrong frames PyAV takes over. `transform` is applied to
-    each (H, W, 3) uint8 frame as soon as it is decoded, so that full-size frames need not all fit into
-    memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips too. Frames of more than `max_megapixels`
-    million pixels are refused.
+    `source` is a path, URL, `-` (stdin), the file's bytes, or the frames themselves: (T, H, W, 3) uint8, a
+    list of pictures, or `data:video/jpeg;base64,` and JPEGs with commas between, which have no times; what
+    was read before is returned as it is. `backend` is auto, decord or pyav; where decord would give wrong
+    frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame as soon as it is decoded, so
+    that full-size frames need not all fit into memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips
+    too. Frames of more than `max_megapixels` million pixels are refused.
 
     A clip that is cut off or damaged is used as far as it decodes, with a warning: the good frames nearest in
     time take the place of damaged ones, or fewer come where there are none. Raises `MediaError`
@@ -119,6 +119,9 @@ def read_video(
 
     use_decord = _chosen(backend) == "decord"
     located = locate(source)
+    if located.pictures:
+        frames = [Located(located.name, data=data) for data in located.pictures]
+        return _from_pictures(frames, sampling, transform, max_megapixels, located.name)
     animation = open_animation(located, max_megapixels)
     if animation is not None:
         return _read(animation, located, sampling, transform)
@@ -212,15 +215,16 @@ def _nearest(good: Sequence[int], index: int, times: Sequence[float]) -> int:
 
 
 def _from_pictures(
-    pictures: np.ndarray | Sequence[Image.Image | np.ndarray],
+    pictures: np.ndarray | Sequence[Image.Image | np.ndarray | Located],
     sampling: _Sampling,
     transform: Transform,
     max_megapixels: float,
+    name: str = "<frames>",
 ) -> VideoMedium:
     if sampling.fps is not None or sampling.start is not None or sampling.end is not None:
         raise UsageError("frames given as pictures have no times; use num_frames, or give the clip as a file")
     if not len(pictures):
-        raise MediaError("<frames>: holds no frames; give at least one")
+        raise MediaError(f"{name}: holds no frames; give at least one")
     indices = sampling.pick(range(len(pictures)))
     frames: list[Any] = []
     height = width = 0
@@ -228,7 +232,7 @@ def _from_pictures(
         pixels = np.asarray(read_image(pictures[index], max_megapixels=max_megapixels).image)
         height, width = pixels.shape[:2]
         frames.append(transform(pixels))
-    return VideoMedium("<frames>", frames, tuple(indices), (), width, height)
+    return VideoMedium(name, frames, tuple(indices), (), width, height)
 
 
 def _installed(backend: str) -> bool:

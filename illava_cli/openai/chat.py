@@ -71,12 +71,10 @@ def _logprobs(fields: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _include_usage(fields: Mapping[str, Any]) -> bool:
-    at = "stream_options"
-    options = given(
-        fields.get(at, {}), at, ("include_usage", "include_obfuscation", "continuous_usage_stats")
-    )
-    if flag(options.get("continuous_usage_stats", False), f"{at}.continuous_usage_stats"):
-        refused(f"{at}.continuous_usage_stats", "is not supported: leave it out")
+    at, each = "stream_options", "continuous_usage_stats"
+    options = given(fields.get(at, {}), at, ("include_usage", "include_obfuscation", each))
+    if flag(options.get(each, False), f"{at}.{each}"):
+        refused(f"{at}.{each}", "is not supported: leave it out")
     return flag(options.get("include_usage", False), f"{at}.include_usage")
 
 

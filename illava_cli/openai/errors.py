@@ -13,6 +13,7 @@ from illava_cli.errors import (
     Timeout,
     UsageError,
 )
+from illava_cli.text import harmless, one_line
 
 BUG = "the server failed at this request; its log says how"
 
@@ -35,7 +36,8 @@ class RequestError(UsageError):
         status: int = 400,
         retry_after: float | None = None,
     ):
-        super().__init__(message)
+        super().__init__(one_line(harmless(message)))  # names of fields may be any text
+        param = param if param is None else one_line(harmless(param))
         self.param, self.code, self.status, self.retry_after = param, code, status, retry_after
 
 

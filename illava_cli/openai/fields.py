@@ -21,7 +21,7 @@ def refused(at: str, why: str, code: str | None = None) -> NoReturn:
 
 
 def read_body(data: bytes | str) -> dict[str, Any]:
-    """The JSON object of a request's bytes.
+    """The JSON object of a request's bytes; what is in it is not looked at yet.
 
     Raises:
         RequestError: it is none.
@@ -36,7 +36,8 @@ def read_body(data: bytes | str) -> dict[str, Any]:
         raise RequestError("the body is not valid JSON: nested too deeply") from None
     except ValueError as error:  # a constant that is none of JSON's, or a number of thousands of digits
         raise RequestError(f"the body is not valid JSON: {str(error).partition(';')[0]}") from None
-    check_json(body)
+    if not isinstance(body, dict):
+        raise RequestError("the body must be a JSON object")
     return body
 
 
@@ -152,10 +153,10 @@ def number(value: Any, at: str) -> int | float:
 
 
 def integer(value: Any, at: str, least: int = 1, most: int | None = None) -> int:
-    """A whole number between `least` and `most`."""
-    if number(value, at) != int(value):
+    """A whole number of at least `least`, and at most `most`."""
+    if not float(number(value, at)).is_integer():
         refused(at, "must be a whole number")
-    if value < least or (most is not None and value > most):
+    if value < least or value > (LARGEST if most is None else most):
         refused(at, f"must be {least} or more" if most is None else f"must be from {least} to {most}")
     return int(value)
 

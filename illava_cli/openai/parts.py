@@ -60,10 +60,8 @@ class Contents:
         known = [*TEXTS, *(MEDIA if media else ())]
         name = text(part.get("type"), f"{at}.type")
         if name not in known:
-            refused(
-                f"{at}.type",
-                f"parts of type {name[:SHOWN]!r} are not read here (there are: {', '.join(known)})",
-            )
+            there_are = f"(there are: {', '.join(known)})"
+            refused(f"{at}.type", f"parts of type {name[:SHOWN]!r} are not read here {there_are}")
         medium = MEDIA.get(name)
         self._count(medium or "text", content_at)
         if medium is None:
@@ -91,12 +89,7 @@ class Contents:
         fields = given(part, at, ["type", *places, *about], IGNORED)
         found = [place for place in places if place in fields]
         if len(found) != 1:
-            refused(
-                f"{at}.{name}",
-                f"has no url: write {DEFAULT_MIME[medium].partition('/')[0]}_url"
-                if not found
-                else f"give {' or '.join(found)}, not both",
-            )
+            refused(f"{at}.{name}", f"give {' or '.join(found)}, not both" if found else "has no url")
         (place,) = found
         at = f"{at}.{place}"
         if isinstance(fields[place], dict):
@@ -118,9 +111,7 @@ class Contents:
         if not value.strip():
             refused(at, "has no url")
         if not self.bounds.paths and kind_of(value) not in ("http", "data", "file"):
-            refused(
-                at, "must be an http, https, data or file URL; base64 begins with data:image/jpeg;base64,"
-            )
+            refused(at, "must be an http, https, data or file URL; base64 begins with data:TYPE;base64,")
         return value
 
 

@@ -3,7 +3,6 @@
 import base64
 
 import pytest
-from openai.types.chat import ChatCompletion
 
 from illava_cli.batch.openai import read_line, to_line
 from illava_cli.config import Config
@@ -177,7 +176,10 @@ def test_answers_have_the_form_of_openai():
     assert failed["error"] == {"code": "MediaError", "message": "broken"}
 
 
+@pytest.mark.needs("openai")
 def test_log_probabilities_of_a_record():
+    from openai.types.chat import ChatCompletion
+
     told = ({"token": "red", "logprob": -0.5, "top": [{"token": "red", "logprob": -0.5}]},)
     answer = Generation("red", "stop", "tiny", "auto", 0, "x", id="one", logprobs=told, usage=Usage(10, 2))
     item = read_line(line(text("?"), logprobs=True, top_logprobs=1), "", "")

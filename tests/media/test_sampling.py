@@ -123,3 +123,15 @@ def test_window_without_a_frame_names_the_end_of_the_clip():
         frame_indices([0.0, 1.0, 2.0], start=9)
     with pytest.raises(MediaError, match="no frame at all"):
         frame_indices([])
+
+
+def test_a_bound_on_frames_holds_however_they_are_asked_for():
+    times = [i / 10 for i in range(101)]
+    assert frame_indices(times, fps=1, max_frames=11) == frame_indices(times, fps=1)
+    assert frame_indices(times, fps=1, max_frames=5) == frame_indices(times, num_frames=5)
+    assert frame_indices(times, fps=1000, max_frames=200) == list(range(101))
+    assert frame_indices(times, max_frames=3) == [0, 50, 100]
+    assert frame_indices(times, num_frames=9, max_frames=3) == [0, 50, 100]
+    assert frame_indices(times, num_frames=2, max_frames=3) == [0, 100]
+    assert frame_indices(times, fps=1000, start=2, end=4, max_frames=3) == [20, 30, 40]
+    assert frame_indices([5.0], fps=30, max_frames=1) == [0]

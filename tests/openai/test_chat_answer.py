@@ -2,14 +2,16 @@
 
 import json
 
-import openai
+import pydantic
 import pytest
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from illava_cli.errors import Timeout
 from illava_cli.openai.asked import Asked, Bounds, Round
 from illava_cli.openai.chat import ChatEvents, completion
 from tests.openai.answering import LOGPROBS, PIECES, SERVED, TEXT, answering, generation
+
+openai = pytest.importorskip("openai", reason="needs openai: pip install openai")
+ChatCompletion, ChatCompletionChunk = openai.types.chat.ChatCompletion, openai.types.chat.ChatCompletionChunk
 
 QUESTION = [{"role": "user", "content": "How many cats?"}]
 
@@ -140,8 +142,6 @@ def test_the_packages_own_stream(server):
 
 
 def test_a_schema_of_the_package_comes_as_a_schema(server):
-    import pydantic
-
     class Cats(pydantic.BaseModel):
         number: int
 

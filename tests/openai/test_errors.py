@@ -1,7 +1,5 @@
 """Failures in OpenAI's form: as their own client reads them, and without what is no client's affair."""
 
-import httpx
-import openai
 import pytest
 
 from illava_cli.errors import (
@@ -16,6 +14,9 @@ from illava_cli.errors import (
     WorkerError,
 )
 from illava_cli.openai.errors import RequestError, error_body, error_headers
+
+openai = pytest.importorskip("openai", reason="needs openai: pip install openai")
+httpx = pytest.importorskip("httpx", reason="needs httpx: pip install httpx")
 
 SEEN = [
     (RequestError("n: at most 8", "n"), 400, "invalid_request_error", None, openai.BadRequestError),

@@ -2,9 +2,7 @@
 
 import json
 
-import openai
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from illava_cli.errors import ContextError, OutOfMemory
@@ -12,6 +10,9 @@ from illava_cli.openai.asked import Asked, Bounds, Round
 from illava_cli.openai.errors import RequestError
 from illava_cli.openai.responses import NEUTRAL, ResponseEvents, read_response, response
 from tests.openai.answering import LOGPROBS, PIECES, SERVED, TEXT, answering, generation
+
+openai = pytest.importorskip("openai", reason="needs openai: pip install openai")
+types = pytest.importorskip("openai.types.responses")
 
 PNG = "data:image/png;base64,AAAA"
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -141,7 +142,7 @@ def test_a_whole_response(client):
 
 @pytest.mark.parametrize("reason", ["length", None])
 def test_a_response_that_is_not_whole(reason):
-    found = strictly(Response, response(generation(finish_reason=reason), SERVED, Asked((Round("?"),))))
+    found = strictly(types.Response, response(generation(finish_reason=reason), SERVED, Asked((Round("?"),))))
     assert (found.status, found.incomplete_details.reason) == ("incomplete", "max_output_tokens")
 
 
@@ -151,12 +152,12 @@ def test_bodies_and_events_are_those_of_the_package(logprobs, reason):
     form = {"type": "json_schema", "schema": SCHEMA}
     asked = read_response({"input": "?", "text": {"format": form}, "temperature": 1})
     answer = generation(logprobs=logprobs, finish_reason=reason)
-    strictly(Response, response(answer, SERVED, asked))
+    strictly(types.Response, response(answer, SERVED, asked))
     events = ResponseEvents(SERVED, asked)
     sent = [*events.begin(), events.piece("x", logprobs), *events.end(answer), *events.fail(OutOfMemory("x"))]
     assert [event["sequence_number"] for event in sent] == list(range(len(sent)))
     for event in sent:
-        strictly(ResponseStreamEvent, event)
+        strictly(types.ResponseStreamEvent, event)
 
 
 NAMES = [
