@@ -9,7 +9,7 @@ import torch
 
 from illava_cli.models.family import Family
 
-# of what is free: a prefill's activations come on top, caches grow by a quarter, and newcomers are there twice
+# of what is free: activations come on top, caches grow by a quarter, and newcomers are there twice
 SHARE = 0.4
 CGROUP = Path("/sys/fs/cgroup")
 
