@@ -94,21 +94,22 @@ class Runner:
         """Tokens that a turn and an answer to it may take in the first layer's cache, from sizes alone."""
         rounds = [*turn.earlier, turn]
         text = sum(len(one.spoken) + len(one.given) for one in rounds)
-        media = sum(self._tokens(one, slot) for one in rounds for slot in one.prepared.slots)
+        slots = [(one, slot) for one in rounds for slot in one.prepared.slots]
+        media = sum(self._tokens(*one) or self._tokens(*one, unmerged=True) for one in slots)
         asked = turn.past.cache.get_seq_length() if turn.past is not None else 0
         asked += text + media
         return asked + min(turn.config.generation.max_tokens, max(1, self.context_length - asked))
 
-    def _tokens(self, turn: Turn, slot: Slot) -> int:
-        """Decoder tokens of a medium; where a method finds its own number, those of the unmodified model."""
+    def _tokens(self, turn: Turn, slot: Slot, unmerged: bool = False) -> int:
+        """Decoder tokens of a medium, from its size alone; 0 where its method finds its own number."""
         medium, rules = turn.prepared.slots[slot], turn.rules
         if medium.features is not None:
             return len(medium.features.embeds)
         pixels, schedule = medium.pixels, rules.schedules.get(slot.kind, Schedule())
-        if pixels.segments * pixels.tokens < rules.min_visual_tokens:
+        if unmerged or pixels.segments * pixels.tokens < rules.min_visual_tokens:
             schedule = Schedule()
-        tokens = self.family.tokens(pixels, schedule) or self.family.tokens(pixels, Schedule())
-        return tokens.total
+        tokens = self.family.tokens(pixels, schedule)
+        return 0 if tokens is None else tokens.total
 
     def batch_cache(self) -> MergeCache:
         """A cache for steps, without rows: where steps are recorded always the same, whose memory stays."""
@@ -218,6 +219,9 @@ class Runner:
             what was kept of each one's way.
         """
         refuse_cancelled(turns)
+        for turn in turns:  # before the tower sees what the decoder has no room for
+            tokens = len(turn.spoken) + sum(self._tokens(turn, slot) for slot in turn.prepared.slots)
+            self._refuse_too_long(cache.get_seq_length() + tokens)
         self.encode(turns)
         yield
         refuse_cancelled(turns)
@@ -273,15 +277,18 @@ class Runner:
         """
         asked = turn.config.generation.max_tokens
         used = max(cached + turn.prompt_tokens, position)
+        self._refuse_too_long(used)
         room = self.context_length - used
-        if room < 1:
-            raise ContextError(
-                f"the prompt has {used} tokens, the model's context is {self.context_length}: "
-                "use fewer frames (--num-frames), tiles (--max-tiles) or images, or a shorter text"
-            )
         if room < asked:
             turn.notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
         return min(room, asked)
+
+    def _refuse_too_long(self, tokens: int) -> None:
+        if tokens >= self.context_length:
+            raise ContextError(
+                f"the prompt has {tokens} tokens, the model's context is {self.context_length}: "
+                "use fewer frames (--num-frames), tiles (--max-tiles) or images, or a shorter text"
+            )
 
 
 def refuse_cancelled(turns: Sequence[Turn]) -> None:
