@@ -12,10 +12,11 @@ from tests.processes import run
 PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
-    "cli": {"cli", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
-    "batch": {"batch", "engine", "models", "media"},
+    "cli": {"cli", "client", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
+    "batch": {"batch", "client", "engine", "models", "media"},
+    "client": {"client", "engine", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
-    "evals": {"evals", "engine", "models", "media"},
+    "evals": {"evals", "client", "engine", "models", "media"},
     "visualize": {"visualize", "reduction", "media"},
     "integrations": {"integrations", "engine", "models", "media"},
     "engine": {"engine", "models", "media"},
@@ -86,6 +87,7 @@ LIGHT = (
     "illava_cli.evals.sweep",
     "illava_cli.evals.plan",
     "illava_cli.batch.inputs",
+    "illava_cli.batch.remote",
 )
 
 

@@ -58,7 +58,7 @@ def download(url: str, name: str, guard: Guard | None = None) -> bytes:
         MediaError: one line why there is nothing to be had, or that it is over `deadline.MAX_BYTES`.
         GivenUp: nobody waits for it.
     """
-    http = _library()
+    http = library()
     try:
         # with a guard no proxy: it would resolve names by itself
         with http.Client(timeout=TIMEOUT_S, headers=HEADERS, trust_env=guard is None) as client:
@@ -73,7 +73,8 @@ def download(url: str, name: str, guard: Guard | None = None) -> bytes:
         raise MediaError(f"{name}: download failed ({reason}); check the address and the network") from None
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
+    """The HTTP client."""
     try:
         import httpx2 as http
     except ImportError:
