@@ -22,6 +22,9 @@ class Asking(Protocol):
     config: Config
     rules: Rules
 
+    def asking(self, config: Config) -> Asking:
+        """Itself under other settings of the decoding."""
+
     def prepare(self, request: Request, *, fresh: bool, cancel: threading.Event | None) -> Prepared:
         """A question with its media read."""
 
@@ -39,7 +42,7 @@ class Chat:
         self.messages: list[dict[str, Any]] = []
         self.cache = self.session.runner.new_cache()
         self.leading: str | None = None  # kind of the first media: fixes the decoder's schedule
-        self._pending: list[int] = []  # a token that was chosen, but is not in the cache yet
+        self._pending: list[int] = []  # tokens of the last answer that are not in the cache yet
         self._said: list[int] = []  # token ids of all turns
 
     def switch(self, session: Asking) -> None:
@@ -81,13 +84,43 @@ class Chat:
         with self.session.runner.alone():  # what is asked goes on from what was answered last
             before = self.cache.snapshot()
             try:
-                return self._answer(Request(prompt, images, videos, self.system, id), options)
+                return self._answer(self.session, Request(prompt, images, videos, self.system, id), options)
             except BaseException:
                 self.cache.restore(before)
                 raise
 
-    def _answer(self, request: Request, options: dict[str, Any]) -> Generation:
-        session, runner, trace = self.session, self.session.runner, options["trace"]
+    def recall(
+        self,
+        prompt: str,
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        *,
+        answer: str,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """A turn whose answer is known: what is asked next goes on from it as if it had been said here.
+
+        Raises:
+            IllavaError: as `ask`; the conversation is then as it was.
+        """
+        family, config = self.session.runner.family, self.session.config
+        shortest = config.generation.model_copy(update={"max_tokens": 1, "json_schema": None})
+        session = self.session.asking(config.model_copy(update={"generation": shortest}))
+        tokens = family.control_tokens.encode(family.control_tokens.hidden(answer), False)
+        options = {"on_text": None, "cancel": cancel, "trace": False, "logits": False}
+        with self.session.runner.alone():
+            before = self.cache.snapshot()
+            try:
+                self._answer(session, Request(prompt, images, videos, self.system), options)
+            except BaseException:
+                self.cache.restore(before)
+                raise
+            # the token that it chose is not in the cache; these enter it, and count, with the next turn
+            self._pending, self._said = tokens, self._said[:-1]
+            self.messages[-1]["content"] = answer
+
+    def _answer(self, session: Asking, request: Request, options: dict[str, Any]) -> Generation:
+        runner, trace = session.runner, options["trace"]
         family, counts = runner.family, request.counts
         user = prompts.user_message(family, request.prompt, *counts)
         if self.messages:
