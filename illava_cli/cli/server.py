@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +40,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Asked:
+class ServerFlags:
     """A server that is asked, and how.
 
     Args:
@@ -60,7 +60,7 @@ class Asked:
         model: str | None,
         concurrency: int | None,
         seconds: float | None = None,
-    ) -> Asked | None:
+    ) -> ServerFlags | None:
         """As the flags have it; None where no server is named.
 
         Raises:
@@ -70,7 +70,7 @@ class Asked:
             if model is not None or concurrency is not None:
                 raise UsageError("--server-model and --concurrency go with --server")
             return None
-        return Asked(address, key, model, concurrency or AT_ONCE, seconds)
+        return ServerFlags(address, key, model, concurrency or AT_ONCE, seconds)
 
     def client(self, stop: Event | None = None) -> Client:
         """Calls to it, until `stop` is set.
@@ -84,25 +84,32 @@ class Asked:
         server = Server.of(self.address, self.key)
         return Client(server, seconds=self.seconds, connections=self.concurrency, stop=stop)
 
-    def config(self, flags: ModelFlags, settings: list[str] | None = None) -> Remote:
-        """The configuration under the flags of a command, and further settings.
+    def named(self, flags: ModelFlags) -> ServerFlags:
+        """With the name of a model: the server's only one, where none was given.
 
         Raises:
             UsageError: a setting that no server can be told, or no model of several is named.
             ServerError: the server does not say which models it has.
         """
+        if self.model is not None:
+            return self
+        replace(self, model="").config(flags)  # mistakes are told before it is asked
+        with self.client() as client:
+            return replace(self, model=_only(client))
+
+    def config(self, flags: ModelFlags, settings: list[str] | None = None) -> Remote:
+        """The configuration under the flags of a command, and further settings.
+
+        Raises:
+            UsageError: a setting that no server can be told.
+        """
+        from illava_cli.client.server import Server
         from illava_cli.client.settings import remote
 
         if flags.model is not None:
             raise UsageError("--server answers with a model of its own: name it with --server-model, not -m")
-        with self.client() as client:
-            url, settings = client.server.url, [*(flags.settings or []), *(settings or [])]
-            overrides = flags.overrides()
-            if self.model is None:
-                remote(
-                    url, "", settings=settings, overrides=overrides
-                )  # mistakes are told before it is asked
-            return remote(url, self.model or _only(client), settings=settings, overrides=overrides)
+        url, settings = Server.of(self.address, self.key).url, [*(flags.settings or []), *(settings or [])]
+        return remote(url, self.model or "", settings=settings, overrides=flags.overrides())
 
 
 def _only(client: Client) -> str:

@@ -16,7 +16,7 @@ from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
-    from illava_cli.cli.server import Asked
+    from illava_cli.cli.server import ServerFlags
     from illava_cli.config.settings import Config
 
 KINDS = ("local", "ray")
@@ -40,7 +40,7 @@ class Plan:
     timeout: float | None = None
     address: str | None = None
     replicas: int | None = None
-    asked: Asked | None = None
+    asked: ServerFlags | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

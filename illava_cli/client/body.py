@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
+
+from PIL import Image
 
 from illava_cli.engine.markers import KINDS, placed, replaced
 from illava_cli.errors import UsageError
@@ -42,7 +46,8 @@ def messages(
 
     Args:
         prompt: `<image>` and `<video>` in it place the media, else these come first.
-        images, videos: sources, see `illava_cli.media.sources`; addresses are left to the server.
+        images, videos: sources, see `illava_cli.media.sources`, of which addresses are left to the server;
+            PIL images and arrays; frames in a list or an array.
         seconds: that reading a medium may take.
 
     Raises:
@@ -77,8 +82,11 @@ def part(kind: str, source: Any, seconds: float | None = None) -> dict[str, Any]
     Raises:
         MediaError, Timeout: it cannot be read.
     """
-    url = source if isinstance(source, str) and kind_of(source) == "http" else None
-    if url is None:
+    if isinstance(source, str) and kind_of(source) == "http":
+        url = source
+    elif not isinstance(source, str | bytes | os.PathLike | Located):
+        url = _drawn(source)
+    else:
         url = within(lambda: _packed(kind, locate(source)), name_of(source), seconds)
     return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
 
@@ -90,6 +98,19 @@ def _packed(kind: str, located: Located) -> str:
     data = located.read()
     type = TYPES.get(sniff.sniff(data[: sniff.HEAD_BYTES])[1], ANY[kind])
     return f"data:{type};base64,{base64.b64encode(data).decode()}"
+
+
+def _drawn(source: Any) -> str:
+    """A picture, or frames, as a PNG; of several the animated form, in which nothing is lost."""
+    frames = source if isinstance(source, tuple | list) else [source] if hasattr(source, "save") else None
+    if frames is None:  # an array (H, W, 3), or of frames (T, H, W, 3)
+        frames = list(source) if source.ndim == 4 else [source]
+    first, *rest = [frame if hasattr(frame, "save") else Image.fromarray(frame) for frame in frames]
+    file = BytesIO()
+    # without durations: with them a frame that is as the one before is left out
+    several = {"save_all": True, "append_images": rest, "loop": 0} if rest else {}
+    first.save(file, "PNG", **several)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _check(prompt: str, images: Sequence[Any], videos: Sequence[Any]) -> None:

@@ -66,6 +66,10 @@ class Client:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """No more calls."""
         self._client.close()
 
     def models(self) -> list[str]:
@@ -76,11 +80,14 @@ class Client:
         """
         return self._called("GET", "/models", None, _names)
 
-    def complete(self, body: dict[str, Any], read: Callable[[Any], T]) -> T:
+    def complete(
+        self, body: dict[str, Any], read: Callable[[Any], T], stop: threading.Event | None = None
+    ) -> T:
         """What `read` makes of the answer to a chat's request.
 
         Args:
             read: raises `ValueError`, with what the answer is or lacks, where it is none.
+            stop: in the place of the client's.
 
         Raises:
             ServerError: it has no answer to this question; as `Unusable`, to none.
@@ -88,9 +95,16 @@ class Client:
             Timeout: the answer took too long.
             Cancelled: `stop` was set before there was an answer.
         """
-        return self._called("POST", "/chat/completions", body, read)
+        return self._called("POST", "/chat/completions", body, read, stop)
 
-    def _called(self, method: str, path: str, body: dict[str, Any] | None, read: Callable[[Any], T]) -> T:
+    def _called(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[Any], T],
+        stop: threading.Event | None = None,
+    ) -> T:
         content = None if body is None else json.dumps(body).encode()
         number, counted, waited = 0, 0, 0.0
         while True:
@@ -109,7 +123,7 @@ class Client:
                 raise failed.error
             with self._lock:
                 self.retries += 1
-            if self.stop.wait(wait):
+            if (stop or self.stop).wait(wait):
                 raise Cancelled("stopped before the server had answered")
 
     def _once(
