@@ -96,7 +96,7 @@ class RemoteWorker:
         except Unusable:
             raise
         except Exception as error:
-            if isinstance(error, UnknownField) and not item.settings:
+            if isinstance(error, UnknownField) and error.field in fields(self.config):
                 raise  # it is the run's setting, and the same for all
             return failure(item, self.config, error)
 

@@ -37,7 +37,11 @@ class Unusable(ServerError):
 
 
 class UnknownField(UsageError):
-    """The server does not know a setting that was sent."""
+    """The server does not know a setting that was sent, `field`."""
+
+    def __init__(self, message: str, field: str):
+        super().__init__(message)
+        self.field = field
 
 
 class Passing(Exception):
@@ -71,7 +75,7 @@ def failure(
     if status in (400, 422) and UNKNOWN.search(f"{code} {message}"):
         for name in OPTIONAL:
             if name in body and (param == name or re.search(rf"\b{name}\b", message)):
-                return UnknownField(f"{said}; leave out {name}, or give what this server takes")
+                return UnknownField(f"{said}; leave out {name}, or give what this server takes", name)
     return ServerError(said)
 
 

@@ -110,7 +110,9 @@ def test_failures_are_records(batch, folder, server):
 def test_what_no_question_would_survive_ends_the_run(batch, folder, server, step, arguments, code, words):
     """Nothing is written that would have to be asked again with --retry-failed."""
     server.default = step
-    done, out, err = batch("photos", "-p", "What?", "-o", "out.jsonl", "--concurrency", "1", *arguments)
+    (folder / "lines.jsonl").write_text('{"image": "photos/0.png", "max_tokens": 3}\n')
+    flags = ["-p", "What?", "-o", "out.jsonl", "--concurrency", "1", *arguments]
+    done, out, err = batch("lines.jsonl", "photos", *flags)
     assert (done, out) == (code, "")
     assert len(server.asked) == 1
     assert words in err.splitlines()[-1]
