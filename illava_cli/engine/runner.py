@@ -21,7 +21,6 @@ from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
 from illava_cli.models import decoder
 from illava_cli.models.cache import MergeCache
-from illava_cli.models.decoder_merge import Prompt
 from illava_cli.models.encoder import encode
 from illava_cli.models.family import Family
 from illava_cli.models.graphs import StepGraphs
@@ -190,16 +189,15 @@ class Runner:
             for earlier in turns[0].earlier:
                 yield from self._read([earlier], cache, chunk)
                 past.end_round(earlier.leading, earlier.spoken, earlier.given, len(earlier.given))
-        hidden_states, prompt, limits, traces = yield from self._read(turns, cache, chunk)
+        hidden_states, limits, traces = yield from self._read(turns, cache, chunk)
         family = self.family
-        logits, kept = family.logits(hidden_states), kept_counts(prompt.kinds)
+        logits = family.logits(hidden_states)
         rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
         answers = []
         for row, turn in enumerate(turns):
             said = turn.past.said if turn.past is not None else []
             about = {
                 "prompt": [*said, *turn.spoken],
-                "kept": kept[row],
                 "trace": traces[row],
                 "logits": logits[row].cpu() if turn.logits else None,
             }
@@ -211,12 +209,11 @@ class Runner:
 
     def _read(
         self, turns: Sequence[Turn], cache: MergeCache, chunk: int | None
-    ) -> Generator[None, None, tuple[Tensor, Prompt, list[int], list[Trace | None]]]:
+    ) -> Generator[None, None, tuple[Tensor, list[int], list[Trace | None]]]:
         """Media and prompts of turns into the rows of a cache.
 
         Returns:
-            (B, C) of each row's last token, what is left of the prompts, how long each answer may be, and
-            what was kept of each one's way.
+            (B, C) of each row's last token, how long each answer may be, and what was kept of its way.
         """
         refuse_cancelled(turns)
         for turn in turns:  # before the tower sees what the decoder has no room for
@@ -242,7 +239,9 @@ class Runner:
         ]
         hidden_states, prompt = yield from decoder.prefill(family.text_model, new, cache, chunk)
         traces = [trace_of(family, turn, new.kinds, traced) for turn in turns]
-        return hidden_states, prompt, limits, traces
+        for turn, kept in zip(turns, kept_counts(prompt.kinds), strict=True):
+            turn.kept = kept
+        return hidden_states, limits, traces
 
     @torch.inference_mode()
     def step(self, cache: MergeCache, answers: Sequence[Answer]) -> None:

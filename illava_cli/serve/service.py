@@ -142,7 +142,8 @@ class Service:
             turn = await self._in_thread(work.turn, prepared)
         answers, generations = await work.answered(turn, owner, settings)
         now = time.perf_counter()
-        self.metrics.answered(generations, answers[0].first_at - arrived, now - arrived)
+        read = sum(len(one.prepared.slots) for one in (*turn.earlier, turn))
+        self.metrics.answered(generations, read, answers[0].first_at - arrived, now - arrived)
         if not asked.merge_map:
             return Answered(generations)
         prompt = asked.rounds[-1].prompt
