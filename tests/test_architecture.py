@@ -12,9 +12,22 @@ from tests.processes import run
 PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
-    "cli": {"cli", "serve", "openai", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
+    "cli": {
+        "cli",
+        "client",
+        "serve",
+        "openai",
+        "batch",
+        "bench",
+        "evals",
+        "visualize",
+        "engine",
+        "models",
+        "media",
+    },
     "batch": {"batch", "openai", "readers", "engine", "models", "media"},
-    "bench": {"bench", "engine", "models", "reduction", "media"},
+    "bench": {"bench", "client", "engine", "models", "reduction", "media"},
+    "client": {"client", "engine", "media"},
     "evals": {"evals", "engine", "models", "media"},
     "visualize": {"visualize", "reduction", "media"},
     "integrations": {"integrations", "engine", "models", "media"},
