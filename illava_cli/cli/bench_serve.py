@@ -136,7 +136,7 @@ def bench_serve(
         raise UsageError("--requests and --seconds exclude each other: give one")
     if seconds is not None and not seconds > 0:
         raise UsageError("--seconds: must be more than 0")
-    targets = _targets(flags, server, server_key, server_model, shlex.split(serve_args), preset or [])
+    targets = _targets(flags, server, server_key, server_model, _split(serve_args), preset or [])
     seed = secrets.randbits(31) if seed is None else seed
     messages = Messages(flags.quiet)
     questions = _questions(media, size, frames, repeat, prompt, seed, flags, messages)
@@ -221,6 +221,13 @@ def _targets(
         Target(one or "server", server=running, model=model, fields={"preset": one} if one else {})
         for one in presets or [None]
     ]
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--serve-args {text!r}: {error}") from None
 
 
 def arguments(flags: ModelFlags) -> list[str]:
