@@ -15,10 +15,12 @@ const reusedOf = ({ usage }) => usage?.visual_tokens?.reused ?? 0;
 /** Whether both answers began with as much work done before: else their times say nothing of merging. */
 export const beganAlike = (a, b) => cachedOf(a) === cachedOf(b) && reusedOf(a) === reusedOf(b);
 
+const FEW = 3; // of fewer tokens the mean says how long the connection took to end
+
 /** Milliseconds for each token after the first. */
 function perToken({ usage, first, total }) {
   const rest = (usage?.completion_tokens ?? 0) - 1;
-  return rest > 0 && first !== null && total !== null ? (total - first) / rest : null;
+  return rest >= FEW && first !== null && total !== null ? (total - first) / rest : null;
 }
 
 /** `kept` of `unmerged` visual tokens as a bar; the lighter part entered the LLM and was merged there. */
