@@ -42,6 +42,10 @@ class Timeout(IllavaError):
     """A question that took longer than it may."""
 
 
+class ServerError(IllavaError):
+    """A server that did not answer as it should."""
+
+
 class Cancelled(IllavaError):
     """A question that was cancelled before it had an answer."""
 

@@ -73,6 +73,7 @@ NEEDS: dict[str, Missing] = {
     "Triton": _module("triton", "triton"),
     "matplotlib": _module("matplotlib", "'illava[plot]'"),
     "prompt_toolkit": _module("prompt_toolkit", "'illava[chat]'"),
+    "llm": _module("llm", "'illava[llm]'"),
     "llguidance": _module("llguidance", "'illava[structured]'"),
     "jsonschema": _module("jsonschema", "jsonschema"),
     "openai": _module("openai", "openai"),

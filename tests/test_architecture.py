@@ -12,10 +12,23 @@ from tests.processes import run
 PACKAGE = Path(__file__).parents[1] / "illava_cli"
 # who may import whom; these are open to all but `reduction`
 ALLOWED = {
-    "cli": {"cli", "serve", "openai", "batch", "bench", "evals", "visualize", "engine", "models", "media"},
-    "batch": {"batch", "openai", "readers", "engine", "models", "media"},
+    "cli": {
+        "cli",
+        "serve",
+        "openai",
+        "client",
+        "batch",
+        "bench",
+        "evals",
+        "visualize",
+        "engine",
+        "models",
+        "media",
+    },
+    "batch": {"batch", "client", "openai", "readers", "engine", "models", "media"},
+    "client": {"client", "engine", "media"},
     "bench": {"bench", "engine", "models", "reduction", "media"},
-    "evals": {"evals", "engine", "models", "media"},
+    "evals": {"evals", "client", "engine", "models", "media"},
     "visualize": {"visualize", "reduction", "media"},
     "integrations": {"integrations", "engine", "models", "media"},
     "serve": {"serve", "openai", "readers", "visualize", "engine", "models", "media"},
@@ -91,6 +104,7 @@ LIGHT = (
     "illava_cli.batch.inputs",
     "illava_cli.openai.chat",
     "illava_cli.openai.responses",
+    "illava_cli.batch.remote",
 )
 
 

@@ -76,7 +76,7 @@ class Item:
         """
         if not self.settings:
             return base
-        return validate(Config, over(base.model_dump(exclude_unset=True), self.settings), self.where)
+        return validate(type(base), over(base.model_dump(exclude_unset=True), self.settings), self.where)
 
     def shard(self, count: int) -> int:
         """Which of `count` shards it belongs to: decided by its media, so that these are encoded once."""

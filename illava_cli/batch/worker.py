@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from illava_cli.batch.item import Item
 from illava_cli.batch.reading import Group, ReadAhead, by_media
+from illava_cli.batch.records import asked, failure
 from illava_cli.engine.answer import Answer
 from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.generation import generation_of
-from illava_cli.engine.record import error_record
 from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.session import Session
@@ -185,15 +184,8 @@ class Worker:
             yield self.failure(item, error)
         else:
             family, load_seconds = self.session.family, self.session.load_seconds
-            yield generation_of(answers[0], family, load_seconds).record() | _asked(item)
+            yield generation_of(answers[0], family, load_seconds).record() | asked(item)
 
     def failure(self, item: Item, error: Exception) -> dict[str, Any]:
         """The record of an item that has no answer."""
-        config = item.config(self.session.config)
-        about = {"model": str(config.model.id), "preset": config.preset, "seed": config.generation.seed}
-        return error_record(error, id=item.id, config_hash=config.hash(), **about) | _asked(item)
-
-
-def _asked(item: Item) -> dict[str, Any]:
-    """What a run's record says beside the answer."""
-    return {"prompt": item.prompt, "request_hash": item.request_hash, "created": int(time.time())}
+        return failure(item, self.session.config, error)

@@ -161,6 +161,8 @@ def tables(report: dict[str, Any]) -> list[Table]:
 def headline(report: dict[str, Any]) -> str:
     """The model and the machine in one line."""
     model, machine = report["model"], report["machine"]
+    if "server" in model:
+        return f"{model['id']} at {model['server']}"
     gpu = model["device"] != "cpu" and machine["gpus"]
     where = machine["gpus"][0]["name"] if gpu else f"{machine['cpu']}, {machine['threads']} threads"
     versions = f"torch {machine['torch']}, transformers {machine['transformers']}"

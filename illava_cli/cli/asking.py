@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,12 @@ from illava_cli.errors import ModelError, UsageError
 from illava_cli.interrupts import Interrupts, Terminated
 
 if TYPE_CHECKING:
+    from illava_cli.cli.server import ServerFlags
+    from illava_cli.client.calls import Client
     from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
+    from illava_cli.evals.lanes import AnyLane, Lane
     from illava_cli.evals.results import Results
-    from illava_cli.evals.runner import Lane
     from illava_cli.evals.taskfile import Question
     from illava_cli.evals.variants import Variant
 
@@ -55,11 +57,18 @@ class Stopped(Exception):
         self.figures, self.ending = figures, ending
 
 
-def resolver(flags: ModelFlags) -> Resolve:
-    """Configurations under the flags and further settings, with short answers where nobody says how long."""
+def resolver(flags: ModelFlags, asked: ServerFlags | None = None) -> Resolve:
+    """Configurations under the flags and further settings, with short answers where nobody says how long.
+
+    Args:
+        asked: the server that answers, where one does.
+    """
 
     def resolve(settings: list[str]) -> Config:
-        config = replace(flags, settings=[*(flags.settings or []), *settings]).config()
+        if asked is not None:
+            config = asked.config(flags, settings)
+        else:
+            config = replace(flags, settings=[*(flags.settings or []), *settings]).config()
         if "max_tokens" in config.generation.model_fields_set:
             return config
         generation = config.generation.model_copy(update={"max_tokens": MAX_TOKENS})
@@ -92,7 +101,7 @@ def lanes_of(
         UsageError: names the variant that the model refuses.
         ModelError: the checkpoint of a guide is not to be had.
     """
-    from illava_cli.evals.runner import Lane
+    from illava_cli.evals.lanes import Lane
 
     lanes = []
     for variant in compared:
@@ -110,6 +119,13 @@ def lanes_of(
     return lanes
 
 
+def server_lanes(client: Client, asked: ServerFlags, compared: list[Variant]) -> list[AnyLane]:
+    """The variants on one server."""
+    from illava_cli.evals.lanes import ServerLane
+
+    return [ServerLane(variant, client, asked.concurrency) for variant in compared]
+
+
 def about_model(session: Session) -> dict[str, Any]:
     """What a report says of the model; of a folder only its name."""
     from illava_cli.bench.lab import reported_name
@@ -120,7 +136,7 @@ def about_model(session: Session) -> dict[str, Any]:
 
 
 def ask(
-    lanes: list[Lane],
+    lanes: Sequence[AnyLane],
     questions: list[Question],
     results: Results,
     batch_size: int,

@@ -15,6 +15,7 @@ from illava_cli.cli.messages import FAILED, SHOWN, Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit_answer, make_folder, write_file
 from illava_cli.cli.progress import Tally, progress
+from illava_cli.cli.server import Concurrency, ServerFlags, ServerKey, ServerModel, ServerUrl
 from illava_cli.cli.workers import Plan, open_workers
 from illava_cli.errors import IllavaError, UsageError
 from illava_cli.interrupts import Interrupts
@@ -96,6 +97,10 @@ def batch(
         int | None,
         typer.Option("--replicas", metavar="N", min=1, help="On Ray (default: by GPUs, else by CPUs)."),
     ] = None,
+    server: ServerUrl = None,
+    server_key: ServerKey = None,
+    server_model: ServerModel = None,
+    concurrency: Concurrency = None,
     *,
     flags: ModelFlags,
 ) -> None:
@@ -113,7 +118,8 @@ def batch(
 
     if timeout is not None and not 0 < timeout <= LONGEST_S:
         raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds, and at most {LONGEST_S}")
-    plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas)
+    asked = ServerFlags.of(server, server_key, server_model, concurrency, timeout)
+    plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas, asked)
     if shard_index >= num_shards:
         raise UsageError(f"--shard-index {shard_index}: must be less than --num-shards {num_shards}")
     if (overwrite or retry_failed) and targets.journal is None:
@@ -122,7 +128,12 @@ def batch(
     items = _read(inputs, prompt or [], recursive, null, messages)
     if num_shards > 1:
         items = [item for item in items if item.shard(num_shards) == shard_index]
-    config = flags.config()
+    if asked is None:
+        config = flags.config()
+    else:
+        from illava_cli.batch.remote import check
+
+        check(items, config := asked.named(flags).config(flags))
     from illava_cli.batch.journal import Journal
 
     _make_folders(targets)

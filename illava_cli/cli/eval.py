@@ -24,6 +24,7 @@ from illava_cli.cli.asking import (
     lanes_of,
     limited,
     resolver,
+    server_lanes,
     tell_failures,
 )
 from illava_cli.cli.loading import load
@@ -31,13 +32,14 @@ from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
+from illava_cli.cli.server import Concurrency, ServerFlags, ServerKey, ServerModel, ServerUrl
 from illava_cli.errors import UsageError
 from illava_cli.text import json_text
 
 if TYPE_CHECKING:
     from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
-    from illava_cli.evals.runner import Lane
+    from illava_cli.evals.lanes import Lane
     from illava_cli.evals.sweep import Grid, Point
 
 
@@ -113,6 +115,10 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="With --sweep: draw what it costs.")
     ] = None,
+    server: ServerUrl = None,
+    server_key: ServerKey = None,
+    server_model: ServerModel = None,
+    concurrency: Concurrency = None,
     *,
     flags: ModelFlags,
 ) -> None:
@@ -121,7 +127,8 @@ def evaluate(
     A task file has one JSON object a line: image or video (a path, or a list of
     them), prompt, and answer, with choices if there are some. Every variant is
     compared with off, question by question. Answers end after 32 tokens unless
-    --max-tokens says otherwise; exit 3 where questions failed.
+    --max-tokens says otherwise; exit 3 where questions failed. With --server the
+    questions go to a server, and the first variant is the one to compare with.
     """
     as_json = check_format(format) == "json"
     targets = Targets(output, save, markdown, plot)
@@ -133,29 +140,43 @@ def evaluate(
         presets=len(preset or []),
         plot=bool(plot),
     )
+    asked = ServerFlags.of(server, server_key, server_model, concurrency)
+    if asked is not None and (sweep or plan or survivors):
+        raise UsageError("--sweep, --plan and --survivors look into a model: leave them out with --server")
     check_targets((output, save, markdown), plot)
     messages = Messages(flags.quiet)
     from illava_cli.evals.taskfile import WORLD
     from illava_cli.evals.taskfile import questions as read_questions
-    from illava_cli.evals.variants import variants
+    from illava_cli.evals.variants import of_a_server, variants
 
     if sweep:  # it walks on from one preset
         flags = replace(flags, preset=preset[0] if preset else None)
         preset = ["off"]
     grid = _grid(*grid_flags)
-    plain = resolver(flags)([])
+    if asked is not None:
+        asked = asked.named(flags)
+        batch_size = asked.concurrency
+    resolve = resolver(flags, asked)
+    plain = resolve([])
     seed = plain.generation.seed
     chosen = limited(read_questions(tasks or [WORLD], questions), limit, seed)
     named = [*(variant or []), *(_planned(plan, plain) if plan else [])]
-    compared = variants(resolver(flags), preset or [], named, blind, method or [])
+    found = variants if asked is None else of_a_server
+    compared = found(resolve, preset or [], named, blind, method or [])
     from illava_cli.evals.results import Results  # brings torch: mistakes in the flags are told before
 
     results = Results(output)
     results.check(compared)
-    session = load(compared[0].config, messages)
     walked: dict[str, Point] = {}
     skipped: dict[str, str] = {}
-    lanes = lanes_of(session, compared)
+    client = None
+    if asked is not None:
+        client = asked.client()
+        lanes = server_lanes(client, asked, compared)
+        model = {"id": asked.model, "server": client.server.url}
+    else:
+        session = load(compared[0].config, messages)
+        lanes, model = lanes_of(session, compared), about_model(session)
     if sweep:
         lanes += _walk(session, grid, flags, walked, skipped)
         for name, why in skipped.items():
@@ -167,13 +188,16 @@ def evaluate(
         "batch_size": 1 if survivors else batch_size,
         "max_tokens": plain.generation.max_tokens,
     }
-    report = {"settings": settings, "model": about_model(session)}
+    report = {"settings": settings, "model": model}
     ending = None
     try:
         report |= ask(lanes, chosen, results, batch_size, survivors, messages)
     except Stopped as stop:
         ending = stop.ending
         report |= stop.figures
+    finally:
+        if client is not None:
+            client.close()
     if sweep:
         from illava_cli.evals.sweep import frontier
 
@@ -221,7 +245,7 @@ def _walk(
     session: Session, grid: Grid, flags: ModelFlags, walked: dict[str, Point], skipped: dict[str, str]
 ) -> list[Lane]:
     """The schedules of a grid that this model can run; fills in which they are, and why others are not."""
-    from illava_cli.evals.runner import Lane
+    from illava_cli.evals.lanes import Lane
     from illava_cli.evals.sweep import points
     from illava_cli.evals.variants import Variant
 

@@ -1,4 +1,4 @@
-"""Who answers the items of a batch: a model in this program, or replicas of it on Ray."""
+"""Who answers the items of a batch: a model in this program, replicas of it on Ray, or a server elsewhere."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from illava_cli.batch.item import Item
+    from illava_cli.cli.server import ServerFlags
     from illava_cli.config.settings import Config
 
 KINDS = ("local", "ray")
@@ -30,6 +31,7 @@ class Plan:
         kind: one of `KINDS`.
         batch_size, readers, timeout: as in `batch.worker.Options`; `readers` by default by cores.
         address, replicas: of Ray.
+        asked: the server, where one answers.
     """
 
     kind: str = "local"
@@ -38,12 +40,17 @@ class Plan:
     timeout: float | None = None
     address: str | None = None
     replicas: int | None = None
+    asked: ServerFlags | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"--workers {self.kind!r}: expected {' or '.join(KINDS)}")
         if self.kind != "ray" and (self.address is not None or self.replicas is not None):
             raise UsageError("--ray-address and --replicas go with --workers ray")
+        if self.asked is None:
+            return
+        if self.kind == "ray" or self.batch_size is not None or self.readers is not None:
+            raise UsageError("--server asks a server: leave out --workers, --batch-size and --readers")
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def open_workers(
     Raises:
         IllavaError: the model, or the cluster, cannot be had.
     """
-    opened = _on_ray if plan.kind == "ray" else _local
+    opened = _remote if plan.asked is not None else _on_ray if plan.kind == "ray" else _local
     with opened(plan, config, pending, stop, messages) as workers:
         yield workers
 
@@ -83,6 +90,21 @@ def _local(
         return f"reading took {worker.read_s:.1f} s {where}, the model waited {worker.waited_s:.1f} s for it"
 
     yield Workers(worker.answer, told)
+
+
+@contextmanager
+def _remote(
+    plan: Plan, config: Config, pending: Sequence[Item], stop: Event, messages: Messages
+) -> Iterator[Workers]:
+    from illava_cli.batch.remote import RemoteWorker
+
+    asked = plan.asked
+    with asked.client(stop) as client:
+        messages.say(
+            f"illava: asking {config.model.id} at {client.server.url}, {asked.concurrency} at a time"
+        )
+        worker = RemoteWorker(config, client, asked.concurrency, stop)
+        yield Workers(worker.answer, lambda: f"{client.retries} tries were made again")
 
 
 @contextmanager

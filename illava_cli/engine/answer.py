@@ -22,7 +22,6 @@ class Answer:
         end_ids: tokens that end it.
         prompt: token ids that the repetition penalty counts.
         stream: its number among the answers to the same question.
-        kept: image tokens and newlines of the prompt that are left in the deepest layers.
         trace: what was kept of the prompt's way.
         logits: (vocabulary,) of the first token, where the turn wants them.
     """
@@ -35,7 +34,6 @@ class Answer:
         end_ids: set[int],
         prompt: Sequence[int] = (),
         stream: int = 0,
-        kept: tuple[int, int] = (0, 0),
         trace: Trace | None = None,
         logits: Tensor | None = None,
     ):
@@ -52,7 +50,7 @@ class Answer:
         self.cancelled = False
         self.error: Exception | None = None  # what whoever listens raised
         self.first_at = self.last_at = 0.0
-        self.kept, self.trace, self.logits = kept, trace, logits
+        self.trace, self.logits = trace, logits
 
     @property
     def done(self) -> bool:

@@ -30,6 +30,9 @@ class Asking(Protocol):
     def turn(self, prepared: Prepared, past: Past | None = None, **options: Any) -> Turn:
         """A prepared question at the end of a conversation."""
 
+    def given(self, answer: str) -> list[int]:
+        """Token ids of an answer that is given."""
+
 
 class Chat:
     """A conversation. Media are merged once, in the turn in which they arrive."""
@@ -44,6 +47,7 @@ class Chat:
         """Forget the conversation, not the model."""
         self.messages: list[dict[str, Any]] = []
         self.past = Past(self.session.runner.new_cache())
+        self._known: tuple[Turn, ...] = ()  # rounds that are read before what is asked next
 
     def switch(self, session: Asking) -> None:
         """Go on under another session on the same model."""
@@ -87,8 +91,8 @@ class Chat:
             reset_peak(session.runner.family.device)
             request = Request(prompt, images, videos, self.system, id)
             prepared = session.prepare(request, fresh=bool(trace), cancel=cancel)
-            turn = session.turn(prepared, past, cancel=cancel, trace=trace, logits=logits)
-            turn.on_text = told(on_text)
+            options = {"cancel": cancel, "trace": trace, "logits": logits, "on_text": told(on_text)}
+            turn = session.turn(prepared, past, earlier=self._known, **options)
             if trace and not self.messages:
                 turn.system_tokens = prompts.leading_tokens(session.runner.family, turn.parts, self.system)
             rounds = past.rounds
@@ -99,12 +103,40 @@ class Chat:
             except BaseException:
                 past.back(rounds)
                 raise
-            sources = [[m.source for m in generation.media if m.kind == kind] for kind in ("image", "video")]
-            self.messages += [
-                {"role": "user", "content": prompt, "images": sources[0], "videos": sources[1]},
-                {"role": "assistant", "content": generation.text, "images": [], "videos": []},
-            ]
+            self._known = ()
+            self._add(turn, generation.text)
             return generation
+
+    def recall(
+        self,
+        prompt: str,
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        *,
+        answer: str,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """A turn whose answer is known: what is asked next goes on from it as if it had been said here.
+
+        Raises:
+            IllavaError: as `ask`; the conversation is then as it was.
+        """
+        with self._lock:
+            request = Request(prompt, images, videos, self.system)
+            prepared = self.session.prepare(request, fresh=False, cancel=cancel)
+            given = self.session.given(answer)
+            turn = self.session.turn(prepared, self.past, earlier=self._known, given=given)
+            self._known = (*self._known, turn)
+            self._add(turn, answer)
+
+    def _add(self, turn: Turn, answer: str) -> None:
+        media = turn.prepared.media
+        images, videos = ([m.source for m in media if m.kind == kind] for kind in ("image", "video"))
+        prompt = turn.prepared.request.prompt
+        self.messages += [
+            {"role": "user", "content": prompt, "images": images, "videos": videos},
+            {"role": "assistant", "content": answer, "images": [], "videos": []},
+        ]
 
 
 def told(on_text: Callable[[str], None] | None) -> Callable[[Any, str], None] | None:

@@ -29,7 +29,7 @@ def generation_of(answer: Answer, family: Family, load_seconds: float) -> Genera
         seed=config.generation.seed,
         config_hash=config.hash(),
         media=tuple(turn.prepared.media),
-        usage=_usage(turn, len(tokens), answer.kept),
+        usage=_usage(turn, len(tokens)),
         timings=Timings(
             load_s=load_seconds,
             media_s=media_s,
@@ -64,20 +64,21 @@ def unanswered(turn: Turn, load_seconds: float) -> Generation:
     )
 
 
-def _usage(turn: Turn, tokens: int, kept: tuple[int, int]) -> Usage:
-    """Token counts of a turn with an answer of `tokens`; `kept` is its part of `kept_counts`."""
-    features = turn.features
+def _usage(turn: Turn, tokens: int) -> Usage:
+    """Token counts of a turn with an answer of `tokens`, and of the rounds that were read with it."""
+    rounds = [*turn.earlier, turn]
+    features = [one for round in rounds for one in round.features]
     visual = VisualUsage(
         patches=sum(f.patches for f in features),
         vision_kept=sum(f.vision_kept for f in features),
         llm_in=sum(f.visual for f in features),
-        llm_kept=kept[0],
+        llm_kept=sum(round.kept[0] for round in rounds),
         newlines_in=sum(f.newlines for f in features),
-        newlines_kept=kept[1],
+        newlines_kept=sum(round.kept[1] for round in rounds),
         unmerged=sum(f.length for f in features),
-        reused=turn.reused,
+        reused=sum(round.reused for round in rounds),
     )
-    return Usage(turn.prompt_tokens, tokens, visual, turn.cached_tokens)
+    return Usage(sum(round.prompt_tokens for round in rounds), tokens, visual, turn.cached_tokens)
 
 
 def _logprobs(answer: Answer, family: Family) -> tuple[dict, ...] | None:

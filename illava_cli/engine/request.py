@@ -157,6 +157,7 @@ class Turn:
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the conversation, in the first layer's cache
     reused: int = 0  # media that had been encoded
+    kept: tuple[int, int] = (0, 0)  # image tokens and newlines that are left in the deepest layers
     system_tokens: int = 0  # known where the turn is traced
     notes: list[str] = field(default_factory=list)
     vision_s: float = 0.0

@@ -21,7 +21,6 @@ from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
 from illava_cli.models import decoder
 from illava_cli.models.cache import MergeCache
-from illava_cli.models.decoder_merge import Prompt
 from illava_cli.models.encoder import encode
 from illava_cli.models.family import Family
 from illava_cli.models.graphs import StepGraphs
@@ -94,21 +93,22 @@ class Runner:
         """Tokens that a turn and an answer to it may take in the first layer's cache, from sizes alone."""
         rounds = [*turn.earlier, turn]
         text = sum(len(one.spoken) + len(one.given) for one in rounds)
-        media = sum(self._tokens(one, slot) for one in rounds for slot in one.prepared.slots)
+        slots = [(one, slot) for one in rounds for slot in one.prepared.slots]
+        media = sum(self._tokens(*one) or self._tokens(*one, unmerged=True) for one in slots)
         asked = turn.past.cache.get_seq_length() if turn.past is not None else 0
         asked += text + media
         return asked + min(turn.config.generation.max_tokens, max(1, self.context_length - asked))
 
-    def _tokens(self, turn: Turn, slot: Slot) -> int:
-        """Decoder tokens of a medium; where a method finds its own number, those of the unmodified model."""
+    def _tokens(self, turn: Turn, slot: Slot, unmerged: bool = False) -> int:
+        """Decoder tokens of a medium, from its size alone; 0 where its method finds its own number."""
         medium, rules = turn.prepared.slots[slot], turn.rules
         if medium.features is not None:
             return len(medium.features.embeds)
         pixels, schedule = medium.pixels, rules.schedules.get(slot.kind, Schedule())
-        if pixels.segments * pixels.tokens < rules.min_visual_tokens:
+        if unmerged or pixels.segments * pixels.tokens < rules.min_visual_tokens:
             schedule = Schedule()
-        tokens = self.family.tokens(pixels, schedule) or self.family.tokens(pixels, Schedule())
-        return tokens.total
+        tokens = self.family.tokens(pixels, schedule)
+        return 0 if tokens is None else tokens.total
 
     def batch_cache(self) -> MergeCache:
         """A cache for steps, without rows: where steps are recorded always the same, whose memory stays."""
@@ -189,16 +189,15 @@ class Runner:
             for earlier in turns[0].earlier:
                 yield from self._read([earlier], cache, chunk)
                 past.end_round(earlier.leading, earlier.spoken, earlier.given, len(earlier.given))
-        hidden_states, prompt, limits, traces = yield from self._read(turns, cache, chunk)
+        hidden_states, limits, traces = yield from self._read(turns, cache, chunk)
         family = self.family
-        logits, kept = family.logits(hidden_states), kept_counts(prompt.kinds)
+        logits = family.logits(hidden_states)
         rows = [row for row, turn in enumerate(turns) for _ in range(turn.answers)]
         answers = []
         for row, turn in enumerate(turns):
             said = turn.past.said if turn.past is not None else []
             about = {
                 "prompt": [*said, *turn.spoken],
-                "kept": kept[row],
                 "trace": traces[row],
                 "logits": logits[row].cpu() if turn.logits else None,
             }
@@ -210,14 +209,16 @@ class Runner:
 
     def _read(
         self, turns: Sequence[Turn], cache: MergeCache, chunk: int | None
-    ) -> Generator[None, None, tuple[Tensor, Prompt, list[int], list[Trace | None]]]:
+    ) -> Generator[None, None, tuple[Tensor, list[int], list[Trace | None]]]:
         """Media and prompts of turns into the rows of a cache.
 
         Returns:
-            (B, C) of each row's last token, what is left of the prompts, how long each answer may be, and
-            what was kept of each one's way.
+            (B, C) of each row's last token, how long each answer may be, and what was kept of its way.
         """
         refuse_cancelled(turns)
+        for turn in turns:  # before the tower sees what the decoder has no room for
+            tokens = len(turn.spoken) + sum(self._tokens(turn, slot) for slot in turn.prepared.slots)
+            self._refuse_too_long(cache.get_seq_length() + tokens)
         self.encode(turns)
         yield
         refuse_cancelled(turns)
@@ -238,7 +239,9 @@ class Runner:
         ]
         hidden_states, prompt = yield from decoder.prefill(family.text_model, new, cache, chunk)
         traces = [trace_of(family, turn, new.kinds, traced) for turn in turns]
-        return hidden_states, prompt, limits, traces
+        for turn, kept in zip(turns, kept_counts(prompt.kinds), strict=True):
+            turn.kept = kept
+        return hidden_states, limits, traces
 
     @torch.inference_mode()
     def step(self, cache: MergeCache, answers: Sequence[Answer]) -> None:
@@ -273,15 +276,18 @@ class Runner:
         """
         asked = turn.config.generation.max_tokens
         used = max(cached + turn.prompt_tokens, position)
+        self._refuse_too_long(used)
         room = self.context_length - used
-        if room < 1:
-            raise ContextError(
-                f"the prompt has {used} tokens, the model's context is {self.context_length}: "
-                "use fewer frames (--num-frames), tiles (--max-tiles) or images, or a shorter text"
-            )
         if room < asked:
             turn.notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
         return min(room, asked)
+
+    def _refuse_too_long(self, tokens: int) -> None:
+        if tokens >= self.context_length:
+            raise ContextError(
+                f"the prompt has {tokens} tokens, the model's context is {self.context_length}: "
+                "use fewer frames (--num-frames), tiles (--max-tiles) or images, or a shorter text"
+            )
 
 
 def refuse_cancelled(turns: Sequence[Turn]) -> None:

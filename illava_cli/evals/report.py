@@ -11,8 +11,9 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from illava_cli.evals.lanes import AnyLane
 from illava_cli.evals.results import Results
-from illava_cli.evals.runner import Asked, Lane
+from illava_cli.evals.runner import Asked
 from illava_cli.evals.statistics import paired_difference, share
 from illava_cli.evals.survivors import shares
 from illava_cli.evals.variants import BLIND, OFF
@@ -24,7 +25,7 @@ Record = dict[str, Any]
 Table = tuple[list[str], list[list[str]]]  # header, rows
 
 
-def summary(lanes: Sequence[Lane], asked: Sequence[Asked], results: Results) -> dict[str, Any]:
+def summary(lanes: Sequence[AnyLane], asked: Sequence[Asked], results: Results) -> dict[str, Any]:
     """What was measured: `variants`, figures by `tasks` and for `all` questions, and what `failed`."""
     tasks = list(dict.fromkeys(question.task for question in asked))
     by_task = {task: [question for question in asked if question.task == task] for task in tasks}
@@ -37,21 +38,23 @@ def summary(lanes: Sequence[Lane], asked: Sequence[Asked], results: Results) -> 
     }
 
 
-def _about(lane: Lane) -> dict[str, Any]:
-    reduction = lane.session.reduction.model_dump(mode="json", exclude_none=True)
+def _about(lane: AnyLane) -> dict[str, Any]:
     config = lane.variant.config
     return {
         "preset": config.preset,
         "blind": lane.variant.blind,
         "config_hash": config.hash(),
-        "reduction": reduction,
+        **lane.about(),
     }
 
 
 def _figures(names: list[str], asked: Sequence[Asked], results: Results) -> dict[str, Any]:
-    """The figures of each variant over these questions."""
+    """The figures of each variant over these questions; the first is the reference."""
+    reference = names[0]
     found = {name: [_answered(results.get(question.keys[name])) for question in asked] for name in names}
-    variants = {name: _variant(found[OFF], found[name], is_reference=name == OFF) for name in names}
+    variants = {
+        name: _variant(found[reference], found[name], is_reference=name == reference) for name in names
+    }
     return {"questions": len(asked), "variants": variants}
 
 
@@ -100,7 +103,7 @@ def _failures(names: list[str], asked: Sequence[Asked], results: Results) -> lis
         broken = [name for name, record in records.items() if _answered(record) is None]
         if broken:
             error = records[broken[0]]["error"]
-            failures.append({"id": question.keys[OFF][0], "variants": broken, "error": error})
+            failures.append({"id": question.keys[names[0]][0], "variants": broken, "error": error})
     return failures
 
 
@@ -138,7 +141,7 @@ def by_task(report: dict[str, Any]) -> Table:
     rows = []
     for name, task in tasks.items():
         cells = [
-            _accuracy(figures) if variant == OFF else f"{_plain(figures)} {_difference(figures)}"
+            _accuracy(figures) if variant == names[0] else f"{_plain(figures)} {_difference(figures)}"
             for variant, figures in task["variants"].items()
         ]
         rows.append([name, str(task["questions"]), *cells])
@@ -167,11 +170,13 @@ def survivor_tables(report: dict[str, Any]) -> list[Table]:
 
 def notes(report: dict[str, Any]) -> str:
     """What the columns mean, in a few lines."""
+    reference = next(iter(report["variants"]))
     return (
-        "In brackets: 95 % intervals. change: points of accuracy against off on the same questions (paired). "
-        "KL: mean divergence of the first token's distribution from off's, in nats. visual tokens: into the "
-        "tower -> out of it -> into the LLM -> kept by it, means. time: seconds a question, in batches of "
-        f"{report['settings']['batch_size']}. peak: of one question alone, beyond the weights."
+        f"In brackets: 95 % intervals. change: points of accuracy against {reference} on the same questions "
+        f"(paired). KL: mean divergence of the first token's distribution from {reference}'s, in nats. "
+        "visual tokens: into the tower -> out of it -> into the LLM -> kept by it, means. time: seconds a "
+        f"question, in batches of {report['settings']['batch_size']}. peak: of one question alone, beyond "
+        "the weights."
     )
 
 

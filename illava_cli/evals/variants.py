@@ -12,7 +12,7 @@ from illava_cli.config.settings import Config
 from illava_cli.config.sources import parse_setting
 from illava_cli.errors import UsageError
 
-OFF, BLIND = "off", "blind"
+OFF, BLIND, SERVER = "off", "blind", "server"
 FIXED = "model"  # one model is loaded for all
 NAMED = re.compile(r"([^=:]*[^=:\s])\s*:\s*(.*)", re.DOTALL)
 BETWEEN = re.compile(r"\s+(?=[\w.]+=)")  # a value may hold spaces: vision.layers=[2, 3]
@@ -51,22 +51,57 @@ def variants(
     if blind:
         found.append(Variant(BLIND, unmerged(plain), blind=True))
     presets = presets if presets or (named and not methods) else [plain.preset]
+    if methods and OFF in map(preset_label, presets):
+        raise UsageError("--method runs at a preset's merge points, and preset off has none: name another")
+    found += _of_presets(resolve, [p for p in presets if preset_label(p) != OFF], methods)  # off is there
+    return _checked(found + _named(resolve, named))
+
+
+def of_a_server(
+    resolve: Callable[[list[str]], Config],
+    presets: Sequence[str],
+    named: Sequence[str],
+    blind: bool = False,
+    methods: Sequence[str] = (),
+) -> list[Variant]:
+    """The variants of a server, which may merge by itself or not at all: the first is the reference.
+
+    Without presets and names it is what the server does by itself. Arguments as of `variants`.
+    """
+    if methods and not presets:
+        found = [Variant(name, resolve([f"method={name}"])) for name in methods]
+    else:
+        found = _of_presets(resolve, presets, methods)
+    found = found + _named(resolve, named) or [Variant(SERVER, resolve([]))]
+    if blind:
+        found.append(Variant(BLIND, resolve([]), blind=True))
+    return _checked(found)
+
+
+def _of_presets(
+    resolve: Callable[[list[str]], Config], presets: Sequence[str], methods: Sequence[str]
+) -> list[Variant]:
+    found = []
     for preset in presets:
         name = preset_label(preset)
-        if name == OFF and methods:
-            raise UsageError(
-                "--method runs at a preset's merge points, and preset off has none: name another"
-            )
-        if name == OFF:  # it is there already
-            continue
         if not methods:
             found.append(Variant(name, resolve([f"preset={preset}"])))
         for method in methods:
             label = method if len(presets) == 1 else f"{name} {method}"
             found.append(Variant(label, resolve([f"preset={preset}", f"method={method}"])))
+    return found
+
+
+def _named(resolve: Callable[[list[str]], Config], named: Sequence[str]) -> list[Variant]:
+    found = []
     for text in named:
         name, settings = parse(text)
         found.append(Variant(name, resolve(settings)))
+    return found
+
+
+def _checked(found: list[Variant]) -> list[Variant]:
+    """Variants of different names, all greedy."""
     names = [variant.name for variant in found]
     for name in names:
         if names.count(name) > 1:

@@ -54,7 +54,7 @@ def download(url: str, name: str, access: Access = EVERYTHING) -> bytes:
         MediaError: one line why there is nothing to be had, or that it is over `access.max_bytes`.
         GivenUp: nobody waits for it.
     """
-    http = _library()
+    http = library()
     try:
         # where hosts are judged no proxy, which would resolve names by itself; and no connection serves two
         # hops: its certificate is for one name, while its address may have many
@@ -73,7 +73,8 @@ def download(url: str, name: str, access: Access = EVERYTHING) -> bytes:
         raise MediaError(f"{name}: download failed ({reason}); check the address and the network") from None
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
+    """The HTTP client."""
     try:
         import httpx2 as http
     except ImportError:

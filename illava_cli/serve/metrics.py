@@ -43,8 +43,8 @@ class Metrics:
         """A value that is read when it is asked for."""
         Gauge(f"illava_{name}", words, registry=self.registry).set_function(read)
 
-    def answered(self, generations: Sequence[Generation], first_s: float, whole_s: float) -> None:
-        """Count the answers to one request."""
+    def answered(self, generations: Sequence[Generation], media: int, first_s: float, whole_s: float) -> None:
+        """Count the answers to one request; `media`: how many were read for it."""
         usage = generations[0].usage
         visual = usage.visual
         kept = visual.llm_kept + visual.newlines_kept
@@ -54,7 +54,7 @@ class Metrics:
         self.visual_tokens.labels("kept").inc(kept)
         self.saved_tokens.inc(max(0, visual.unmerged - kept))
         self.media.labels("reused").inc(visual.reused)
-        self.media.labels("encoded").inc(len(generations[0].media) - visual.reused)
+        self.media.labels("encoded").inc(media - visual.reused)
         self.first_token.observe(first_s)
         self.whole.observe(whole_s)
         for generation in generations:

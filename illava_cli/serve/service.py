@@ -17,6 +17,7 @@ from illava_cli.engine.passes import Passes
 from illava_cli.engine.past import Past
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Prepared, Request, Turn
+from illava_cli.engine.room import cache_tokens
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.session import Session
 from illava_cli.errors import Timeout, UsageError
@@ -57,7 +58,8 @@ class Service:
 
     def __init__(self, session: Session, options: ServeOptions, metrics: Metrics):
         self.options, self.metrics = options, metrics
-        self.passes = Passes(session.runner, options.rows, options.chunk, options.cache_tokens)
+        tokens = options.cache_tokens or cache_tokens(session.family)
+        self.passes = Passes(session.runner, options.rows, options.chunk, tokens)
         self.session = replace(session, passes=self.passes)
         self.sessions = Sessions(self.session)
         self.conversations = Conversations(options.conversations_mb << 20)
@@ -140,7 +142,8 @@ class Service:
             turn = await self._in_thread(work.turn, prepared)
         answers, generations = await work.answered(turn, owner, settings)
         now = time.perf_counter()
-        self.metrics.answered(generations, answers[0].first_at - arrived, now - arrived)
+        read = sum(len(one.prepared.slots) for one in (*turn.earlier, turn))
+        self.metrics.answered(generations, read, answers[0].first_at - arrived, now - arrived)
         if not asked.merge_map:
             return Answered(generations)
         prompt = asked.rounds[-1].prompt

@@ -19,7 +19,7 @@ class ServeOptions:
         rows: answers at a time; None: what suits the device.
         queue: requests that wait for one of them; more are refused.
         chunk: tokens of a newcomer's prompt between two steps of the others.
-        cache_tokens: that the KV caches of all rows may hold; None: what there is memory for.
+        cache_tokens: that the KV caches of all rows may hold; None: by the memory that is free.
         request_s: seconds that a request may take in all.
         drain_s: seconds for what is in flight when the server ends.
         readers: processes that read media.

@@ -8,6 +8,7 @@ from illava_cli.batch.item import Item
 from illava_cli.config import Config
 from illava_cli.engine.record import Generation, error_record
 from illava_cli.errors import MediaError
+from tests.client.conftest import impatient, server  # noqa: F401 - fixtures
 from tests.conftest import picture
 
 

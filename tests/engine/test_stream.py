@@ -150,6 +150,14 @@ def test_a_prompt_longer_than_the_context(open_session):
         session.ask("word " * session.context_length)
 
 
+def test_media_for_which_the_context_has_no_room_are_not_encoded(open_session, monkeypatch):
+    session = open_session("llava_next", "preset=off")
+    monkeypatch.setattr(type(session.runner), "encode", lambda self, turns: pytest.fail("encoded"))
+    monkeypatch.setattr(session.family.text_config, "max_position_embeddings", 60)
+    with pytest.raises(ContextError, match="the prompt has"):
+        session.ask("What?", [picture(200, 150)])
+
+
 def test_an_answer_that_would_leave_the_context_is_shortened_and_says_so(open_session):
     session = open_session(FAMILY, *SETTINGS, "generation.max_tokens=100000")
     prompt = "a" * (session.context_length - 120)

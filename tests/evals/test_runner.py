@@ -5,9 +5,10 @@ import torch
 
 from illava_cli.config import resolve
 from illava_cli.engine.session import Session
+from illava_cli.evals.lanes import Lane
 from illava_cli.evals.report import summary
 from illava_cli.evals.results import Results
-from illava_cli.evals.runner import Lane, Runner, alike
+from illava_cli.evals.runner import Runner, alike
 from illava_cli.evals.sample import EvalSample
 from illava_cli.evals.variants import variants
 from tests.conftest import picture

@@ -128,7 +128,7 @@ def test_another_host_is_not_told_the_password(site: Site, jpeg):
     ],
 )
 def test_who_is_told_the_password(url, target, told):
-    http = download._library()
+    http = download.library()
     assert download._same_place(http.URL(url), http.URL(target)) == told
 
 
