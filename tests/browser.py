@@ -45,7 +45,11 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver's name for an eleme
 class Browser:
     """One window. Closed by `close`, or at the end of a `with`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
+        """
+        Args:
+            more: of Chromium's own flags.
+        """
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._driver = Process(
             ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -58,6 +62,7 @@ class Browser:
         self._url = f"http://127.0.0.1:{port}/session"
         flags = [
             *FLAGS,
+            *more,
             f"--user-data-dir={self._profile.name}",
             *(["--no-sandbox"] if os.geteuid() == 0 else []),
         ]

@@ -155,12 +155,14 @@ def _serve(options: ServeOptions, config, messages: Messages) -> None:
         host, port = listening.getsockname()[:2]
         shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         log_to_stderr(messages.quiet)
-        messages.say(f"illava: {shown}/ is a page to try it, {shown}/v1 the base URL for OpenAI's clients")
         if not options.gate.keys and options.gate.names is None:
             messages.note("warning: anyone who reaches this address may ask: --api-key KEY keeps others out")
         run(
             app,
             listening,
             options,
+            lambda: messages.say(
+                f"illava: {shown}/ is a page to try it, {shown}/v1 the base URL for OpenAI's clients"
+            ),
             lambda: messages.say("illava: ending after what is in flight; a second signal ends at once"),
         )

@@ -41,10 +41,15 @@ def bound(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn's, whose first signal lets what is in flight come to its end, and whose second ends it."""
 
-    def __init__(self, config: uvicorn.Config, on_drain: Callable[[], None]):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_drain: Callable[[], None]):
         super().__init__(config)
         self.signum: int | None = None
-        self._on_drain = on_drain
+        self._on_ready, self._on_drain = on_ready, on_drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,10 +68,17 @@ class _Server(uvicorn.Server):
         self._on_drain()
 
 
-def run(app: ASGIApp, listening: socket.socket, options: ServeOptions, on_drain: Callable[[], None]) -> None:
+def run(
+    app: ASGIApp,
+    listening: socket.socket,
+    options: ServeOptions,
+    on_ready: Callable[[], None],
+    on_drain: Callable[[], None],
+) -> None:
     """Serve until a signal, and what is in flight then to its end.
 
     Args:
+        on_ready: told when it takes connections.
         on_drain: told of the first signal.
     """
     config = uvicorn.Config(
@@ -80,4 +92,4 @@ def run(app: ASGIApp, listening: socket.socket, options: ServeOptions, on_drain:
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(options.drain_s),
     )
-    asyncio.run(_Server(config, on_drain).serve([listening]))
+    asyncio.run(_Server(config, on_ready, on_drain).serve([listening]))

@@ -70,10 +70,13 @@ function setTheme(theme) {
   redraw();
 }
 
+/** The theme is the system's, or the one that a page says behind the `#` which shows this one in a frame. */
 function followTheme() {
   const darkness = matchMedia("(prefers-color-scheme: dark)");
-  const follow = () => setTheme(darkness.matches ? "dark" : "light");
+  const said = () => ["dark", "light"].find((theme) => location.hash === `#${theme}`);
+  const follow = () => setTheme(said() ?? (darkness.matches ? "dark" : "light"));
   darkness.addEventListener("change", follow);
+  addEventListener("hashchange", follow);
   follow();
   $("theme").addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));
 }
@@ -91,6 +94,7 @@ function buildControls() {
 }
 
 function start() {
+  document.documentElement.classList.toggle("framed", window.parent !== window);
   $("title").textContent = data.title;
   $("model").textContent = `${data.model} · preset ${data.preset}`;
   $("config-text").textContent = data.config;

@@ -92,14 +92,14 @@ def payload(
     cells = shown.cells
     return {
         "version": VERSION,
-        "title": ", ".join(medium.source.rsplit("/", 1)[-1] for medium in shown.media),
+        "title": ", ".join(name.rsplit("/", 1)[-1] for name in names_of(shown.media)),
         "prompt": prompt,
         "model": model,
         "preset": preset,
         "config": config,
         "note": [*shown.notes, *notes],
         "answers": answers,
-        "media": [_medium(medium) for medium in shown.media],
+        "media": [_medium(*named) for named in zip(shown.media, names_of(shown.media), strict=True)],
         "patches": {
             "medium": cells.medium.tolist(),
             "view": cells.view.tolist(),
@@ -122,6 +122,19 @@ def payload(
         "shares": shown.shares
         and {k: v if k == "layers" else [round(x, 4) for x in v] for k, v in shown.shares.items()},
     }
+
+
+def names_of(media: Sequence[Medium]) -> list[str]:
+    """What each is called: its source, or, where that is no name (bytes, a data URL), its kind and number."""
+    kinds = [medium.kind for medium in media]
+
+    def name(number: int, medium: Medium) -> str:
+        if not medium.source.startswith("<"):
+            return medium.source
+        own = kinds[: number + 1].count(medium.kind)
+        return f"{medium.kind} {own}" if kinds.count(medium.kind) > 1 else medium.kind
+
+    return [name(*numbered) for numbered in enumerate(media)]
 
 
 def boxes(shown: Drawn) -> np.ndarray:
@@ -157,10 +170,10 @@ def _subset(tokens: Tokens, chosen: np.ndarray) -> Tokens:
 
 def _notes(trace: Trace, media: list[Medium]) -> list[str]:
     notes = []
-    for medium in media:
+    for medium, name in zip(media, names_of(media), strict=True):
         if len(medium.pictures) < medium.views:
             notes.append(
-                f"{medium.source}: {len(medium.pictures)} of {medium.views} {medium.unit} are shown; "
+                f"{name}: {len(medium.pictures)} of {medium.views} {medium.unit} are shown; "
                 "the numbers of tokens count all."
             )
     if trace["patches_per_token"] > 1:
@@ -168,12 +181,12 @@ def _notes(trace: Trace, media: list[Medium]) -> list[str]:
     return notes
 
 
-def _medium(medium: Medium) -> dict[str, Any]:
+def _medium(medium: Medium, name: str) -> dict[str, Any]:
     views = [
         {"label": p.label, "src": p.src(), "width": p.image.width, "height": p.image.height}
         for p in medium.pictures
     ]
-    return {"kind": medium.kind, "source": medium.source, "views": views}
+    return {"kind": medium.kind, "source": name, "views": views}
 
 
 def _stage(stage: Stage, seconds: float | None) -> dict[str, Any]:

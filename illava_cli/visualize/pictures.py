@@ -86,12 +86,13 @@ def read_media(
         media.append(Medium("image", image.source, tuple(pictures), len(own)))
     for source, own, indices in zip(videos, views[len(media) :], shown[len(media) :], strict=True):
         video = read_video(source, transform=lambda frame: _shrunk(Image.fromarray(frame), edge), **sampling)
+        size = video.width, video.height
         pictures = (
             _picture(
                 i,
                 own[i],
                 _frame_label(own, i, video.indices, video.timestamps),
-                video.frames[own[i].frame],
+                _upright(video.frames[own[i].frame], size, edge),
                 edge,
             )
             for i in indices
@@ -145,6 +146,14 @@ def _picture(index: int, view: View, label: str, image: Image.Image, edge: int) 
 
 def _is_whole(pixels: Sequence[float]) -> bool:
     return all(abs(x - round(x)) < 1e-6 for x in pixels)
+
+
+def _upright(frame: Image.Image | np.ndarray, size: tuple[int, int], edge: int) -> Image.Image:
+    """A frame as the clip shows it; where it was read before, it has the size that the tower wants."""
+    if isinstance(frame, Image.Image):
+        return frame
+    scale = min(1.0, edge / max(size))
+    return Image.fromarray(frame).resize([max(1, round(side * scale)) for side in size])
 
 
 def _shrunk(image: Image.Image, edge: int) -> Image.Image:

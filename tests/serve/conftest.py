@@ -39,3 +39,13 @@ def page(browser, server):
     assert asked
     assert [url for url in asked if not url.startswith(server.url)] == []
     browser.js("sessionStorage.clear(), localStorage.clear()")
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The installed program, for tests that only ask."""
+    from tests.serve.real_server import serving
+
+    with serving("--served-name", "tiny") as server:
+        yield server
+        server.until_at_rest()

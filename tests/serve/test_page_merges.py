@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from illava_cli.visualize.page import render
 from tests.serve.fake_server import MERGED_TEXT, PLAIN_TEXT, as_a_model, usage
 from tests.serve.on_page import (
     IDLE,
@@ -20,6 +21,7 @@ from tests.serve.on_page import (
     wait_for_requests,
     write,
 )
+from tests.visualize.sample_payload import image_payload
 
 pytestmark = pytest.mark.needs("browser")
 PICTURE = ("a.png", "image/png", png())
@@ -112,6 +114,32 @@ def test_equal_answers_are_said_to_be_equal(page, server):
     assert page.js(TABLE)["Tokens cached before"] == ["412", "412", ""]
 
 
+@pytest.mark.parametrize(
+    ("merged", "row", "cells"),
+    [
+        ({"cached": 412}, "Tokens cached before", ["412", "0", ""]),
+        ({"reused": 1}, "Encoded before", ["1", "0", ""]),
+    ],
+)
+def test_times_are_not_compared_where_one_answer_had_more_done_before(page, server, merged, row, cells):
+    def answer(body):
+        had = {"cached": 0, "reused": 0} | (merged if body.get("preset") != "off" else {})
+        counted = usage(cached=had["cached"])
+        counted["visual_tokens"]["reused"] = had["reused"]
+        return replace(as_a_model(body), usage=counted)
+
+    server.answer = answer
+    page = page()
+    drop(page, PICTURE)
+    ask(page)
+    click(page, "Unmodified answer")
+    page.wait("document.querySelector('table')")
+    table = page.js(TABLE)
+    assert table[row] == cells
+    assert table["First token"][2] == table["In all"][2] == ""
+    assert "times are not compared" in page.js("document.querySelector('.notes').innerText")
+
+
 def test_a_stopped_comparison_leaves_the_answer_alone(page, server):
     page = page()
     ask(page)
@@ -135,12 +163,32 @@ def test_the_merge_map_is_shown_in_a_frame_of_its_own(page, server):
     page.wait("document.querySelector('iframe')")
     asked, mapped = server.bodies
     assert mapped == asked | {"merge_map": True}
-    assert page.js("document.querySelector('iframe').src") == f"{server.url}merge-maps/abc"
+    assert page.js("document.querySelector('iframe').src") == f"{server.url}merge-maps/abc#light"
     with page.inside("iframe"):
         page.wait("document.title === 'drawn'")
         assert page.js("document.body.innerText") == "What merged"
         assert page.js("origin") == "null"
     assert page.js(SAID) == [MERGED_TEXT]
+
+
+def test_the_map_in_its_frame_takes_the_page_s_theme_and_leaves_out_what_stands_there(page, server):
+    server.map = render(image_payload())
+    page = page(prefers_color_scheme="dark")
+    drop(page, PICTURE)
+    ask(page)
+    click(page, "Merge map")
+    page.wait("document.querySelector('iframe')")
+    theme = "document.documentElement.dataset.theme"
+    with page.inside("iframe"):
+        page.wait(f"window.illava?.isDrawn && {theme} === 'dark'")
+        page.js("document.getElementById('slider').focus()")
+        page.press("home")
+        page.wait("illava.shown.stage === 'tower in'")
+        assert page.js("document.getElementById('answered').checkVisibility()") is False
+    page.js("document.getElementById('theme').click()")
+    with page.inside("iframe"):
+        page.wait(f"{theme} === 'light'")
+        assert page.js("illava.shown.stage") == "tower in"  # it was not loaded anew
 
 
 def test_an_answer_without_a_map_says_so(page, server):

@@ -10,11 +10,17 @@ export function visualOf({ usage }) {
 }
 
 const cachedOf = ({ usage }) => usage?.prompt_tokens_details?.cached_tokens ?? 0;
+const reusedOf = ({ usage }) => usage?.visual_tokens?.reused ?? 0;
+
+/** Whether both answers began with as much work done before: else their times say nothing of merging. */
+export const beganAlike = (a, b) => cachedOf(a) === cachedOf(b) && reusedOf(a) === reusedOf(b);
+
+const FEW = 3; // of fewer tokens the mean says how long the connection took to end
 
 /** Milliseconds for each token after the first. */
 function perToken({ usage, first, total }) {
   const rest = (usage?.completion_tokens ?? 0) - 1;
-  return rest > 0 && first !== null && total !== null ? (total - first) / rest : null;
+  return rest >= FEW && first !== null && total !== null ? (total - first) / rest : null;
 }
 
 /** `kept` of `unmerged` visual tokens as a bar; the lighter part entered the LLM and was merged there. */
@@ -34,7 +40,6 @@ const percentOf = (part, whole) => `${Math.min(100, (100 * part) / whole)}%`;
 /** "224 of 729 visual tokens (31 %) · first token 120 ms · 31 ms per token · 1.4 s in all · 412 tokens cached" */
 export function costLine(reply) {
   const visual = visualOf(reply);
-  const { reused } = reply.usage?.visual_tokens ?? {};
   const each = perToken(reply);
   const parts = [
     visual && `${count(visual.kept)} of ${count(visual.unmerged)} visual tokens (${percent(visual.kept / visual.unmerged)})`,
@@ -42,7 +47,7 @@ export function costLine(reply) {
     each !== null && `${duration(each)} per token`,
     reply.total !== null && `${duration(reply.total)} in all`,
     cachedOf(reply) && `${count(cachedOf(reply))} tokens cached`,
-    reused && `${count(reused)} encoded before`,
+    reusedOf(reply) && `${count(reusedOf(reply))} encoded before`,
   ];
   return parts.filter(Boolean).map((text) => el("span", {}, text));
 }
@@ -51,12 +56,14 @@ const ROWS = [
   ["Visual tokens without merging", (reply) => visualOf(reply)?.unmerged, count],
   ["into the LLM", (reply) => visualOf(reply)?.in, count, "part"],
   ["kept to its last layers", (reply) => visualOf(reply)?.kept, count, "part"],
-  ["Tokens cached before", (reply) => cachedOf(reply), count],
+  ["Tokens cached before", cachedOf, count],
+  ["Encoded before", reusedOf, count],
   ["Tokens of the answer", (reply) => reply.usage?.completion_tokens, count],
-  ["First token", (reply) => reply.first, duration],
+  ["First token", (reply) => reply.first, duration, "time"],
   ["Each further token", perToken, duration],
-  ["In all", (reply) => reply.total, duration],
+  ["In all", (reply) => reply.total, duration, "time"],
 ];
+const BEFORE = [cachedOf, reusedOf]; // of these less is not better
 
 /** Both answers' costs; the change is what merging makes of the unmodified model's. */
 export function costTable(mine, plain) {
@@ -64,7 +71,8 @@ export function costTable(mine, plain) {
     const [a, b] = [read(mine), read(plain)];
     if (!a && !b) return null;
     const cells = [a, b].map((value) => el("td", {}, value == null ? "" : write(value)));
-    const differs = a != null && b && a !== b ? change(a, b) : "";
+    const compares = !BEFORE.includes(read) && (kind !== "time" || beganAlike(mine, plain));
+    const differs = compares && a != null && b && a !== b ? change(a, b) : "";
     return el("tr", { class: kind }, el("th", { scope: "row" }, name), ...cells, el("td", { class: "change" }, differs));
   });
   const head = ["merged", "unmodified", "change"].map((name) => el("th", { scope: "col" }, name));

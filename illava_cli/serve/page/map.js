@@ -2,6 +2,7 @@
 
 import { el, waiting } from "./elements.js";
 import { addressOf } from "./server.js";
+import { themed } from "./theme.js";
 
 /** The map at `path`, or, where that is null, its place. The frame runs its own scripts, cut off from this page. */
 export function mergeMap(path) {
@@ -12,7 +13,7 @@ export function mergeMap(path) {
   } else {
     const src = addressOf(path);
     head.append(el("a", { href: src, target: "_blank", rel: "noopener" }, "Open it alone"));
-    section.append(el("iframe", { src, title: "Merge map", sandbox: "allow-scripts" }));
+    section.append(el("iframe", { src: themed(src), title: "Merge map", sandbox: "allow-scripts" }));
   }
   return section;
 }

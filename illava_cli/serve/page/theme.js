@@ -6,6 +6,9 @@ import { keep, kept } from "./kept.js";
 const STORED = "illava-theme";
 const darkness = matchMedia("(prefers-color-scheme: dark)");
 
+/** An address of a page for a frame: it follows the theme that stands behind its `#`. */
+export const themed = (address) => `${address.split("#")[0]}#${isDark() ? "dark" : "light"}`;
+
 export function followTheme() {
   show();
   darkness.addEventListener("change", show);
@@ -19,6 +22,7 @@ export function followTheme() {
 function show() {
   document.documentElement.dataset.theme = kept("localStorage", STORED) ?? "";
   $("theme").setAttribute("aria-pressed", isDark());
+  for (const frame of document.querySelectorAll("iframe")) frame.src = themed(frame.src);
 }
 
 const isDark = () => {

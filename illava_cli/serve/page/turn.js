@@ -1,12 +1,13 @@
 // A turn on the page: question, answer or two, their cost, and what can be done with them.
 
 import { agreement, markedText, sharedStart } from "./compare.js";
-import { costLine, costTable, tokenBar } from "./costs.js";
+import { beganAlike, costLine, costTable, tokenBar } from "./costs.js";
 import { button, el, waiting } from "./elements.js";
 import { mergeMap } from "./map.js";
 import { show } from "./media.js";
 
 const ENDS = { stopped: "You stopped it here.", broken: "The answer broke off here." };
+const UNLIKE = "Of one answer the server had more computed before, so their times are not compared.";
 const NOTES = { length: "It was cut off at the server's limit of tokens.", content_filter: "The server cut it off." };
 
 /**
@@ -91,9 +92,10 @@ function drawCosts(place, { reply, plain }) {
   }
 }
 
-function notesOf({ reply, media }) {
+function notesOf({ reply, plain, media }) {
   const scaled = media.filter(({ isScaled }) => isScaled).map(({ name }) => `${name} was scaled down to what the server takes.`);
   const own = ENDS[reply.state] ?? NOTES[reply.finish];
   const silence = reply.state === "done" && !reply.text ? ["The model said nothing."] : [];
-  return [...silence, ...(own ? [own] : []), ...scaled, ...(reply.illava.notes ?? [])];
+  const unlike = plain?.state === "done" && !beganAlike(reply, plain) ? [UNLIKE] : [];
+  return [...silence, ...(own ? [own] : []), ...unlike, ...scaled, ...(reply.illava.notes ?? [])];
 }
