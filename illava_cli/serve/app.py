@@ -28,7 +28,7 @@ from illava_cli.openai.errors import RequestError, error_body, error_headers
 from illava_cli.openai.fields import read_body
 from illava_cli.serve.endpoints import CHAT, END, RESPONSES, Endpoint, flow
 from illava_cli.serve.metrics import Metrics
-from illava_cli.serve.replies import GONE, EventResponse, Gone
+from illava_cli.serve.replies import GONE, EventResponse, Gone, status_of
 from illava_cli.serve.service import Answered, Piece, Service
 from illava_cli.serve.sessions import served_name
 from illava_cli.serve.settings import ServeOptions
@@ -206,10 +206,7 @@ async def _while_there(request: Request, work: asyncio.Task) -> AsyncIterator[No
 
 
 def _failure(error: Exception) -> Response:
-    status, body = error_body(error)
-    if status == 500:
-        logger.error("a request failed", exc_info=error)
-    return JSONResponse(body, status, headers=error_headers(error))
+    return JSONResponse(error_body(error)[1], status_of(error), headers=error_headers(error))
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -15,8 +16,19 @@ GONE = 499  # as nginx counts those who did not wait for their answer
 STREAMED = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # no proxy holds pieces back
 
 
+logger = logging.getLogger("illava.serve")
+
+
 class Gone(Exception):
     """The client went away before its answer began."""
+
+
+def status_of(error: Exception) -> int:
+    """The status of a failure; a bug's place is logged."""
+    status, _ = error_body(error)
+    if status == 500:
+        logger.error("a request failed", exc_info=error)
+    return status
 
 
 class EventResponse(StreamingResponse):
@@ -53,4 +65,4 @@ class EventResponse(StreamingResponse):
         if work.cancel() or work.cancelled():
             return (status,)
         error = work.exception()
-        return (error_body(error)[0],) if error is not None else (200, work.result())
+        return (status_of(error),) if error is not None else (200, work.result())

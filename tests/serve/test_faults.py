@@ -1,7 +1,8 @@
-"""Bugs of ours: a request fails without a word of what was in it, nothing of it stays, and the next is answered."""
+"""Bugs of ours: a request fails, nothing of it stays or is told, and the next is answered."""
 
 from __future__ import annotations
 
+import io
 import logging
 
 import pytest
@@ -29,12 +30,13 @@ def client(tiny_session):
 
 
 @pytest.fixture
-def logged(capsys):
+def logged(monkeypatch):
     """What the server writes."""
     loggers = [logging.getLogger(name) for name in (*NAMES, "illava")]
     before = [(one, one.handlers, one.propagate, one.level) for one in loggers]
+    monkeypatch.setattr("sys.stderr", written := io.StringIO())
     log_to_stderr(quiet=False)
-    yield lambda: capsys.readouterr().err
+    yield written.getvalue
     for one, handlers, propagate, level in before:
         one.handlers, one.propagate = handlers, propagate
         one.setLevel(level)
