@@ -86,7 +86,7 @@ def test_sigterm_ends_a_download_and_leaves_a_record(site, tmp_path):
 def test_a_slow_server_is_one_line_that_names_the_flag(site, program):
     url, _ = site.drips("/a.png")
     assert program.run("run", *TINY, "--image", url, "-p", "What?", "--media-timeout", "0.1") == 1
-    assert program.said() == f"illava: error: {url}: not read within 0.1 s: allow more with --media-timeout\n"
+    assert program.said() == f"illava: error: {url}: not read within 0.1 s (--media-timeout allows more)\n"
 
 
 @pytest.mark.parametrize("readers", ["0", "1"])

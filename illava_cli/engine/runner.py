@@ -312,5 +312,5 @@ def out_of_memory_in_one_line() -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise OutOfMemory(
-            "out of memory: use fewer frames or tiles, a preset that merges more, or --dtype bfloat16"
+            "out of memory: use fewer frames or tiles, a preset that merges more (--dtype bfloat16: half)"
         ) from None

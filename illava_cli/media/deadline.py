@@ -132,7 +132,7 @@ def _wait(
         with suppress(queue.Empty):
             return done.get(timeout=max(left, 0))
         if deadline is not None and time.monotonic() >= deadline:
-            raise Timeout(f"{name}: not read within {seconds:g} s: allow more with --media-timeout")
+            raise Timeout(f"{name}: not read within {seconds:g} s (--media-timeout allows more)")
 
 
 def gathered(chunks: Iterable[bytes], name: str, max_bytes: int = MAX_BYTES) -> bytes:

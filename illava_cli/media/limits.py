@@ -21,7 +21,7 @@ def check_pixels(name: str, width: int, height: int, max_megapixels: float) -> N
     if width * height > max_megapixels * 1e6:
         raise MediaError(
             f"{name}: has {width}x{height} pixels, over the limit of {max_megapixels:g} million; "
-            "scale it down or raise the limit with --max-megapixels (media.max_megapixels)"
+            "scale it down (--max-megapixels raises the limit)"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from illava_cli.errors import (
@@ -50,6 +51,14 @@ STATUS: dict[type[IllavaError], tuple[int, str | None]] = {
     OutOfMemory: (503, "out_of_memory"),
     Cancelled: (503, "cancelled"),
 }
+# flags of the command line, and where a request says the same
+FIELDS = {
+    "--image": "image_url",
+    "--video": "video_url",
+    "--num-frames": "num_frames",
+    "--max-tiles": "max_tiles",
+    "--preset": "preset",
+}
 TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -64,8 +73,17 @@ def error_body(error: BaseException) -> tuple[int, dict[str, Any]]:
         return error.status, body_of(str(error), error.status, error.param, error.code)
     for kind, (status, code) in STATUS.items():
         if isinstance(error, kind):
-            return status, body_of(str(error), status, None, code)
+            return status, body_of(for_clients(str(error)), status, None, code)
     return 500, body_of(BUG, 500)
+
+
+def for_clients(message: str) -> str:
+    """A message for who has no command line: where a flag was named, a field of a request is, or nothing.
+
+    What is said of flags that change the server stands in brackets.
+    """
+    message = re.sub(r"--[a-z][a-z-]*", lambda flag: FIELDS.get(flag[0], flag[0]), message)
+    return re.sub(r" \([^()]*--[a-z][^()]*\)", "", message)
 
 
 def error_headers(error: BaseException) -> dict[str, str]:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -23,18 +23,17 @@ from starlette.types import ASGIApp
 
 from illava_cli import __version__
 from illava_cli.engine.session import Session
-from illava_cli.errors import Cancelled
 from illava_cli.openai.asked import Served
 from illava_cli.openai.errors import RequestError, error_body, error_headers
 from illava_cli.openai.fields import read_body
 from illava_cli.serve.endpoints import CHAT, END, RESPONSES, Endpoint, flow
 from illava_cli.serve.metrics import Metrics
+from illava_cli.serve.replies import GONE, EventResponse, Gone, status_of
 from illava_cli.serve.service import Answered, Piece, Service
 from illava_cli.serve.sessions import served_name
 from illava_cli.serve.settings import ServeOptions
 
 PAGE = files(__package__) / "page"
-STREAMED = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # no proxy holds pieces back
 LARGE = 1 << 20  # bytes of a body that is read in a thread
 # a map is a page of its own: its script runs, cut off from all that is the server's
 MAP_HEADERS = {
@@ -161,48 +160,32 @@ async def _answer(
         owner = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
         work = asyncio.create_task(service.answer(asked, owner, pieces.put_nowait))
         work.add_done_callback(lambda _: pieces.put_nowait(END))
-        if not asked.stream:
-            async with _while_there(request, work):
+        async with _while_there(request, work):
+            if not asked.stream:
                 answered = await work
+            elif (first := await pieces.get()) is END:
+                work.result()  # what failed before its first piece has a status of its own
+        if not asked.stream:
             over(200, answered)
             return JSONResponse(kind.whole(answered, served, asked), headers={"x-request-id": id})
-        async with _while_there(request, work):
-            first = await pieces.get()
-        if first is END:
-            work.result()  # what failed before its first piece has a status of its own
-        events = _streamed(kind.stream(served, asked, flow(pieces, first), work), work, over)
-        headers = {"x-request-id": id, **STREAMED}
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    except BaseException as error:
-        if work is not None:
-            work.cancel()
-        gone = isinstance(error, asyncio.CancelledError)
-        over(499 if gone else error_body(error)[0])
-        if not isinstance(error, Exception):
-            raise
-        return _failure(error)
-
-
-async def _streamed(events: AsyncIterator[bytes], work: asyncio.Task, over: Callable) -> AsyncIterator[bytes]:
-    """The events of an answer; where the client goes away, it ends."""
-    try:
-        async for event in events:
-            yield event
-    finally:
-        if not work.done():
-            work.cancel()
-            over(499)
-        elif work.cancelled():
-            over(499)
-        elif (error := work.exception()) is not None:
-            over(error_body(error)[0])
-        else:
-            over(200, work.result())
+        events = kind.stream(served, asked, flow(pieces, first), work)
+        return EventResponse(events, work, over, {"x-request-id": id})
+    except Gone:
+        over(GONE)
+        return Response(status_code=GONE)  # nobody reads it
+    except asyncio.CancelledError:  # the server's time to end is up
+        error = RequestError("the server has ended: try again", code="cancelled", status=503)
+    except Exception as failed:
+        error = failed
+    if work is not None:
+        work.cancel()
+    over(error_body(error)[0])
+    return _failure(error)
 
 
 @asynccontextmanager
 async def _while_there(request: Request, work: asyncio.Task) -> AsyncIterator[None]:
-    """As long as the client is there; when it goes, its work ends."""
+    """As long as the client is there; when it goes, its work ends, and the block as `Gone`."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -214,7 +197,7 @@ async def _while_there(request: Request, work: asyncio.Task) -> AsyncIterator[No
         yield
     except asyncio.CancelledError:
         if watching.done():
-            raise Cancelled("the client has gone") from None
+            raise Gone from None
         raise
     finally:
         watching.cancel()
@@ -223,10 +206,7 @@ async def _while_there(request: Request, work: asyncio.Task) -> AsyncIterator[No
 
 
 def _failure(error: Exception) -> Response:
-    status, body = error_body(error)
-    if status == 500:
-        logger.error("a request failed", exc_info=error)
-    return JSONResponse(body, status, headers=error_headers(error))
+    return JSONResponse(error_body(error)[1], status_of(error), headers=error_headers(error))
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

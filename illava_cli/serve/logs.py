@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -18,12 +19,18 @@ class _Formatter(logging.Formatter):
         return "".join([*traceback.format_tb(places), kind.__name__])
 
 
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether it says more than that the server's end has broken something off."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def log_to_stderr(quiet: bool) -> None:
     """Send what is logged to stderr, a line each; `quiet`: only what went wrong."""
     handler = logging.StreamHandler(sys.stderr)
     debug = bool(os.environ.get("ILLAVA_DEBUG"))
     form = logging.Formatter if debug else _Formatter
     handler.setFormatter(form("illava: %(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.addFilter(_is_fault)
     for name in NAMES:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

@@ -22,6 +22,13 @@ class Metrics:
         def counter(name: str, words: str, *labels: str) -> Counter:
             return Counter(f"illava_{name}", words, labels, registry=registry)
 
+        def one_of(name: str, words: str, label: str, *values: str) -> Counter:
+            """With each of its values from the beginning: a rate of what never was is no gap then."""
+            found = counter(name, words, label)
+            for value in values:
+                found.labels(value)
+            return found
+
         def histogram(name: str, words: str, buckets: Sequence[float]) -> Histogram:
             return Histogram(f"illava_{name}", words, buckets=buckets, registry=registry)
 
@@ -29,10 +36,16 @@ class Metrics:
         self.prompt_tokens = counter("prompt_tokens", "Tokens of prompts that entered the decoder.")
         self.cached_tokens = counter("cached_tokens", "Tokens of prompts that a cache held.")
         self.completion_tokens = counter("completion_tokens", "Tokens of answers.")
-        self.visual_tokens = counter("visual_tokens", "Visual tokens: unmerged, and kept.", "stage")
+        self.visual_tokens = one_of(
+            "visual_tokens", "Visual tokens: unmerged, and kept.", "stage", "unmerged", "kept"
+        )
         self.saved_tokens = counter("saved_tokens", "Visual tokens that merging took away.")
-        self.media = counter("media", "Pictures and clips, encoded or found encoded.", "how")
-        self.conversations = counter("conversations", "Later turns, by whether a cache was found.", "found")
+        self.media = one_of(
+            "media", "Pictures and clips, encoded or found encoded.", "how", "encoded", "reused"
+        )
+        self.conversations = one_of(
+            "conversations", "Later turns, by whether a cache was found.", "found", "yes", "no"
+        )
         self.rows = histogram("batch_rows", "Answers that took a step together.", ROWS)
         self.first_token = histogram("time_to_first_token_seconds", "Until the first token.", SECONDS)
         self.per_token = histogram("time_per_token_seconds", "Between tokens.", TOKEN_SECONDS)

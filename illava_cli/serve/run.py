@@ -32,6 +32,7 @@ def bound(host: str, port: int) -> socket.socket:
         # a server that was killed leaves connections behind that would keep the port for a minute
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(BACKLOG)  # else another one may still have it; who comes early waits
         return listening
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error

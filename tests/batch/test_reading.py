@@ -220,7 +220,7 @@ def test_a_pipe_named_like_a_picture_costs_its_time_and_no_more(folder, tmp_path
         found = dict(taken(ahead))
     error = found["x.png"].error
     assert isinstance(error, Timeout)
-    assert str(error) == f"{tmp_path}/x.png: not read within 0.05 s: allow more with --media-timeout"
+    assert str(error) == f"{tmp_path}/x.png: not read within 0.05 s (--media-timeout allows more)"
     assert found["y.png"].images[0].width == 60
 
 

@@ -70,6 +70,22 @@ def test_bugs_and_broken_models_tell_no_details(error):
     assert str(error) not in body["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "frames (--num-frames), tiles (--max-tiles)",
+            "frames (num_frames), tiles (max_tiles)",
+        ),
+        ("a.jpg: scale it down (--max-megapixels raises the limit)", "a.jpg: scale it down"),
+        ("a.mp4: a video; give it with --video", "a.mp4: a video; give it with video_url"),
+        ("try another (--video-backend pyav)", "try another"),
+    ],
+)
+def test_flags_are_no_clients_affair(said, told):
+    assert error_body(MediaError(said))[1]["error"]["message"] == told
+
+
 def test_who_may_ask_again_is_told_when():
     assert error_headers(RequestError("full", status=429, retry_after=0.2)) == {"Retry-After": "1"}
     assert error_headers(Timeout("slow")) == {"x-should-retry": "false"}

@@ -49,3 +49,19 @@ def real():
     with serving("--served-name", "tiny") as server:
         yield server
         server.until_at_rest()
+
+
+@pytest.fixture(scope="session")
+def tiny_session():
+    """The model that `real` serves, in this process."""
+    from illava_cli.config import resolve
+    from illava_cli.engine.opening import load
+
+    return load(config=resolve("tiny", settings=["model.device=cpu"], environ={}))
+
+
+@pytest.fixture(scope="session")
+def long_answer(tiny_session):
+    """Fields under which an answer has so many tokens: it may not end."""
+    ends = dict.fromkeys(map(str, sorted(tiny_session.family.end_ids)), -100)
+    return lambda tokens: {"max_tokens": tokens, "logit_bias": ends}
