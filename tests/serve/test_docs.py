@@ -108,7 +108,10 @@ def test_the_shell_s_commands_answer(real, folder, block):
         assert "circle" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", served(TEXT), ids=" ".join)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("arguments", [*served(TEXT), *served(README)], ids=" ".join)
 def test_every_command_is_one_that_the_program_takes(arguments):
     parsed(arguments)
 
@@ -165,16 +168,6 @@ def test_every_endpoint_is_described(real):
         path = one.removeprefix("GET ").removeprefix("POST ").replace("NAME", "tiny").replace("ID", "x")
         known = real.get(path)
         assert "there is nothing here" not in known.text, path
-
-
-def test_what_is_linked_is_there():
-    for path in DOC.parent.parent.glob("docs/*.md"):
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)|src=\"([^\"]+)\"", path.read_text(encoding="utf-8")):
-            name = next(filter(None, target))
-            if not name.startswith("http"):
-                assert (path.parent / name).exists(), f"{path.name}: {name}"
-    for heading in re.findall(r"\]\(#([\w-]+)\)", TEXT):
-        assert re.search(rf"^#+ {heading.replace('-', '.')}$", TEXT, re.MULTILINE | re.IGNORECASE), heading
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=at)
