@@ -124,7 +124,7 @@ def _stock_tokens(lab: Lab, variant: Stock, new_tokens: int) -> tuple[RequestCou
     expansions = [lab.family.tokens(pixels, Schedule()) for pixels in rows[0]]
     patches = sum(medium.segments * medium.patches[0] for medium in counts.media)
     visual, newlines = sum(e.visual for e in expansions), sum(e.newlines for e in expansions)
-    usage = VisualUsage(patches, patches, visual, visual, newlines, newlines)
+    usage = VisualUsage(patches, patches, visual, visual, newlines, newlines, visual + newlines)
     return counts, {"prompt": len(ids[0]), "visual": asdict(usage)}
 
 

@@ -12,8 +12,8 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from illava_cli.bench.pictures import blobs
 from illava_cli.config.options import MediaOptions
 from illava_cli.engine.media import read_clip, read_picture
 from illava_cli.errors import UsageError
@@ -67,12 +67,6 @@ class Medium:
             video = read_clip(source, options, family.resize_frame)
             pixels.append(replace(family.preprocess_video(video.frames), interval=video.interval))
         return pixels
-
-
-def blobs(width: int, height: int, seed: int) -> np.ndarray:
-    """A smooth random picture (height, width, 3) uint8."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def synthetic_image(tiles: int, family: Family) -> Medium:

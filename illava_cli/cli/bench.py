@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from illava_cli.cli.bench_serve import bench_serve
 from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Videos, check_format, with_model_flags
@@ -35,9 +36,14 @@ SMALL, LARGE = "random:llava-onevision-0.5b", "random:llava-onevision-7b"  # the
 ROUNDS, SECONDS, RIVAL_ROUNDS = 3, 48.0, 15
 GREEDY = ("preset", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "system")
 
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app.command("serve")(bench_serve)
 
+
+@app.callback(invoke_without_command=True)
 @with_model_flags(without=GREEDY)
 def bench(
+    context: typer.Context,
     preset: Annotated[
         list[str] | None,
         typer.Option("--preset", metavar="NAME", help="Merging schedule; repeats (default: one and off)."),
@@ -85,6 +91,9 @@ def bench(
 
     By default one synthetic tile, the presets paper and off, and 8 new tokens.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_flags_before(context)
+        return
     started = time.perf_counter()
     as_json = check_format(format) == "json"
     _refuse_numbers_below_one({"--tiles": tiles, "--frames": frames, "--batch-size": batch_size})
@@ -131,6 +140,15 @@ def bench(
         except torch.OutOfMemoryError:
             raise ModelError("out of memory: use smaller batches, fewer frames or --dtype bfloat16") from None
     _finish(report, messages, as_json=as_json, save=save, plot=plot)
+
+
+def _refuse_flags_before(context: typer.Context) -> None:
+    """Refuse flags of this command where another one follows, which would not see them."""
+    name = context.invoked_subcommand
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameter.opts[-1]} stands before {name}: write it after it")
 
 
 def _refuse_numbers_below_one(options: dict[str, list[int] | None]) -> None:

@@ -20,7 +20,7 @@ COMMANDS = {
     "chat": ("chat.chat", "Talk about images and videos; /help lists the commands."),
     "batch": ("batch.batch", "Ask about many files, and write an answer for each."),
     "serve": ("serve.serve", "Answer over HTTP, in the form of OpenAI's API, with a page."),
-    "bench": ("bench.bench", "Measure speed and memory beside unmodified transformers."),
+    "bench": ("bench.app", "Measure speed and memory beside unmodified transformers."),
     "eval": ("eval.evaluate", "Measure what merging costs, on built-in or your own questions."),
     "compare": ("compare.compare", "Compare methods and models at equal shares of visual tokens."),
     "visualize": ("visualize.visualize", "Draw which tokens stay, what merged into what, and attention."),

@@ -93,7 +93,7 @@ def serve(
     *,
     flags: ModelFlags,
 ) -> None:
-    """Answer over HTTP, in the form of OpenAI's API, with a page at /.
+    """Answer over HTTP, in the form of OpenAI's API, with a page.
 
     Requests may say how much of a picture they pay for: preset, keep, method,
     num_frames, fps, max_tiles, video_budget. The first SIGTERM or Ctrl-C lets

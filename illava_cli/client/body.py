@@ -94,7 +94,7 @@ def part(kind: str, source: Any, seconds: float | None = None) -> dict[str, Any]
 def _packed(kind: str, located: Located) -> str:
     """A medium as a data: URL."""
     if located.path is not None and located.path.stat().st_size > MAX_BYTES:
-        raise too_long(located.name)
+        raise too_long(located.name, MAX_BYTES)
     data = located.read()
     type = TYPES.get(sniff.sniff(data[: sniff.HEAD_BYTES])[1], ANY[kind])
     return f"data:{type};base64,{base64.b64encode(data).decode()}"

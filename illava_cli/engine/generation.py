@@ -39,6 +39,7 @@ def generation_of(answer: Answer, family: Family, load_seconds: float) -> Genera
             ttft_s=media_s + answer.first_at - turn.began,
         ),
         peak_bytes=peak_bytes(family.device),
+        media_reused=sum(round.reused for round in (*turn.earlier, turn)),
         id=turn.prepared.request.id or new_id(),
         token_ids=tuple(tokens),
         logprobs=_logprobs(answer, family),
@@ -75,8 +76,7 @@ def _usage(turn: Turn, tokens: int) -> Usage:
         llm_kept=sum(round.kept[0] for round in rounds),
         newlines_in=sum(f.newlines for f in features),
         newlines_kept=sum(round.kept[1] for round in rounds),
-        unmerged=sum(f.length for f in features),
-        reused=sum(round.reused for round in rounds),
+        unmerged=sum(f.unmerged for f in features),
     )
     return Usage(sum(round.prompt_tokens for round in rounds), tokens, visual, turn.cached_tokens)
 

@@ -36,8 +36,7 @@ class VisualUsage:
 
     `patches` enter the vision tower and `vision_kept` leave it (for Qwen both before its 2x2
     merger), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer. Without
-    any reduction `unmerged` tokens would enter the decoder, newlines among them. `reused` media had been
-    encoded for an earlier question.
+    any reduction `unmerged` tokens would enter the decoder, newlines among them.
     """
 
     patches: int = 0
@@ -47,7 +46,6 @@ class VisualUsage:
     newlines_in: int = 0
     newlines_kept: int = 0
     unmerged: int = 0
-    reused: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ class Generation:
     usage: Usage = Usage()
     timings: Timings = Timings()
     peak_bytes: int = 0
+    media_reused: int = field(default=0, compare=False)  # that an earlier question had had encoded
     id: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[dict[str, Any], ...] | None = None  # by token, where they were asked for
@@ -111,7 +110,7 @@ class Generation:
             "media": [asdict(m) for m in self.media],
             "usage": asdict(self.usage),
             "timings": {name: round(value, 4) for name, value in asdict(self.timings).items()},
-            "memory": {"peak_bytes": self.peak_bytes},
+            "memory": {"peak_bytes": self.peak_bytes, "media_reused": self.media_reused},
         }
         for medium in record["media"]:
             if medium["kind"] == "image":

@@ -88,6 +88,11 @@ class Features:
     attention: dict[int, Tensor] = field(default_factory=dict)
     layout: Merge | None = None
 
+    @property
+    def unmerged(self) -> int:
+        """Decoder tokens that the unmodified model takes, newlines among them."""
+        return self.form.expansion(self.form.tokens, "grid").total
+
     def untraced(self) -> Features:
         """Without what a trace has kept of their way."""
         return replace(self, merges={}, attention={}, layout=None)

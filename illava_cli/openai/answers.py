@@ -31,6 +31,7 @@ def visual_tokens(record: Record) -> dict[str, int]:
     """Visual tokens at each stage, and how many merging saved the decoder."""
     visual = dict(record["usage"]["visual"])
     if "unmerged" in visual:  # not in records of before
+        visual["reused"] = record["memory"].get("media_reused", 0)
         visual["saved"] = visual["unmerged"] - visual["llm_kept"] - visual["newlines_kept"]
     return visual
 

@@ -46,15 +46,15 @@ class Metrics:
     def answered(self, generations: Sequence[Generation], media: int, first_s: float, whole_s: float) -> None:
         """Count the answers to one request; `media`: how many were read for it."""
         usage = generations[0].usage
-        visual = usage.visual
+        visual, reused = usage.visual, generations[0].media_reused
         kept = visual.llm_kept + visual.newlines_kept
         self.prompt_tokens.inc(usage.prompt_tokens)
         self.cached_tokens.inc(usage.cached_tokens)
         self.visual_tokens.labels("unmerged").inc(visual.unmerged)
         self.visual_tokens.labels("kept").inc(kept)
         self.saved_tokens.inc(max(0, visual.unmerged - kept))
-        self.media.labels("reused").inc(visual.reused)
-        self.media.labels("encoded").inc(media - visual.reused)
+        self.media.labels("reused").inc(reused)
+        self.media.labels("encoded").inc(media - reused)
         self.first_token.observe(first_s)
         self.whole.observe(whole_s)
         for generation in generations:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
-from illava_cli.config.presets import OVERRIDES
+from illava_cli.config.presets import OVERRIDES, STAGES
 from illava_cli.config.reading import validate
 from illava_cli.config.settings import Config
 from illava_cli.config.sources import over, parse_setting
@@ -64,8 +64,7 @@ class Sessions:
         session = self.session
         data = session.config.model_dump(exclude_unset=True)
         if preset is not None:
-            # what the server changes of its own preset says nothing of another one
-            data = {name: value for name, value in data.items() if name not in OVERRIDES} | {"preset": preset}
+            data = _under(data, preset)
         if method is not None:
             data["method"] = method
         if keep is not None:
@@ -78,17 +77,21 @@ class Sessions:
     def _sharing(self, data: dict[str, Any], keep: float, method: str | None) -> dict[str, Any]:
         """Settings under which the share `keep` of the visual tokens remains."""
         if keep == 1:
-            return {name: value for name, value in data.items() if name not in OVERRIDES} | {"preset": "off"}
-        family = self.session.family
-        base = validate(Config, data, "request").reduction_for(family.schedule_key)
-        if not (
-            base.vision or base.llm or base.input or base.guide
-        ):  # such as `off`: shares are of something
-            base = Config(model=self.session.config.model).reduction_for(family.schedule_key)
-        changes = share_settings(family, base, method or _method(base), keep)
+            return _under(data, "off")
+        key = self.session.family.schedule_key
+        base = validate(Config, data, "request").reduction_for(key)
+        if not any(getattr(base, stage) for stage in STAGES):  # where nothing merges, nothing has a share
+            data = _under(data, "auto")
+            base = validate(Config, data, "request").reduction_for(key)
+        changes = share_settings(self.session.family, base, method or _method(base), keep)
         for change in changes:
             data |= parse_setting(change)
         return data
+
+
+def _under(data: dict[str, Any], preset: str) -> dict[str, Any]:
+    """Settings under another preset: what the server changes of its own says nothing of that one."""
+    return {name: value for name, value in data.items() if name not in OVERRIDES} | {"preset": preset}
 
 
 def _method(base: Reduction) -> str:

@@ -192,9 +192,9 @@ def test_log_probabilities_of_a_record():
 def test_records_of_before_have_their_lines():
     """Without what came later: counts of the cache and of what merging saved."""
     record = Generation("red", "stop", "tiny", "auto", 0, "x", id="one", usage=Usage(10, 2)).record()
-    for name in ("unmerged", "reused"):
-        del record["usage"]["visual"][name]
+    del record["usage"]["visual"]["unmerged"]
     del record["usage"]["cached_tokens"]
+    del record["memory"]["media_reused"]
     usage = to_line(record | {"request_hash": "abc", "created": 5})["response"]["body"]["usage"]
     assert usage["prompt_tokens"] == 10
     assert "saved" not in usage["visual_tokens"]

@@ -17,6 +17,7 @@ GROUPS = ("models", "config")
 PAGES = [
     [],
     *([command] for command in COMMANDS),
+    ["bench", "serve"],
     ["models", "list"],
     ["models", "show"],
     *(["config", name] for name in ("show", "validate", "presets", "schema")),
@@ -62,6 +63,8 @@ def test_help_and_version_import_nothing_heavy(arguments):
         ("illava --version co", ["compare", "config"]),
         ("illava models s", ["show"]),
         *((f"illava {command} --deb", ["--debug"]) for command in COMMANDS if command not in GROUPS),
+        ("illava bench ser", ["serve"]),
+        ("illava bench serve --conc", ["--concurrency"]),
         ("illava config show --top-", ["--top-p", "--top-k"]),
         ("illava run --preset qwen2-", ["qwen2-vl-2b", "qwen2-vl"]),
         ("illava run --max-tokens x -m tin", ["tiny"]),

@@ -8,6 +8,7 @@ from illava_cli.engine.opening import load
 from illava_cli.engine.request import Request
 from illava_cli.reduction import METHODS
 from tests.conftest import clip, picture
+from tests.schedules import SCHEDULES
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +159,11 @@ def test_max_tiles_bounds_the_tiles(toy):
     for limit, tiles in ((1, 1), (2, 2), (5, 5), (10, 10)):
         session = toy("llava-onevision-toy", "preset=off", f"media.max_tiles={limit}")
         assert session.ask("?", [picture(1152, 1152)]).usage.visual.patches == tiles * 729
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if "video" not in name])
+def test_what_nothing_merged_would_take_is_known_under_each_schedule(name, open_session):
+    family, settings = SCHEDULES[name]
+    plain = open_session(family, "preset=off").ask("What?", [picture(200, 150)]).usage
+    merged = open_session(family, *settings).ask("What?", [picture(200, 150)]).usage
+    assert merged.visual.unmerged == plain.visual.unmerged == plain.visual.llm_in + plain.visual.newlines_in

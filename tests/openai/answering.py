@@ -27,11 +27,11 @@ SERVED = Served("1a2b", 1700000000, "tiny", "abc", "/merge-maps/1a2b")
 
 
 def generation(text: str = TEXT, finish_reason: str | None = "stop", **more) -> Generation:
-    visual = VisualUsage(729, 361, 196, 98, 14, 7, unmerged=400, reused=1)
+    visual = VisualUsage(729, 361, 196, 98, 14, 7, unmerged=400)
     usage = Usage(prompt_tokens=120, completion_tokens=5, visual=visual, cached_tokens=30)
     timings = Timings(media_s=0.25, ttft_s=0.5, decode_s=1.0)
     about = {"model": "tiny", "preset": "auto", "seed": 0, "config_hash": "abc", "notes": ("a note",)}
-    return Generation(text, finish_reason, usage=usage, timings=timings, **about, **more)
+    return Generation(text, finish_reason, usage=usage, timings=timings, media_reused=1, **about, **more)
 
 
 class _Handler(BaseHTTPRequestHandler):
