@@ -77,6 +77,7 @@ NEEDS: dict[str, Missing] = {
     "llguidance": _module("llguidance", "'illava[structured]'"),
     "jsonschema": _module("jsonschema", "jsonschema"),
     "openai": _module("openai", "openai"),
+    "LangChain": _module("langchain_openai", "langchain-openai"),
     "sentencepiece": _module("sentencepiece", "'illava[sentencepiece]'"),
     "no torchvision": _no_torchvision,
     "/dev/full": _full_device,

@@ -48,7 +48,12 @@ OPTIONAL = {
     "sentencepiece": ("sentencepiece", "tokenizer.model files", "'illava[sentencepiece]'"),
     "pillow-heif": ("pillow_heif", "HEIC pictures", "'illava[heic]'"),
     "prompt_toolkit": ("prompt_toolkit", "line editing in chat", "'illava[chat]'"),
-    "llguidance": ("llguidance", "--schema", "'illava[structured]'"),
+    "fastapi": ("fastapi", "serve", "'illava[serve]'"),
+    "fastapi-offline": ("fastapi_offline", "serve", "'illava[serve]'"),
+    "uvicorn": ("uvicorn", "serve", "'illava[serve]'"),
+    "prometheus-client": ("prometheus_client", "serve", "'illava[serve]'"),
+    "llguidance": ("llguidance", "--schema, response_format", "'illava[structured]'"),
+    "llm": ("llm", "llm -m illava/NAME", "'illava[llm]'"),
     "ray": ("ray", "batch --workers ray", "'illava[ray]'"),
     "lmms-eval": ("lmms_eval.api.model", "public benchmarks", "'illava[lmms]'"),
 }
@@ -227,9 +232,10 @@ def as_text(report: dict[str, Any]) -> str:
     lines.append(f"video decoders  {', '.join(report['video_decoders']) or 'none: videos cannot be read'}")
     lines.append(f"attention       {', '.join(report['attention']) or 'none'}")
     lines.append(f"scores          {'Triton kernel' if report['triton_scores'] else 'PyTorch'}")
-    fixes = [package for package in report["packages"] if package["fix"]]
-    if fixes:
-        lines += ["", "To get what is missing, or what was tested:"]
-        lines += [f"  {package['fix']:<42} for {package['purpose']}" for package in fixes]
+    # once, where one command brings several
+    fixes = dict.fromkeys((package["fix"], package["purpose"]) for package in report["packages"])
+    wanted = [f"  {fix:<42} for {purpose}" for fix, purpose in fixes if fix]
+    if wanted:
+        lines += ["", "To get what is missing, or what was tested:", *wanted]
     lines += ["", "ready" if report["ok"] else "not ready: something required is missing"]
     return "\n".join(lines) + "\n"

@@ -136,6 +136,17 @@ def test_the_commands_name_extras_that_there_are():
             assert name.lower() in {Requirement(text).name.lower() for text in extra}
 
 
+def test_several_packages_of_one_extra_are_one_command(main, damage):
+    damage(missing=("fastapi", "uvicorn"))
+    _, out, _ = main("doctor")
+    assert out.count("pip install 'illava[serve]'") == 1
+
+
+def test_the_extras_of_the_server_are_reported():
+    told = {target.strip("'") for _, _, target in doctor.OPTIONAL.values()}
+    assert {"illava[serve]", "illava[structured]", "illava[llm]"} <= told
+
+
 def test_the_report_names_what_was_tested(main):
     _, out, _ = main("doctor")
     assert "TESTED" in out
