@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from illava_cli.config.settings import Config
-from illava_cli.engine import prompt as prompts
 from illava_cli.engine.generation import generation_of, reset_peak
 from illava_cli.engine.passes import Passes
 from illava_cli.engine.past import Past
@@ -93,8 +92,6 @@ class Chat:
             prepared = session.prepare(request, fresh=bool(trace), cancel=cancel)
             options = {"cancel": cancel, "trace": trace, "logits": logits, "on_text": told(on_text)}
             turn = session.turn(prepared, past, earlier=self._known, **options)
-            if trace and not self.messages:
-                turn.system_tokens = prompts.leading_tokens(session.runner.family, turn.parts, self.system)
             rounds = past.rounds
             try:
                 (answer,) = session.passes.answer(turn)

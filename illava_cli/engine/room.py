@@ -11,7 +11,7 @@ from illava_cli.models.family import Family
 
 # of what is free: activations come on top, caches grow by a quarter, and newcomers are there twice
 SHARE = 0.4
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cache_tokens(family: Family) -> int | None:
@@ -44,7 +44,23 @@ def _of_machine() -> int | None:
 
 
 def _of_container() -> int | None:
-    with suppress(OSError, ValueError):  # none, or without a limit ("max")
-        limit = int((CGROUP / "memory.max").read_text())
-        return max(1, limit - int((CGROUP / "memory.current").read_text()))
+    """What containers and units around this process leave of their limits."""
+    left = [found for group in _groups() if (found := _left(group)) is not None]
+    return min(left, default=None)
+
+
+def _groups() -> list[Path]:
+    """The control groups of this process, the innermost first; within a container only its own is seen."""
+    with suppress(OSError):
+        for line in OWN_GROUP.read_text().splitlines():
+            if line.startswith("0::/"):
+                own = CGROUP / line[len("0::/") :]
+                return [group for group in (own, *own.parents) if group.is_relative_to(CGROUP)]
+    return [CGROUP]
+
+
+def _left(group: Path) -> int | None:
+    with suppress(OSError, ValueError):  # no such control, or no limit ("max")
+        limit = int((group / "memory.max").read_text())
+        return max(1, limit - int((group / "memory.current").read_text()))
     return None

@@ -275,7 +275,10 @@ class Session:
         else:
             parts = prompts.first_turn(self.family, user, system, *request.counts)
         constrain = self.runner.grammars.constrain(self.config)
-        return Turn(prepared, parts, self.rules, self.config, past, earlier, constrain=constrain, **options)
+        turn = Turn(prepared, parts, self.rules, self.config, past, earlier, constrain=constrain, **options)
+        if turn.trace and not turn.continues:
+            turn.system_tokens = prompts.leading_tokens(self.family, parts, system)
+        return turn
 
     def given(self, answer: str) -> list[int]:
         """Token ids of an answer that is given, for `Turn.given`: all of it is words."""

@@ -220,10 +220,7 @@ class _Work:
             earlier = (*earlier, session.turn(one, self.past, earlier=earlier, given=given))
         options = {"answers": asked.n, "on_text": self._on_text, "cancel": self.cancel}
         trace = "attention" if asked.merge_map else False
-        turn = session.turn(prepared[-1], self.past, earlier=earlier, trace=trace, **options)
-        if trace and not self.rounds and not earlier:
-            turn.system_tokens = prompts.leading_tokens(session.family, turn.parts, asked.system)
-        return turn
+        return session.turn(prepared[-1], self.past, earlier=earlier, trace=trace, **options)
 
     def _on_text(self, answer: Any, text: str) -> None:
         logprobs = None

@@ -21,6 +21,7 @@ def test_a_container_may_leave_less_than_the_machine_has(monkeypatch, tmp_path, 
     family = open_session("qwen2_vl", "preset=off").family
     monkeypatch.setattr(room, "_of_machine", lambda: 10**9)
     monkeypatch.setattr(room, "CGROUP", tmp_path)
+    monkeypatch.setattr(room, "OWN_GROUP", tmp_path / "own")
     whole = room.cache_tokens(family)
     assert whole == int(0.4 * 10**9 / room.bytes_per_token(family))
     (tmp_path / "memory.current").write_text("1000\n")
@@ -28,6 +29,13 @@ def test_a_container_may_leave_less_than_the_machine_has(monkeypatch, tmp_path, 
     assert room.cache_tokens(family) == whole
     (tmp_path / "memory.max").write_text("50001000\n")
     assert room.cache_tokens(family) == int(0.4 * 50_000_000 / room.bytes_per_token(family))
+    (tmp_path / "own").write_text("1:x:/other\n0::/system.slice/illava.service\n")
+    unit = tmp_path / "system.slice" / "illava.service"
+    unit.mkdir(parents=True)
+    (unit / "memory.current").write_text("500\n")
+    (unit / "memory.max").write_text("40000500\n")
+    assert room.cache_tokens(family) == int(0.4 * 40_000_000 / room.bytes_per_token(family))
+    (unit / "memory.max").unlink()
     monkeypatch.setattr(room, "_of_machine", lambda: None)
     (tmp_path / "memory.max").unlink()
     assert room.cache_tokens(family) is None
