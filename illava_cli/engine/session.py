@@ -348,6 +348,3 @@ class Session:
                 raise error
             found[turn] = [generation_of(answer, self.family, self.load_seconds) for answer in answers]
         return found
-
-
-__all__ = ["Chat", "Request", "Session"]
