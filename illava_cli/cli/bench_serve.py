@@ -134,8 +134,11 @@ def bench_serve(
     loads = _loads(concurrency, rate)
     if requests is not None and seconds is not None:
         raise UsageError("--requests and --seconds exclude each other: give one")
-    if seconds is not None and not seconds > 0:
-        raise UsageError("--seconds: must be more than 0")
+    from illava_cli.config.options import LONGEST_S
+
+    for name, value in (("--seconds", seconds), ("--timeout", timeout)):
+        if value is not None and not 0 < value <= LONGEST_S:
+            raise UsageError(f"{name}: must be more than 0 seconds, and at most {LONGEST_S}")
     targets = _targets(flags, server, server_key, server_model, _split(serve_args), preset or [])
     seed = secrets.randbits(31) if seed is None else seed
     messages = Messages(flags.quiet)
@@ -174,7 +177,7 @@ def bench_serve(
         raise failure
     if interrupts.stop.is_set():
         raise interrupts.ending()
-    if any(result["failed"] == result["requests"] for result in report["results"]):
+    if any(0 < result["requests"] == result["failed"] for result in report["results"]):
         raise typer.Exit(FAILED)
 
 

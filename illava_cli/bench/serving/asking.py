@@ -36,6 +36,7 @@ class Asker:
             headers={"Content-Type": "application/json", **_opening(server)},
             timeout=None,  # each request has one for all of it
             limits=http.Limits(max_connections=None, keepalive_expiry=IDLE_S),
+            trust_env=not _is_here(server),
             auth=None if server.key else server.login,
         )
 
@@ -106,6 +107,11 @@ def _opening(server: Server) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.key}"} if server.key else {}
 
 
+def _is_here(server: Server) -> bool:
+    """Whether a server is on this machine: no proxy has a part in it then."""
+    return library().URL(server.url).host in ("127.0.0.1", "::1", "localhost")
+
+
 def about(server: Server) -> dict[str, Any]:
     """What a server says of itself: `models`, by name, and `version` where it has one.
 
@@ -115,7 +121,8 @@ def about(server: Server) -> dict[str, Any]:
     http = library()
     login = None if server.key else server.login
     try:
-        with http.Client(headers=_opening(server), auth=login, timeout=ABOUT_S) as client:
+        opening = {"headers": _opening(server), "auth": login, "trust_env": not _is_here(server)}
+        with http.Client(**opening, timeout=ABOUT_S) as client:
             answer = client.get(f"{server.url}/models")
             if answer.status_code != 200:
                 hint = "; give --server-key" if answer.status_code in (401, 403) else ""

@@ -75,11 +75,9 @@ class Driver:
     def prepare(self, count: float) -> None:
         """Make the questions of so many requests ahead."""
         end = self._next + -(-int(count) // self.turns) + 1
-        for number in range(self._ready, end):
-            if self.stop.is_set():
-                return
-            self.questions.prepare([number])
-        self._ready = max(self._ready, end)
+        self._ready = max(self._ready, self._next)
+        while self._ready < end and not self.stop.is_set() and self.questions.prepare(self._ready):
+            self._ready += 1
 
     async def measure(self, asker: Asker, load: Load, extent: Extent, seed: int) -> Window:
         """The requests of a load. Those that are under way at its end have an answer, but do not count."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from illava_cli.client.body import messages
 from illava_cli.media import name_of
 
 Content = list[dict[str, Any]]  # the parts of a user's message
+MOST_BYTES = 256 << 20  # of what is made ahead
 
 
 class Questions(Protocol):
@@ -21,8 +22,8 @@ class Questions(Protocol):
 
     media: int  # pictures and clips in each, at most
 
-    def prepare(self, numbers: Iterable[int]) -> None:
-        """Make these ahead, so that it takes no time while others are measured."""
+    def prepare(self, number: int) -> bool:
+        """Make it ahead, so that it takes no time while others are measured; false where enough are made."""
 
     def content(self, number: int) -> Content:
         """The message of a question."""
@@ -49,6 +50,7 @@ class Synthetic:
         self._shown: list[int] = []  # which picture each question is about
         self._pictures = 0
         self._made: dict[int, str] = {}
+        self._bytes = 0  # of those
 
     def picture(self, number: int) -> int:
         """Which picture a question is about."""
@@ -58,16 +60,18 @@ class Synthetic:
             self._pictures += not again
         return self._shown[number]
 
-    def prepare(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            picture = self.picture(number)
-            if picture not in self._made:
-                self._made[picture] = self._url(picture)
+    def prepare(self, number: int) -> bool:
+        if self._bytes < MOST_BYTES and (picture := self.picture(number)) not in self._made:
+            self._made[picture] = self._url(picture)
+            self._bytes += len(self._made[picture])
+        return self._bytes < MOST_BYTES
 
     def content(self, number: int) -> Content:
-        self.prepare([number])
+        self.prepare(number)
         kind, picture = "video" if self.frames else "image", self.picture(number)
-        url = self._made[picture] if self.repeat else self._made.pop(picture)  # which is not asked again
+        url = self._made.get(picture) or self._url(picture)
+        if not self.repeat and self._made.pop(picture, None):  # it is not asked about again
+            self._bytes -= len(url)
         return [{"type": f"{kind}_url", f"{kind}_url": {"url": url}}, {"type": "text", "text": self.prompt}]
 
     def _url(self, picture: int) -> str:
@@ -111,8 +115,9 @@ class Recorded:
             messages(one.prompt, one.images, one.videos, seconds=seconds)[0]["content"] for one in asked
         ]
 
-    def prepare(self, numbers: Iterable[int]) -> None:
+    def prepare(self, number: int) -> bool:
         """They are there."""
+        return True
 
     def content(self, number: int) -> Content:
         return self._contents[number % len(self._contents)]

@@ -9,9 +9,11 @@ import threading
 
 import pytest
 
+from illava_cli.bench.serving import measuring
 from illava_cli.cli.app import main
 from illava_cli.cli.bench_serve import arguments
 from illava_cli.cli.options import ModelFlags
+from illava_cli.errors import ServerError
 from tests.conftest import picture
 from tests.serve.fake_server import Canned, as_a_model
 from tests.serve.fake_server import usage as counted
@@ -220,6 +222,28 @@ def test_ctrl_c_gives_what_was_measured_so_far(bench, server):
     assert code == 130
     (result,) = json.loads(out)["results"]
     assert (result["requests"], result["stopped"]) == (3, True)
+
+
+def test_what_was_measured_is_told_where_a_later_server_cannot_be_had(bench, server, monkeypatch):
+    two = ("--preset", "auto", "--preset", "off")
+    monkeypatch.setattr(measuring, "about", Once(measuring.about))
+    code, out, err = bench("--server", server.url, *QUICK, "--concurrency", 1, *two, "--format", "json")
+    assert code == 1
+    assert [one["server"] for one in json.loads(out)["results"]] == ["auto"]
+    assert err.endswith("illava: error: gone\n")
+
+
+class Once:
+    """What a server says of itself, once; then it is gone."""
+
+    def __init__(self, about):
+        self.about = about
+
+    def __call__(self, server):
+        if self.about is None:
+            raise ServerError("gone")
+        said, self.about = self.about(server), None
+        return said
 
 
 # --- flags ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from illava_cli.bench.serving import questions as asked
 from illava_cli.bench.serving.questions import Asked, Recorded, Synthetic
 from illava_cli.errors import UsageError
 from illava_cli.media import read_image, read_video
@@ -15,7 +16,7 @@ def urls(questions, count, kind="image"):
 
 def test_no_two_pictures_are_alike():
     questions = Synthetic("What?", (96, 64), None, 0.0, seed=1)
-    questions.prepare(range(3))
+    assert all(questions.prepare(number) for number in range(3))
     found = [np.asarray(read_image(url).image) for url in urls(questions, 6)]
     assert {one.shape for one in found} == {(64, 96, 3)}
     assert len({one.tobytes() for one in found}) == 6
@@ -32,6 +33,15 @@ def test_equal_seeds_are_equal_pictures_and_other_seeds_others():
 def test_a_share_is_about_pictures_that_were_asked_about(repeat, least, most):
     questions = Synthetic("", (16, 16), None, repeat, seed=3)
     assert least <= len(set(urls(questions, 200))) <= most
+
+
+def test_what_is_made_ahead_is_bounded(monkeypatch):
+    whole = urls(Synthetic("", (32, 32), None, 0.5, seed=1), 20)
+    monkeypatch.setattr(asked, "MOST_BYTES", 3 * len(whole[0]))
+    questions = Synthetic("", (32, 32), None, 0.5, seed=1)
+    assert not all(questions.prepare(number) for number in range(20))
+    assert urls(questions, 20) == whole  # the others are made when they are asked
+    assert len(questions._made) < 6
 
 
 def test_clips_have_their_frames():
