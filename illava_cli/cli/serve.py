@@ -12,9 +12,11 @@ import typer
 from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags, with_model_flags
+from illava_cli.cli.workers import cores
 from illava_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from illava_cli.config.settings import Config
     from illava_cli.serve.settings import ServeOptions
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "uvicorn")
@@ -53,6 +55,10 @@ def serve(
     conversation_mb: Annotated[
         int, typer.Option("--conversation-mb", metavar="N", help="KV caches to go on from.", min=0)
     ] = 1024,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", metavar="N", help="CPU threads of a pass.", min=1),
+    ] = None,
     request_timeout: Annotated[
         float, typer.Option("--request-timeout", metavar="S", help="Seconds for a request.", min=0.1)
     ] = 600.0,
@@ -138,15 +144,20 @@ def serve(
             keys=Keys(keys), names=names_of(host), origins=tuple(cors_origin or ()), max_body=max_body << 20
         ),
     )
-    _serve(options, config, messages)
+    _serve(options, config, threads, messages)
 
 
-def _serve(options: ServeOptions, config, messages: Messages) -> None:
+def _serve(options: ServeOptions, config: Config, threads: int | None, messages: Messages) -> None:
     from illava_cli.serve.run import bound
 
     listening = bound(options.host, options.port)
     with listening:
         session = load(config, messages)
+        import torch
+
+        if threads or session.family.device.type == "cpu":
+            # tower and passes run side by side, and one thread that waits for a core holds up all of its pass
+            torch.set_num_threads(threads or max(1, cores() // 2))
         from illava_cli.serve.app import create_app
         from illava_cli.serve.logs import log_to_stderr
         from illava_cli.serve.run import run

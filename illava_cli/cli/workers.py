@@ -82,7 +82,7 @@ def _local(
     session = load(config, messages)
     from illava_cli.batch.worker import Options, Worker
 
-    readers = _readers(plan, _cores())
+    readers = _readers(plan, cores())
     worker = Worker(session, Options(plan.batch_size, readers, plan.timeout), stop)
     where = f"in {readers} process{'' if readers == 1 else 'es'}" if readers else "in a thread"
 
@@ -141,7 +141,8 @@ def _on_ray(
         yield Workers(pool.answer, lambda: f"Ray: {share}")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

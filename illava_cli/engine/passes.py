@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from illava_cli.engine.request import Turn
     from illava_cli.engine.runner import Runner
 
-ROWS_CPU, ROWS_GPU = 8, 32
+ROWS_CPU, ROWS_GPU = 16, 32
 LINGER_S = 1.0  # that a driving thread waits for more: a new one would begin with threads of its own
 
 OnEnd = Callable[[list["Answer"], Exception | None], None]

@@ -179,6 +179,12 @@ class Turn:
         """Whether it appends to a cache that holds, or will hold, what came before it."""
         return self.past is not None and bool(self.past.rounds or self.earlier)
 
+    def begin_anew(self) -> None:
+        """Forget how far it has come."""
+        for one in (*self.earlier, self):
+            one.notes.clear()
+            one.features, one.began = [], 0.0
+
     def give_up(self) -> None:
         """Nobody waits for it any more."""
         self.cancel = self.cancel or threading.Event()

@@ -44,6 +44,7 @@ class Runner:
         self.grammars = Grammars(family)  # likewise
         self._steps_cache = self.new_cache()
         self._lock = threading.Lock()
+        self._encoding = threading.Lock()  # one at a time: a layer of the tower records for whoever runs it
         self._driver: int | None = None  # the thread that computes now
 
     @property
@@ -118,7 +119,16 @@ class Runner:
 
     @torch.inference_mode()
     def encode(self, turns: Sequence[Turn]) -> None:
-        """Give each turn the features of its media; each different medium goes through the tower once."""
+        """Give each turn the features of its media; each different medium goes through the tower once.
+
+        It may be done ahead, in a thread beside the passes: a turn that has them is passed over.
+        """
+        with self._encoding:
+            turns = [turn for turn in turns if not turn.began]
+            if turns:
+                self._encode(turns)
+
+    def _encode(self, turns: Sequence[Turn]) -> None:
         clock = time.perf_counter()
         slots = [one for turn in turns for one in turn.prepared.slots.values()]
         rules = turns[0].rules
@@ -216,9 +226,8 @@ class Runner:
             (B, C) of each row's last token, how long each answer may be, and what was kept of its way.
         """
         refuse_cancelled(turns)
-        for turn in turns:  # before the tower sees what the decoder has no room for
-            tokens = len(turn.spoken) + sum(self._tokens(turn, slot) for slot in turn.prepared.slots)
-            self._refuse_too_long(cache.get_seq_length() + tokens)
+        for turn in turns:
+            self.check_room(turn, cache.get_seq_length())
         self.encode(turns)
         yield
         refuse_cancelled(turns)
@@ -281,6 +290,18 @@ class Runner:
         if room < asked:
             turn.notes.append(f"the context leaves room for {room} of the {asked} tokens asked for")
         return min(room, asked)
+
+    def check_room(self, turn: Turn, cached: int) -> None:
+        """Refuse a prompt for which the context has no room, before the tower sees its media.
+
+        Args:
+            cached: tokens in the first layer's cache.
+
+        Raises:
+            ContextError: it is too long.
+        """
+        tokens = len(turn.spoken) + sum(self._tokens(turn, slot) for slot in turn.prepared.slots)
+        self._refuse_too_long(cached + tokens)
 
     def _refuse_too_long(self, tokens: int) -> None:
         if tokens >= self.context_length:

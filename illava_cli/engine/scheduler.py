@@ -188,7 +188,7 @@ class Scheduler:
             self._have_fewer(len(self.answers) or len(turns) // 2)
         self._together = max(1, len(turns) // 2)
         for turn in reversed(turns):
-            turn.notes.clear()
+            turn.begin_anew()
             self._waiting.appendleft(turn)
         return []
 
@@ -237,7 +237,9 @@ class Scheduler:
         shown, again = self._begin_anew()
         entering = self._entering[0] if self._entering else []
         self._entering = None
-        self._waiting.extendleft(reversed([*again, *entering]))
+        for turn in reversed([*again, *entering]):
+            turn.begin_anew()
+            self._waiting.appendleft(turn)
         return shown
 
     def _leave(self) -> list[Ended]:

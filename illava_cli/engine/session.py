@@ -274,8 +274,8 @@ class Session:
             parts = prompts.next_turn(self.family, user, pending, *request.counts)
         else:
             parts = prompts.first_turn(self.family, user, system, *request.counts)
-        constrain = self.runner.grammars.constrain(self.config)
-        turn = Turn(prepared, parts, self.rules, self.config, past, earlier, constrain=constrain, **options)
+        options.setdefault("constrain", self.runner.grammars.constrain(self.config))
+        turn = Turn(prepared, parts, self.rules, self.config, past, earlier, **options)
         if turn.trace and not turn.continues:
             turn.system_tokens = prompts.leading_tokens(self.family, parts, system)
         return turn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from illava_cli.engine.past import Past
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.room import cache_tokens
+from illava_cli.engine.runner import out_of_memory_in_one_line
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.session import Session
 from illava_cli.errors import Timeout, UsageError
@@ -185,6 +187,7 @@ class _Work:
         self.cancel = threading.Event()
         self.loop = asyncio.get_running_loop()
         self._held = 0
+        self._pieces: deque[Piece] = deque()  # that the loop has not taken yet
         self._shown = [0] * asked.n  # log-probabilities that were told, by answer
 
     def hold(self, nbytes: int) -> None:
@@ -220,7 +223,14 @@ class _Work:
             earlier = (*earlier, session.turn(one, self.past, earlier=earlier, given=given))
         options = {"answers": asked.n, "on_text": self._on_text, "cancel": self.cancel}
         trace = "attention" if asked.merge_map else False
-        return session.turn(prepared[-1], self.past, earlier=earlier, trace=trace, **options)
+        turn = session.turn(prepared[-1], self.past, earlier=earlier, trace=trace, **options)
+        if session.family.device.type == "cpu" and not trace:
+            # another core's part, beside the passes; a GPU has all of them in one queue
+            for one in (*earlier, turn):
+                session.runner.check_room(one, self.past.cache.get_seq_length())
+                with out_of_memory_in_one_line():
+                    session.runner.encode([one])
+        return turn
 
     def _on_text(self, answer: Any, text: str) -> None:
         logprobs = None
@@ -228,7 +238,13 @@ class _Work:
             new = answer.logprobs[self._shown[answer.stream] :]
             self._shown[answer.stream] += len(new)
             logprobs = told_logprobs(new, self.session.family)
-        self.loop.call_soon_threadsafe(self.put, Piece(answer.stream, text, logprobs))
+        self._pieces.append(Piece(answer.stream, text, logprobs))
+        if len(self._pieces) == 1:  # else the loop is on its way: to wake it for each costs a pass a tenth
+            self.loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        while self._pieces:
+            self.put(self._pieces.popleft())
 
     # --- the answer -------------------------------------------------------------------------------
 
