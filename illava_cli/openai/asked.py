@@ -66,7 +66,8 @@ class Bounds:
     Args:
         max_parts: images and videos in it.
         max_texts: messages, and texts in them.
-        max_frames: of a clip; None: any number, and so for tiles and tokens.
+        max_chars: of these together; None: any number, and so for the other bounds.
+        max_frames: of a clip.
         max_tiles: of an image.
         max_n: answers.
         max_tokens: of an answer.
@@ -77,6 +78,7 @@ class Bounds:
 
     max_parts: int = 64
     max_texts: int = 2048
+    max_chars: int | None = None
     max_frames: int | None = 256
     max_tiles: int | None = 64
     max_n: int = 8

@@ -41,7 +41,7 @@ class Conversation:
         contents = Contents(bounds)
         said = [self._message(message, f"{at}[{i}]", contents) for i, message in enumerate(messages)]
         groups = [(role, list(group)) for role, group in groupby(said, key=itemgetter(0))]
-        prompts = [system] if system is not None else []
+        prompts = [contents.fitting(system, "instructions")] if system is not None else []
         if groups[0][0] == "system":
             prompts.append(_texts(groups.pop(0)[1]))
         self.system = "\n".join(prompts) if prompts else None

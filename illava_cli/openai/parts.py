@@ -36,7 +36,7 @@ class Contents:
     def __init__(self, bounds: Bounds):
         self.bounds = bounds
         self.details: set[str] = set()
-        self._texts = self._media = 0
+        self._texts = self._media = self._chars = 0
 
     def read(self, content: Any, at: str, *, media: bool) -> list[Part]:
         """A content: a text, or a list of parts.
@@ -49,7 +49,7 @@ class Contents:
         """
         if isinstance(content, str):
             self._count("text", at)
-            return [("text", content)]
+            return [("text", self.fitting(content, at))]
         if not isinstance(content, list):
             refused(at, f"must be a text or a list of parts, not {kind(content)}")
         return [self._part(part, f"{at}[{index}]", at, media) for index, part in enumerate(content)]
@@ -67,7 +67,7 @@ class Contents:
         if medium is None:
             # what was answered comes back with its annotations and log-probabilities
             fields = given(part, at, ["type", "text"], [*IGNORED, "annotations", "logprobs"])
-            return "text", text(fields.get("text"), f"{at}.text")
+            return "text", self.fitting(text(fields.get("text"), f"{at}.text"), content_at)
         return medium, self._source(part, name, medium, at)
 
     def _count(self, what: str, at: str) -> None:
@@ -79,6 +79,14 @@ class Contents:
             refused(at, f"the request has more than {self.bounds.max_texts} messages and texts")
         if self._media > self.bounds.max_parts:
             refused(at, f"the request has more than {self.bounds.max_parts} images and videos")
+
+    def fitting(self, said: str, at: str) -> str:
+        """A text of the request's, which with all others is within its bound."""
+        self._chars += len(said)
+        most = self.bounds.max_chars
+        if most is not None and self._chars > most:
+            refused(at, f"the texts have over {most} characters: shorten them", "context_length_exceeded")
+        return said
 
     # --- media ------------------------------------------------------------------------------------
 

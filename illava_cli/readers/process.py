@@ -45,6 +45,8 @@ class ReaderProcess:
 
     def read(self, job: Job, timeout: float | None) -> Media:
         """As `job.read`; a job that takes more than `timeout` seconds fails."""
+        if self._process is not None and self._process.poll() is not None and not self._ended:
+            self.close()  # it was killed while it had nothing to do: this job is none the worse
         process = self._process or self._start()
         late = threading.Event()
         timer = threading.Timer(timeout, lambda: (late.set(), process.kill())) if timeout else None

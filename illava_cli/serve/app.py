@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -34,6 +35,7 @@ from illava_cli.serve.sessions import served_name
 from illava_cli.serve.settings import ServeOptions
 
 PAGE = files(__package__) / "page"
+MOST_CHARS = 1 << 20  # of a request's texts
 LARGE = 1 << 20  # bytes of a body that is read in a thread
 # a map is a page of its own: its script runs, cut off from all that is the server's
 MAP_HEADERS = {
@@ -55,6 +57,10 @@ def create_app(session: Session, options: ServeOptions) -> ASGIApp:
     model = str(session.config.model.id)
     names = tuple(dict.fromkeys((options.name or model, model)))
     metrics = Metrics()
+    # what cannot fit into the context is not made into tokens first, which takes seconds a megabyte
+    longest = max(map(len, session.family.tokenizer.get_vocab()))
+    most = min(MOST_CHARS, session.context_length * longest)
+    options = replace(options, bounds=replace(options.bounds, max_chars=most))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

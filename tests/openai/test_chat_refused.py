@@ -226,3 +226,12 @@ def test_bytes_that_are_no_json(data, why):
 
 def test_a_body_of_bytes():
     assert read_body(json.dumps(body()).encode()) == body()
+
+
+def test_texts_together_have_a_bound():
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a" * 60}]}]
+    messages = [*messages, {"role": "assistant", "content": "b" * 30}, {"role": "user", "content": "c" * 10}]
+    assert read_chat({"messages": messages}, Bounds(max_chars=100)).answers == ("b" * 30,)
+    with pytest.raises(RequestError, match="over 99 characters") as raised:
+        read_chat({"messages": messages}, Bounds(max_chars=99))
+    assert raised.value.code == "context_length_exceeded"

@@ -162,6 +162,8 @@ def test_a_reader_that_dies_costs_its_job(folder):
         # one that died while nobody looked
         process = pool._idle[0]._process
         assert process is not None
+        process.kill()
+        process.wait()
         return await pool.read(job(folder, "0.png"))
 
     assert within_pool(use, frame_size=die).images[0].width == 60

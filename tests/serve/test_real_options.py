@@ -9,7 +9,7 @@ import pytest
 
 from illava_cli.config import resolve
 from illava_cli.engine.shares import share_settings
-from tests.serve.asking_both import QUESTIONS, asked
+from tests.serve.asking_both import QUESTIONS, Question, asked
 
 pytest.importorskip("openai", reason="needs openai: pip install openai")
 
@@ -188,8 +188,8 @@ def test_what_is_wrong_is_said_by_name(real):
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
 
 
-def test_a_prompt_that_does_not_fit(real):
-    long = QUESTIONS["text"].__class__("word " * 20_000)
-    error = refused(real, long)
+@pytest.mark.parametrize("words", [6_000, 5_000_000])
+def test_a_prompt_that_does_not_fit(real, words):
+    error = refused(real, Question("word " * words))
     assert error["code"] == "context_length_exceeded"
     assert "--" not in error["message"]
