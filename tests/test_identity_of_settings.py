@@ -14,6 +14,7 @@ DECODING = {
     "frequency_penalty": (2.0, "2.1", ".nan", "off"),
     "logit_bias": ({5: -100.0, 0: 1.5}, "{-1: 1}", "{5: 101}", "{5: .nan}", "{x: 1}", "{5: on}", "[5]", "7"),
     "stop_token_ids": ([0, 7], "[-1]", "[x]", "[on]", "{5: 1}", "word"),
+    "ignore_eos": (True, "5", "word"),
     "logprobs": (0, "-1", "21", "1.5", "true"),
     "json_schema": ('{"type": "integer"}', "[1]", "7", "word", "true", '{"enum": [.nan]}', "{a: 2000-01-01}"),
 }

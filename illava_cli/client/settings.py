@@ -18,7 +18,7 @@ from illava_cli.errors import UsageError
 # fields that go as they are, where they differ from what a server does by itself
 PLAIN = ("top_p", "presence_penalty", "frequency_penalty", "stop", "logit_bias")
 # beyond OpenAI's, where they do something; vLLM's servers have the same names
-EXTRA = ("top_k", "min_p", "repetition_penalty", "stop_token_ids")
+EXTRA = ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos")
 # where the user said so: not every server knows them
 MEDIA, MERGING = ("num_frames", "fps", "max_tiles"), ("preset", "method")
 OPTIONAL = (*EXTRA, *MEDIA, *MERGING)

@@ -134,6 +134,9 @@ class GenerationOptions(Strict):
     stop_token_ids: Annotated[list[Count], BeforeValidator(_listed), BeforeValidator(_parsed)] = Field(
         default=[], description="tokens that end the answer, by their ids, beside the model's own"
     )
+    ignore_eos: bool = Field(
+        default=False, description="go on to max_tokens, for measuring: no token of the model's own ends it"
+    )
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         default=None, description="log-probabilities of each token and of so many of the likeliest"
     )
@@ -157,6 +160,7 @@ LATER = (
     "frequency_penalty",
     "logit_bias",
     "stop_token_ids",
+    "ignore_eos",
     "logprobs",
     "json_schema",
 )

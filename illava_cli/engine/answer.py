@@ -39,8 +39,9 @@ class Answer:
     ):
         options = turn.config.generation
         self.turn, self.limit, self.stream = turn, limit, stream
-        self.end_ids = end_ids | set(options.stop_token_ids)
         constraint = turn.constrain() if turn.constrain is not None else None
+        endless = options.ignore_eos and constraint is None  # after its end nothing conforms
+        self.end_ids = (set() if endless else end_ids) | set(options.stop_token_ids)
         self.sampler = Sampler(options, prompt, stream, constraint)
         on_text = None if turn.on_text is None else partial(turn.on_text, self)
         self.text = RowText(tokenizer, options.stop, on_text)

@@ -36,6 +36,7 @@ DECODING: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "logit_bias": ("logit_bias", lambda value, at: _mapping(value, at)),
     "stop": ("stop", lambda value, at: _texts(value, at)),
     "stop_token_ids": ("stop_token_ids", lambda value, at: _numbers(value, at)),
+    "ignore_eos": ("ignore_eos", flag),
 }
 # beyond OpenAI's; also within `mm_processor_kwargs`, as the clients of vLLM send them
 OURS = ("preset", "keep", "method", "num_frames", "fps", "start", "end", "max_tiles", "video_budget")

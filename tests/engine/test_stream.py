@@ -49,6 +49,15 @@ def test_a_stop_token_ends_the_answer_and_is_not_shown(open_session):
     assert "".join(pieces) == answer.text == session.family.tokenizer.decode(whole[:at])
 
 
+def test_an_answer_may_go_on_beyond_its_end(open_session):
+    session = open_session(FAMILY, *SETTINGS, "generation.max_tokens=6", fresh=True)
+    first = session.ask("Tell me.").token_ids[0]
+    session.model.generation_config.eos_token_id = first
+    assert session.ask("Tell me.").token_ids == (first,)
+    on = session.updated(["ignore_eos=true"]).ask("Tell me.")
+    assert (len(on.token_ids), on.finish_reason) == (6, "length")
+
+
 class _Letters:
     """A tokenizer of one letter a token, as far as `RowText` asks."""
 

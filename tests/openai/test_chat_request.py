@@ -103,6 +103,7 @@ DECODING = {
     "seed": 3,
     "stop": ["a", "b"],
     "stop_token_ids": [1, 2],
+    "ignore_eos": True,
     "presence_penalty": -1.0,
     "frequency_penalty": 1.5,
     "repetition_penalty": 1.1,
