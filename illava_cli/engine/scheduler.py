@@ -118,13 +118,19 @@ class Scheduler:
         turns = [oldest]
         room -= oldest.answers
         for turn in list(self._waiting)[1:]:
-            if turn.answers <= room and alike(turn, oldest) and self._fits([*turns, turn]):
+            fits = self._is_short([*turns, turn]) and self._fits([*turns, turn])
+            if turn.answers <= room and alike(turn, oldest) and fits:
                 turns.append(turn)
                 room -= turn.answers
         entering = set(turns)
         self._waiting = deque(turn for turn in self._waiting if turn not in entering)
         cache = oldest.past.cache if oldest.continues else self.runner.new_cache()
         self._entering = turns, cache, self.runner.prefill(turns, cache, self.chunk)
+
+    def _is_short(self, newcomers: list[Turn]) -> bool:
+        """Whether newcomers together are no longer than what the others let one of them have at a time."""
+        longest = max(len(turn.spoken) + turn.prepared.tokens for turn in newcomers)
+        return not (self.chunk and self.answers) or len(newcomers) * longest <= self.chunk
 
     def _fits(self, newcomers: list[Turn]) -> bool:
         """Whether newcomers may take places beside the rows that there are, all as long as the longest."""

@@ -221,3 +221,22 @@ def test_what_a_listener_raises_ends_its_own_row(open_session):
         ended = {turn: (answers, error) for turn, answers, error in scheduler.run()}
     assert isinstance(ended[turns[0]][1], BrokenPipeError)
     assert tuple(ended[turns[1]][0][0].tokens) == session.ask("Why?").token_ids
+
+
+@pytest.mark.parametrize(("chunk", "most"), [(None, 3), (10_000, 3), (1, 1)])
+def test_newcomers_enter_together_where_the_others_need_not_wait_long(chunk, most, open_session, monkeypatch):
+    session = open_session("qwen2_vl", "preset=off", "generation.max_tokens=9")
+    prefill, entered = type(session.runner).prefill, []
+    monkeypatch.setattr(
+        type(session.runner), "prefill", lambda self, *a: entered.append(len(a[0])) or prefill(self, *a)
+    )
+    scheduler = Scheduler(session.runner, 4, chunk)
+    turns = [session.turn(session.prepare(Request(prompt))) for prompt in ("Why?", "How?", "Who?", "When?")]
+    with session.runner.alone():
+        scheduler.add(turns[0])
+        scheduler.advance()
+        for turn in turns[1:]:
+            scheduler.add(turn)
+        ended = list(scheduler.run())
+    assert len(ended) == 4
+    assert entered == [1, *[most] * (3 // most)]
