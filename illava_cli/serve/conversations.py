@@ -10,27 +10,39 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from illava_cli.engine.past import Past
 from illava_cli.openai.asked import Asked
 
 
-def keys_of(asked: Asked, owner: str, settings: str, answers: Sequence[str]) -> list[str]:
-    """A key for the end of each round that has an answer, of all that was said up to there.
+class Said:
+    """What was said in a conversation, as a key for the end of each round: of all that came up to there.
 
-    Args:
-        owner: who asks; nobody goes on from what another one said.
-        settings: what else decides the cache: how media are read and reduced.
-        answers: to the first rounds.
+    Media may be many megabytes in the messages themselves: for a thread.
     """
-    digest = hashlib.blake2b(json.dumps([owner, settings, asked.system]).encode(), digest_size=16)
-    keys = []
-    for round, answer in zip(asked.rounds, answers, strict=False):
-        # clients trim what they show, and send that
-        said = [round.prompt, round.images, round.videos, answer.strip()]
-        digest.update(json.dumps(said).encode())
-        keys.append(digest.hexdigest())
-    return keys
+
+    def __init__(self, asked: Asked, *about: object):
+        """
+        Args:
+            about: what else decides the cache: how media are read and reduced, and who asks, since nobody
+                goes on from what another one said.
+        """
+        self._digest = hashlib.blake2b(json.dumps([*about, asked.system]).encode(), digest_size=16)
+        self.keys: list[str] = []  # of the rounds that have answers
+        for round, answer in zip_longest(asked.rounds, asked.answers):
+            self._digest.update(json.dumps([round.prompt, round.images, round.videos]).encode())
+            if answer is not None:
+                self._add(answer)
+                self.keys.append(self._digest.hexdigest())
+
+    def _add(self, answer: str) -> None:
+        self._digest.update(json.dumps(answer.strip()).encode())  # clients trim what they show, and send that
+
+    def whole(self, answer: str) -> list[str]:
+        """The keys of all rounds, when the last has its answer."""
+        self._add(answer)
+        return [*self.keys, self._digest.hexdigest()]
 
 
 class Conversations:

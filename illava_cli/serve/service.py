@@ -27,12 +27,13 @@ from illava_cli.openai.asked import Asked
 from illava_cli.openai.errors import RequestError
 from illava_cli.readers.job import Job, Media
 from illava_cli.serve.budget import within_budget
-from illava_cli.serve.conversations import Conversations, keys_of
+from illava_cli.serve.conversations import Conversations, Said
 from illava_cli.serve.maps import Maps, drawn_map
 from illava_cli.serve.metrics import Metrics
 from illava_cli.serve.reading import ReaderPool
 from illava_cli.serve.sessions import Sessions
 from illava_cli.serve.settings import ServeOptions
+from illava_cli.serve.trimming import Trimming
 
 HELD_BYTES = 1 << 30  # decoded media of all requests: beyond it no more are read
 RETRY_S = 1.0
@@ -70,6 +71,7 @@ class Service:
             options.readers, session.family.frame_size, options.media_s, options.media_memory_mb
         )
         self._threads = ThreadPoolExecutor(2, "illava-prepare")
+        self._trimming = Trimming()
         self.in_flight = 0
         self.draining = False
         self._held = 0
@@ -92,6 +94,7 @@ class Service:
     async def close(self) -> None:
         """End the readers."""
         self.draining = True
+        self._trimming.wake()
         await self.pool.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -113,6 +116,7 @@ class Service:
             status = 503 if self.draining else 429
             raise RequestError(f"{why}: try again", code="overloaded", status=status, retry_after=RETRY_S)
         self.in_flight += 1
+        self._trimming.wake()
         try:
             async with asyncio.timeout(self.options.request_s):
                 return await self._answer(asked, owner, put)
@@ -121,28 +125,29 @@ class Service:
             raise Timeout(f"no answer within {seconds:g} s: ask for fewer tokens or smaller media") from None
         finally:
             self.in_flight -= 1
+            if not self.in_flight:
+                self._trimming.rest()
 
     async def _answer(self, asked: Asked, owner: str, put: Callable[[Piece], None]) -> Answered:
         arrived = time.perf_counter()
         if asked.merge_map and asked.n > 1:
             raise UsageError("merge_map: a map is drawn of one answer: leave out n")
-        session = await self._in_thread(self.sessions.of, asked)
-        settings = f"{session.reduction.model_dump_json()} {session.config.media.model_dump_json()}"
-        keys = keys_of(asked, owner, settings, asked.answers)
+        session, said = await self._in_thread(self._begin, asked, owner)
+        keys = said.keys
         # a map is drawn of media that are encoded anew
         past = self.conversations.take(keys) if keys and not asked.merge_map else None
         if keys:
             self.metrics.conversations.labels("yes" if past else "no").inc()
         past = past or Past(session.runner.new_cache())
-        work = _Work(self, session, asked, past, put)
-        with work.kept(keys[: past.rounds]):
+        work = _Work(self, session, asked, said, past, put)
+        with work.kept():
             media, prepared = None, []
             for number in range(past.rounds, len(asked.rounds)):
                 media = await self._read(session, asked, number, work)
                 prepared.append(await self._in_thread(work.prepare, number, media))
             self.metrics.reading.observe(time.perf_counter() - arrived)
             turn = await self._in_thread(work.turn, prepared)
-        answers, generations = await work.answered(turn, owner, settings)
+        answers, generations = await work.answered(turn)
         now = time.perf_counter()
         read = sum(len(one.prepared.slots) for one in (*turn.earlier, turn))
         self.metrics.answered(generations, read, answers[0].first_at - arrived, now - arrived)
@@ -151,6 +156,14 @@ class Service:
         prompt = asked.rounds[-1].prompt
         page = await self._in_thread(drawn_map, session, prompt, media.images, media.videos, generations[0])
         return Answered(generations, self.maps.put(page))
+
+    def _begin(self, asked: Asked, owner: str) -> tuple[Session, Said]:
+        """The session that is asked, and the conversation so far."""
+        session = self.sessions.of(asked)
+        config = session.config
+        media = [config.media.model_dump(mode="json"), asked.video_budget]
+        reduction = [session.reduction.model_dump(mode="json"), session.min_visual_tokens]
+        return session, Said(asked, owner, media, reduction, config.generation.system)
 
     async def _read(self, session: Session, asked: Asked, number: int, work: _Work) -> Media:
         """The media of a round, as soon as there is room for them."""
@@ -181,8 +194,11 @@ class Service:
 class _Work:
     """What one request holds on to: its media, its conversation, and the way to stop it."""
 
-    def __init__(self, service: Service, session: Session, asked: Asked, past: Past, put: Callable):
+    def __init__(
+        self, service: Service, session: Session, asked: Asked, said: Said, past: Past, put: Callable
+    ):
         self.service, self.session, self.asked, self.past, self.put = service, session, asked, past, put
+        self.said = said
         self.rounds = past.rounds  # that were found
         self.cancel = threading.Event()
         self.loop = asyncio.get_running_loop()
@@ -198,15 +214,19 @@ class _Work:
         self.hold(-self._held)
 
     @contextmanager
-    def kept(self, keys: list[str]):
+    def kept(self):
         """Where the request fails within, its conversation is kept as it was."""
         try:
             yield
         except BaseException:
             self.cancel.set()
             self.release()
-            self.service.conversations.put(keys, self.past)
+            self._put_back()
             raise
+
+    def _put_back(self) -> None:
+        """Keep the conversation as it was found."""
+        self.service.conversations.put(self.said.keys[: self.rounds], self.past)
 
     # --- in other threads -------------------------------------------------------------------------
 
@@ -248,13 +268,13 @@ class _Work:
 
     # --- the answer -------------------------------------------------------------------------------
 
-    async def answered(self, turn: Turn, owner: str, settings: str) -> tuple[list, list[Generation]]:
+    async def answered(self, turn: Turn) -> tuple[list, list[Generation]]:
         """Have the turn answered. When that has its end, whoever waits for it, its conversation is kept."""
         ended: asyncio.Future = self.loop.create_future()
 
         def finish(answers: list, generations: list[Generation], error: Exception | None) -> None:
             self.release()
-            self._keep(turn, answers, generations, error, owner, settings)
+            self._keep(turn, answers, generations, error)
             if ended.done():
                 return
             if error is not None:
@@ -279,14 +299,12 @@ class _Work:
             self.cancel.set()
             raise
 
-    def _keep(
-        self, turn: Turn, answers: list, generations: list, error: Exception | None, owner: str, settings: str
-    ) -> None:
-        asked, past, put = self.asked, self.past, self.service.conversations.put
+    def _keep(self, turn: Turn, answers: list, generations: list, error: Exception | None) -> None:
+        past = self.past
         whole = error is None and answers[0].finish_reason is not None and not answers[0].text.stopped
-        if whole and asked.n == 1:
+        if whole and self.asked.n == 1:
             past.end_round(turn.leading, turn.spoken, answers[0].tokens, pending=1)
-            put(keys_of(asked, owner, settings, [*asked.answers, generations[0].text]), past)
+            self.service.conversations.put(self.said.whole(generations[0].text), past)
         else:  # a text that a stop string has cut is not what the cache holds
             past.back(self.rounds)
-            put(keys_of(asked, owner, settings, asked.answers)[: self.rounds], past)
+            self._put_back()
