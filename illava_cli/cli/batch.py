@@ -291,7 +291,8 @@ def _ask(
         raise interrupts.ending()
     if first_failure and on_error == "stop":
         raise IllavaError(f"stopped at a failure: {_told(first_failure['record'])}")
-    messages.say(f"illava: {tally.line(left=False)} | {workers.told()}")
+    said = filter(None, [tally.line(left=False), workers.told()])
+    messages.say(f"illava: {' | '.join(said)}")
     return tally
 
 

@@ -21,6 +21,7 @@ from illava_cli.cli.messages import FAILED, Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
+from illava_cli.cli.server import ServerKey, ServerModel
 from illava_cli.errors import IllavaError, UsageError
 from illava_cli.interrupts import Interrupts
 from illava_cli.text import json_text
@@ -45,14 +46,8 @@ def bench_serve(
         str | None,
         typer.Option("--server", metavar="URL", help=f"The server ({ADDRESS}); or -m starts one."),
     ] = None,
-    server_key: Annotated[
-        str | None,
-        typer.Option("--server-key", metavar="KEY", envvar="ILLAVA_SERVER_KEY", help="Its key."),
-    ] = None,
-    server_model: Annotated[
-        str | None,
-        typer.Option("--server-model", metavar="NAME", help="Its model's name (default: the only one)."),
-    ] = None,
+    server_key: ServerKey = None,
+    server_model: ServerModel = None,
     serve_args: Annotated[
         str, typer.Option("--serve-args", metavar="'ARGS'", help="With -m: more flags of illava serve.")
     ] = "",

@@ -73,7 +73,13 @@ def serve(
     ] = 4096,
     media_root: Annotated[
         list[Path] | None,
-        typer.Option("--media-root", metavar="DIR", help="file:// may name what lies below; repeats."),
+        typer.Option(
+            "--media-root",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="file:// may name what lies below; repeats.",
+        ),
     ] = None,
     allow_hosts: Annotated[
         list[str] | None,

@@ -95,7 +95,7 @@ class ServerFlags:
             return self
         replace(self, model="").config(flags)  # mistakes are told before it is asked
         with self.client() as client:
-            return replace(self, model=_only(client))
+            return replace(self, model=client.server.only(client.models()))
 
     def config(self, flags: ModelFlags, settings: list[str] | None = None) -> Remote:
         """The configuration under the flags of a command, and further settings.
@@ -110,16 +110,3 @@ class ServerFlags:
             raise UsageError("--server answers with a model of its own: name it with --server-model, not -m")
         url, settings = Server.of(self.address, self.key).url, [*(flags.settings or []), *(settings or [])]
         return remote(url, self.model or "", settings=settings, overrides=flags.overrides())
-
-
-def _only(client: Client) -> str:
-    """The name of the one model that a server has."""
-    names = client.models()
-    if len(names) == 1:
-        return names[0]
-    some = (
-        f"has {len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        if names
-        else "names none"
-    )
-    raise UsageError(f"{client.server.url} {some}: name a model with --server-model")

@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Workers:
-    """`answer` turns items into records; `told` says afterwards how that went."""
+    """`answer` turns items into records; `told` says afterwards how that went, or nothing."""
 
     answer: Callable[[Sequence[Item]], Iterator[dict[str, Any]]]
     told: Callable[[], str]
@@ -104,7 +104,9 @@ def _remote(
             f"illava: asking {config.model.id} at {client.server.url}, {asked.concurrency} at a time"
         )
         worker = RemoteWorker(config, client, asked.concurrency, stop)
-        yield Workers(worker.answer, lambda: f"{client.retries} tries were made again")
+        yield Workers(
+            worker.answer, lambda: f"{client.retries} tries were made again" if client.retries else ""
+        )
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from illava_cli.engine.markers import KINDS, placed, replaced
-from illava_cli.errors import UsageError
+from illava_cli.engine.markers import KINDS, check_places, check_text, placed, replaced
 from illava_cli.media import Located, locate, name_of, sniff, within
 from illava_cli.media.deadline import MAX_BYTES, too_long
 from illava_cli.media.sources import kind_of
@@ -54,8 +53,10 @@ def messages(
         UsageError: more markers than media.
         MediaError, Timeout: a medium cannot be read.
     """
-    _check(prompt, images, videos)
+    check_text(prompt, "the prompt")
     waiting = {"image": list(images), "video": list(videos)}
+    for kind, media in waiting.items():
+        check_places(prompt, kind, len(media))
     content: list[dict[str, Any]] = []
 
     def medium(kind: str) -> str:
@@ -111,17 +112,3 @@ def _drawn(source: Any) -> str:
     several = {"save_all": True, "append_images": rest, "loop": 0} if rest else {}
     first.save(file, "PNG", **several)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _check(prompt: str, images: Sequence[Any], videos: Sequence[Any]) -> None:
-    places = placed(prompt)
-    for kind, media in (("image", images), ("video", videos)):
-        if places.count(kind) > len(media):
-            raise UsageError(
-                f"the prompt has {places.count(kind)} <{kind}>, and {len(media)} {kind}s are given: "
-                f"give one for each; \\<{kind}> is the word"
-            )
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        raise UsageError("the prompt is not valid UTF-8 text: check the encoding of the file") from None

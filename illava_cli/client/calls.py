@@ -50,12 +50,10 @@ class Client:
         self.retries = 0
         self._lock = threading.Lock()
         self._http = http = library()
-        login = None if server.key else server.login
-        bearer = {"Authorization": f"Bearer {server.key}"} if server.key else {}
+        connecting = server.connecting()
         try:
             self._client = http.Client(
-                headers=HEADERS | bearer,
-                auth=login,
+                **connecting | {"headers": HEADERS | connecting["headers"]},
                 timeout=http.Timeout(self.seconds, connect=min(CONNECT_S, self.seconds), pool=None),
                 limits=http.Limits(max_connections=connections, max_keepalive_connections=connections),
             )

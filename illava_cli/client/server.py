@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from illava_cli.errors import UsageError
 from illava_cli.media.download import library, without_credentials
+
+HERE = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,24 @@ class Server:
         path = url.path.rstrip("/").removesuffix("/chat/completions")
         path = path if path.endswith("/v1") else f"{path}/v1"
         return Server(str(url.copy_with(userinfo=b"", path=path)), key, login)
+
+    def connecting(self) -> dict[str, Any]:
+        """What an HTTP client of it is made with: what opens it, and no proxy before this machine."""
+        host = library().URL(self.url).host
+        return {
+            "headers": {"Authorization": f"Bearer {self.key}"} if self.key else {},
+            "auth": None if self.key else self.login,
+            "mounts": {f"all://{f'[{host}]' if ':' in host else host}": None} if host in HERE else {},
+        }
+
+    def only(self, models: Sequence[str]) -> str:
+        """The name of the one model that it has.
+
+        Raises:
+            UsageError: there is not one.
+        """
+        if len(models) == 1:
+            return models[0]
+        names = ", ".join(models[:5]) + (", ..." if len(models) > 5 else "")
+        some = f"has {len(models)}: {names}" if models else "names none"
+        raise UsageError(f"{self.url} {some}: name a model with --server-model")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
+from illava_cli.errors import UsageError
+
 MARKER = re.compile(r"(?<!\\)(\\*)<(image|video)>")
 KINDS = ("image", "video")
 
@@ -40,6 +42,29 @@ def replaced(
             parts += [text(words), medium(kind)]
             words = ""
     return "".join([*parts, text(words + prompt[end:])])
+
+
+def check_text(text: str, name: str) -> None:
+    """Refuse what no tokenizer takes: bytes of a shell that are not UTF-8 arrive as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name} is not valid UTF-8 text: check the encoding of the shell or file") from None
+
+
+def check_places(prompt: str, kind: str, count: int) -> None:
+    """Refuse more markers of a kind than there are media.
+
+    Raises:
+        UsageError: says how many.
+    """
+    marked = placed(prompt).count(kind)
+    if marked > count:
+        there_are = f"is 1 {kind}" if count == 1 else f"are {count} {kind}s"
+        raise UsageError(
+            f"the prompt has {marked} <{kind}> and there {there_are}: "
+            f"give one --{kind} for each <{kind}>; \\<{kind}> is the word"
+        )
 
 
 def unplaced(prompt: str) -> str:

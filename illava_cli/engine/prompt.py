@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from jinja2 import TemplateError
 
-from illava_cli.engine.markers import placed, replaced
+from illava_cli.engine.markers import check_places, check_text, placed, replaced
 from illava_cli.engine.request import Piece, Slot
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import IMAGES_ONLY, Family
@@ -31,26 +31,10 @@ def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
         marked = places.count(kind)
         if (marked or count) and kind not in family.markers:
             raise UsageError(IMAGES_ONLY if count else f"{IMAGES_ONLY}; \\<{kind}> in a prompt is the word")
-        if marked > count:
-            raise UsageError(
-                f"the prompt has {marked} <{kind}> and there {_are(count, kind)}: "
-                f"give one --{kind} for each <{kind}>; \\<{kind}> is the word"
-            )
+        check_places(prompt, kind, count)
         content += [{"type": kind}] * (count - marked)
     text = replaced(prompt, family.markers.__getitem__, family.control_tokens.hidden)
     return {"role": "user", "content": [*content, {"type": "text", "text": text}]}
-
-
-def check_text(text: str, name: str) -> None:
-    """Refuse what no tokenizer takes: bytes of a shell that are not UTF-8 arrive as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{name} is not valid UTF-8 text: check the encoding of the shell or file") from None
-
-
-def _are(count: int, kind: str) -> str:
-    return f"is {count} {kind}" if count == 1 else f"are {count} {kind}s"
 
 
 def system_message(family: Family, text: str) -> dict:

@@ -91,6 +91,6 @@ def run(
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=int(options.drain_s),
+        timeout_graceful_shutdown=options.drain_s,
     )
     asyncio.run(_Server(config, on_ready, on_drain).serve([listening]))

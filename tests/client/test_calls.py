@@ -8,7 +8,7 @@ import pytest
 
 from illava_cli.client import calls
 from illava_cli.client.calls import ATTEMPTS, Client
-from illava_cli.client.failures import UnknownField, Unusable, seconds_to_wait
+from illava_cli.client.failures import UnknownField, Unusable, seconds_to_wait, told
 from illava_cli.client.server import Server
 from illava_cli.errors import Cancelled, ServerError, Timeout, UsageError
 from tests.client.fake import break_off, completion, drop, error, reply, wait_for
@@ -226,6 +226,27 @@ def test_an_answer_without_an_end_is_not_held(server, client, monkeypatch):
     server.default = reply(200, completion("x" * 2000))
     with pytest.raises(ServerError, match="is over 0 MiB"):
         client.complete(BODY, text)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b'{"error": {"message": "no\\nroom"}}', "no room"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b"<h1>Bad gateway", "<h1>Bad gateway"),
+        (b"[]", "[]"),
+    ],
+)
+def test_the_words_of_an_error(data, words):
+    assert told(data) == ("", "", words)
+
+
+def test_no_proxy_stands_before_this_machine(server, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # where nobody listens
+    with Client(Server.of(server.url), seconds=20) as client:
+        assert client.complete(BODY, text) == "Hi"
 
 
 def test_a_run_that_is_stopped_tries_no_more(server, client):

@@ -115,7 +115,7 @@ def test_media_stand_where_they_were(tmp_path):
 
 
 def test_what_cannot_be_asked(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match="the prompt has 2 <image>, and 1 images are given"):
+    with pytest.raises(UsageError, match="the prompt has 2 <image> and there is 1 image"):
         messages("<image> <image>", ["a.png"], [])
     with pytest.raises(UsageError, match="not valid UTF-8"):
         messages("\udcff", [], [])

@@ -1,6 +1,7 @@
 """Threads and tasks that ask one model at once share its passes, and each gets its own answer."""
 
 import asyncio
+import itertools
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -71,12 +72,22 @@ def test_a_stream_is_the_answer_in_pieces(session):
     assert list(stream) == []
 
 
+def stops_at(passes, few):
+    """Lets the passes after `few` wait for the event that is returned."""
+    gone, count = threading.Event(), itertools.count(1)
+    passes.on_pass = lambda scheduler: next(count) != few or gone.wait(60)
+    return gone
+
+
 def test_who_closes_a_stream_ends_its_answer(session):
     session = session.updated(["max_tokens=400"])
+    whole = session.ask("Why?").usage.completion_tokens
+    gone = stops_at(session.passes, 20)
     with session.stream("Why?") as stream:
         assert next(stream)
-    ended = session.ask("Why?", cancel=threading.Event())
-    assert ended.usage.completion_tokens > 1
+    gone.set()
+    assert session.ask("Why?").usage.completion_tokens == whole
+    assert stream.generation.usage.completion_tokens <= 20 < whole
     assert list(stream) == []
 
 
@@ -108,12 +119,15 @@ def test_tasks_share_passes(session):
 
 def test_a_task_that_is_cancelled_ends_its_answer(session):
     session = session.updated(["max_tokens=400"])
+    whole = session.ask("Why?").usage.completion_tokens
+    gone = stops_at(session.passes, 20)
+    stream = session.astream("Why?")
 
     async def main():
         begun = asyncio.Event()
 
         async def listen():
-            async for _ in session.astream("Why?"):
+            async for _ in stream:
                 begun.set()
 
         task = asyncio.create_task(listen())
@@ -121,9 +135,11 @@ def test_a_task_that_is_cancelled_ends_its_answer(session):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        gone.set()
         return await session.aask("Why?")
 
-    assert asyncio.run(main()).usage.completion_tokens > 1
+    assert asyncio.run(main()).usage.completion_tokens == whole
+    assert stream.generation.usage.completion_tokens <= 20 < whole
 
 
 def test_others_go_on_when_the_one_who_drives_is_broken_off(session):

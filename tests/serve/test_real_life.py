@@ -116,6 +116,13 @@ def test_a_port_that_is_taken_is_one_line(server):
     assert server.stop() == 0
 
 
+def test_a_root_of_media_that_is_not_there_is_one_line():
+    done = run([PROGRAM, "serve", "-m", "tiny", "--media-root", "nowhere"])
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "'nowhere' does not exist" in done.stderr
+
+
 def test_of_two_that_start_at_once_one_serves_and_one_says_why_not():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

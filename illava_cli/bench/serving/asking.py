@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from illava_cli.bench.serving.samples import Sample
+from illava_cli.client.failures import SHOWN, told
 from illava_cli.client.server import Server
 from illava_cli.errors import ServerError
 from illava_cli.media.download import library
 from illava_cli.text import one_line
 
-SHOWN = 300  # characters of what a server says
 IDLE_S = 2.0  # after which a connection is not used again: servers close them by themselves
 ABOUT_S = 20.0  # for what a server says of itself
 START = "start one with `illava serve`, name it with --server, or have one started with -m"
@@ -33,11 +33,9 @@ class Asker:
         self.server, self.seconds = server, seconds
         self.fields = {"stream": True, "stream_options": {"include_usage": True}, **fields}
         self._client = http.AsyncClient(
-            headers={"Content-Type": "application/json", **_opening(server)},
+            **server.connecting(),
             timeout=None,  # each request has one for all of it
             limits=http.Limits(max_connections=None, keepalive_expiry=IDLE_S),
-            trust_env=not _is_here(server),
-            auth=None if server.key else server.login,
         )
 
     async def __aenter__(self) -> Asker:
@@ -67,10 +65,11 @@ class Asker:
 
     async def _ask(self, body: str, sample: Sample) -> None:
         url = f"{self.server.url}/chat/completions"
-        async with self._client.stream("POST", url, content=body) as response:
+        kind = {"Content-Type": "application/json"}
+        async with self._client.stream("POST", url, content=body, headers=kind) as response:
             if response.status_code != 200:
                 sample.error = f"status {response.status_code}"
-                sample.message = told(await response.aread())
+                *_, sample.message = told(await response.aread())
                 return
             async for data in _events(response.aiter_bytes()):
                 sample.take(json.loads(data), time.perf_counter())
@@ -91,27 +90,6 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield data
 
 
-def told(data: bytes) -> str:
-    """The words of a server's error: in OpenAI's form, in FastAPI's, or in none."""
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return one_line(data[:SHOWN].decode(errors="replace"))
-    error = found.get("error", found) if isinstance(found, dict) else found
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail") or ""
-    return one_line(error)[:SHOWN]
-
-
-def _opening(server: Server) -> dict[str, str]:
-    return {"Authorization": f"Bearer {server.key}"} if server.key else {}
-
-
-def _is_here(server: Server) -> bool:
-    """Whether a server is on this machine: no proxy has a part in it then."""
-    return library().URL(server.url).host in ("127.0.0.1", "::1", "localhost")
-
-
 def about(server: Server) -> dict[str, Any]:
     """What a server says of itself: `models`, by name, and `version` where it has one.
 
@@ -119,14 +97,12 @@ def about(server: Server) -> dict[str, Any]:
         ServerError: it cannot be reached, or is no such server.
     """
     http = library()
-    login = None if server.key else server.login
     try:
-        opening = {"headers": _opening(server), "auth": login, "trust_env": not _is_here(server)}
-        with http.Client(**opening, timeout=ABOUT_S) as client:
+        with http.Client(**server.connecting(), timeout=ABOUT_S) as client:
             answer = client.get(f"{server.url}/models")
             if answer.status_code != 200:
                 hint = "; give --server-key" if answer.status_code in (401, 403) else ""
-                said = told(answer.content)
+                *_, said = told(answer.content)
                 raise ServerError(f"{server.url}: answered {answer.status_code}: {said}{hint}")
             models = {one["id"]: one.get("illava") for one in answer.json()["data"]}
             version = client.get(f"{server.url.removesuffix('/v1')}/version")

@@ -157,6 +157,9 @@ def doubts(result: dict[str, Any]) -> list[str]:
     if client["lag_s"] and client["lag_s"]["p95"] > LATE_S:
         late = 1e3 * client["lag_s"]["p95"]
         found.append(f"{where}: this client was {late:.0f} ms late at p95: the machine is busy")
+    load = result["load"]
+    if load["kind"] == "clients" and result["requests"] < load["value"]:
+        found.append(f"{where}: {result['requests']} requests for so many clients say nothing of throughput")
     if client["not_made_ahead"]:
         found.append(f"{where}: {client['not_made_ahead']} questions were made while others were measured")
     return found

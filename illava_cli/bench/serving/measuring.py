@@ -15,7 +15,7 @@ from illava_cli.bench.serving.loads import Extent, Load
 from illava_cli.bench.serving.own import OwnServer
 from illava_cli.bench.serving.questions import Questions
 from illava_cli.client.server import Server
-from illava_cli.errors import Cancelled, ServerError
+from illava_cli.errors import Cancelled
 from illava_cli.interrupts import Interrupts
 
 WARM_RATE = 8  # requests before those that come at a rate, where nobody says how many
@@ -115,7 +115,7 @@ def _measure(
     progress: Callable[[str], None],
 ) -> None:
     said = about(server)
-    model = target.model or _only(server, said["models"])
+    model = target.model or server.only(list(said["models"]))
     where = {"own": own is not None, "url": None if own else server.url, "model": model}
     listed = {"name": target.name, **where, "version": said["version"], "about": said["models"].get(model)}
     report["servers"].append(listed)
@@ -146,11 +146,3 @@ async def _equal_length(server: Server, fields: dict[str, Any], plan: Plan) -> t
 async def _load(driver: Driver, asker: Asker, load: Load, plan: Plan, number: int) -> Window:
     async with asker:
         return await driver.measure(asker, load, plan.extent(load), [plan.seed, number])
-
-
-def _only(server: Server, models: dict[str, Any]) -> str:
-    """The name of the one model that a server has."""
-    if len(models) != 1:
-        some = f"has {len(models)}: {', '.join(list(models)[:5])}" if models else "names none"
-        raise ServerError(f"{server.url} {some}: name a model with --server-model")
-    return next(iter(models))

@@ -15,11 +15,6 @@ from illava_cli.client.server import Server
 from tests.serve.fake_server import FakeServer
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
 @pytest.fixture
 def server():
     with FakeServer() as server:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from illava_cli.bench.serving.asking import Asker, about, told
+from illava_cli.bench.serving.asking import Asker, about
 from illava_cli.bench.serving.lengths import accepted, end_tokens
 from illava_cli.bench.serving.samples import Sample
 from illava_cli.client.server import Server
@@ -100,19 +100,6 @@ def test_what_a_server_says_of_itself(server):
     server.key = "secret"
     with pytest.raises(ServerError, match="401: A valid API key is needed; give --server-key"):
         about(Server.of(server.url))
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b'{"error": {"message": "no\\nroom"}}', "no room"),
-        (b'{"detail": "Not Found"}', "Not Found"),
-        (b"<h1>Bad gateway", "<h1>Bad gateway"),
-        (b"[]", "[]"),
-    ],
-)
-def test_the_words_of_an_error(data, words):
-    assert told(data) == words
 
 
 # --- equal lengths --------------------------------------------------------------------------------

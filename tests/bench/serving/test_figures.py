@@ -147,3 +147,10 @@ def test_a_client_that_may_have_held_back_is_told():
     assert "50 ms late" in late
     (unmade,) = figures.doubts(result(late=3))
     assert "3 questions" in unmade
+
+
+def test_fewer_requests_than_clients_are_no_throughput():
+    (few,) = figures.doubts(result(Load("clients", 2)))
+    assert "1 requests for so many clients" in few
+    assert figures.doubts(result(Load("clients", 2), "auto", sample(), sample())) == []
+    assert figures.doubts(result(Load("rate", 2))) == []
