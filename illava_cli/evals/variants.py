@@ -51,8 +51,7 @@ def variants(
     if blind:
         found.append(Variant(BLIND, unmerged(plain), blind=True))
     presets = presets if presets or (named and not methods) else [plain.preset]
-    if methods and OFF in map(preset_label, presets):
-        raise UsageError("--method runs at a preset's merge points, and preset off has none: name another")
+    _refuse_off(presets, methods)
     found += _of_presets(resolve, [p for p in presets if preset_label(p) != OFF], methods)  # off is there
     return _checked(found + _named(resolve, named))
 
@@ -68,6 +67,7 @@ def of_a_server(
 
     Without presets and names it is what the server does by itself. Arguments as of `variants`.
     """
+    _refuse_off(presets, methods)
     if methods and not presets:
         found = [Variant(name, resolve([f"method={name}"])) for name in methods]
     else:
@@ -76,6 +76,11 @@ def of_a_server(
     if blind:
         found.append(Variant(BLIND, resolve([]), blind=True))
     return _checked(found)
+
+
+def _refuse_off(presets: Sequence[str], methods: Sequence[str]) -> None:
+    if methods and OFF in map(preset_label, presets):
+        raise UsageError("--method runs at a preset's merge points, and preset off has none: name another")
 
 
 def _of_presets(

@@ -15,6 +15,7 @@ from illava_cli.config.stages import Reduction
 from illava_cli.engine.session import Session
 from illava_cli.engine.shares import share_settings
 from illava_cli.models.planning import stages_of
+from illava_cli.models.schedule import KINDS
 from illava_cli.openai.asked import Asked
 from illava_cli.openai.errors import RequestError
 
@@ -71,6 +72,9 @@ class Sessions:
             data = self._sharing(data, keep, method)
         config = validate(Config, data, "request")
         made = replace(session.under(config), features=session.features)
+        if keep is None and method and not any(stages_of(made.reduction, kind).act for kind in KINDS):
+            place = f"preset {config.preset} has no stage for {method[:80]}"
+            raise RequestError(f"method: {place}: name another preset, or keep", "method")
         # who names a share means small pictures too
         return made if keep is None else replace(made, min_visual_tokens=0)
 

@@ -42,7 +42,7 @@ class ServeOptions:
     request_s: float = 600.0
     drain_s: float = 60.0
     readers: int = 2
-    media_s: float = 60.0
+    media_s: float = 120.0
     media_memory_mb: int = 4096
     conversations_mb: int = 1024
     maps_mb: int = 64

@@ -112,6 +112,7 @@ def test_questions_that_fail_are_told_and_asked_again(evaluate, server, tmp_path
         (["-m", "tiny"], "name it with --server-model"),
         (["--variant", "half: llm.keep=0.5"], "llm cannot be sent"),
         (["--set", "generation.temperature=1"], "greedy answers are compared"),
+        (["--preset", "off", "--method", "fastv"], "preset off has none"),
     ],
 )
 def test_what_cannot_work_is_told_before(evaluate, server, arguments, words):  # noqa: F811

@@ -181,6 +181,7 @@ def test_what_is_wrong_is_said_by_name(real):
     assert "presett" in refused(real, IMAGE, presett="off")["message"]
     assert "preset" in refused(real, IMAGE, presett="off")["message"]
     assert refused(real, IMAGE, keep=2)["param"] == "keep"
+    assert refused(real, IMAGE, preset="off", method="fastv")["param"] == "method"
     assert refused(real, IMAGE, temperature=-1)["param"] == "temperature"
     assert refused(real, VIDEO, num_frames=100_000)["param"] == "num_frames"
     assert refused(real, WORDS, n=100)["param"] == "n"
