@@ -170,6 +170,7 @@ def _serve(options: ServeOptions, config: Config, threads: int | None, messages:
 
         app = create_app(session, options)
         host, port = listening.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # all addresses: one that leads here
         shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         log_to_stderr(messages.quiet)
         if not options.gate.keys and options.gate.names is None:

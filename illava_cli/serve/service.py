@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -35,6 +36,8 @@ from illava_cli.serve.sessions import Sessions
 from illava_cli.serve.settings import ServeOptions
 from illava_cli.serve.trimming import Trimming
 
+logger = logging.getLogger("illava.serve")
+
 HELD_BYTES = 1 << 30  # decoded media of all requests: beyond it no more are read
 RETRY_S = 1.0
 
@@ -62,7 +65,7 @@ class Service:
     def __init__(self, session: Session, options: ServeOptions, metrics: Metrics):
         self.options, self.metrics = options, metrics
         tokens = options.cache_tokens or cache_tokens(session.family)
-        self.passes = Passes(session.runner, options.rows, options.chunk, tokens)
+        self.passes = Passes(session.runner, options.rows, options.chunk, tokens, logger.warning)
         self.session = replace(session, passes=self.passes)
         self.sessions = Sessions(self.session)
         self.conversations = Conversations(options.conversations_mb << 20)
