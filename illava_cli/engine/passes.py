@@ -7,6 +7,7 @@ wait, a thread drives as long as there is something to do.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from illava_cli.engine.answer import Answer
     from illava_cli.engine.request import Turn
     from illava_cli.engine.runner import Runner
+
+logger = logging.getLogger("illava")
 
 ROWS_CPU, ROWS_GPU = 16, 32
 LINGER_S = 1.0  # that a driving thread waits for more: a new one would begin with threads of its own
@@ -50,8 +53,8 @@ class Passes:
         self._changed = threading.Condition()
         self._arrived: deque[Turn] = deque()
         self._ends: dict[Turn, OnEnd] = {}  # of all that have not ended
-        self._waiters = 0  # threads that may come to drive
-        self._driven = False  # whether some thread does
+        self._waiters: list[list] = []  # what threads wait for, which then need not drive
+        self._driver: object | None = None  # a turn whose thread drives, or a thread of ours
         self._begun = False  # whether the runner is ours
 
     @property
@@ -69,15 +72,15 @@ class Passes:
         """
         self.runner.refuse_within()
         found: list[tuple[list[Answer], Exception | None]] = []
-        self._add(turn, lambda *ended: found.append(ended))
         try:
-            while self._is_driver(found):
-                self._drive(lambda: bool(found))
+            self._add(turn, lambda *ended: found.append(ended))
+            while self._is_driver(turn, found):
+                self._drive(turn, found)
         except BaseException:
-            turn.give_up()
-            self._hand_over()
+            self._forget(turn)
+            self._resign(turn)
             raise
-        ((answers, error),) = found
+        answers, error = found[0]
         if error is not None:
             raise error
         return answers
@@ -97,55 +100,83 @@ class Passes:
             self._arrived.append(turn)
             self._changed.notify_all()
 
-    def _is_driver(self, found: list) -> bool:
+    def _forget(self, turn: Turn) -> None:
+        """Nobody waits for a turn any more."""
+        turn.give_up()
+        with self._changed:
+            if turn in self._arrived:
+                self._arrived.remove(turn)
+                del self._ends[turn]
+
+    def _is_driver(self, turn: Turn, found: list) -> bool:
         """Wait until a turn has ended, or until nobody drives: then it is this thread's part."""
         with self._changed:
-            self._waiters += 1
+            self._waiters.append(found)
             try:
-                self._changed.wait_for(lambda: found or not self._driven)
+                self._changed.wait_for(lambda: found or self._driver is None)
             finally:
-                self._waiters -= 1
+                self._waiters = [one for one in self._waiters if one is not found]
             if not found:
-                self._driven = True
+                self._driver = turn
             return not found
 
     def _hand_over(self) -> None:
         """See to it that somebody drives, as long as there is something to do."""
         with self._changed:
-            if self._driven or not self._ends:
+            coming = any(not found for found in self._waiters)  # who has an answer does not come to drive
+            if self._driver is not None or coming or not self._has_work():
                 return
-            self._driven = True
-        threading.Thread(target=self._drive, name="illava-passes", daemon=True).start()
+            thread = threading.Thread(target=lambda: self._drive(thread), name="illava-passes", daemon=True)
+            thread.start()
+            self._driver = thread
+
+    def _resign(self, driver: object) -> None:
+        """Drive no more, if that one does."""
+        with self._changed:
+            if self._driver is driver:
+                if not self._has_work():
+                    self._release()
+                self._driver = None
+                self._changed.notify_all()
+        self._hand_over()
 
     # --- driving ----------------------------------------------------------------------------------
 
-    def _drive(self, until: Callable[[], bool] | None = None) -> None:
-        """Advance the batch until something has happened; None: as long as there is something to do."""
+    def _drive(self, driver: object, found: list | None = None) -> None:
+        """Advance the batch until something is found; None: as long as there is something to do."""
         try:
-            while self._has_work() and not (until and until()):
+            while self._has_work() and not found:
                 self._advance()
-                if until is None and not self._has_work():
+                if found is None and not self._has_work():
                     self._release()
                     with self._changed:
                         self._changed.wait_for(lambda: self._arrived, LINGER_S)
         except Exception as error:  # a fault of ours: nobody may wait for ever
-            self.scheduler.recover()
+            self._recover()
             self.scheduler.dismiss()
-            self._tell([(turn, [], error) for turn in list(self._ends)])
+            with self._changed:
+                self._arrived.clear()
+                self._end_lost(error)
         except BaseException:
-            # a signal may come anywhere, so what is in the caches is not known any more
-            error = Cancelled("the pass was broken off, as the thread that drove it was: ask again")
-            self._tell([(turn, [], error) for turn in self.scheduler.recover()])
+            if found is not None:
+                self._forget(driver)
+            self._recover()
+            self._end_lost(Cancelled("the pass was broken off, as the thread that drove it was: ask again"))
             raise
         finally:
-            if not self._has_work():
-                self._release()
-            with self._changed:
-                self._driven = False
-                self._changed.notify_all()
-                unattended = not self._waiters
-            if unattended:
-                self._hand_over()
+            self._resign(driver)
+
+    def _recover(self) -> None:
+        """A signal may come anywhere, so what is in the caches is not known any more."""
+        if self._begun:  # else they are another batch's
+            self.scheduler.recover()
+
+    def _end_lost(self, error: Exception) -> None:
+        """End those that are nowhere any more."""
+        with self._changed:
+            known = {*self.scheduler.queue, *self._arrived}
+            lost = [turn for turn in self._ends if turn not in known]
+        self._tell([(turn, [], error) for turn in lost])
 
     def _has_work(self) -> bool:
         return bool(self._arrived) or not self.scheduler.idle
@@ -169,7 +200,12 @@ class Passes:
             self.runner.end()
 
     def _tell(self, ended: list[Ended]) -> None:
+        for turn, answers, error in ended:
+            try:
+                self._ends[turn](answers, error)
+            except Exception:  # others' answers are on their way
+                logger.exception("an answer has ended, and who was told of it failed")
+            with self._changed:
+                del self._ends[turn]
         with self._changed:
-            for turn, answers, error in ended:
-                self._ends.pop(turn)(answers, error)
             self._changed.notify_all()

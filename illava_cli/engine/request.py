@@ -162,6 +162,7 @@ class Turn:
     notes: list[str] = field(default_factory=list)
     vision_s: float = 0.0
     began: float = 0.0
+    given_up: bool = False
 
     def __post_init__(self):
         self.rounds = self.past.rounds if self.past is not None else 0  # when it was asked
@@ -186,9 +187,8 @@ class Turn:
             one.features, one.began = [], 0.0
 
     def give_up(self) -> None:
-        """Nobody waits for it any more."""
-        self.cancel = self.cancel or threading.Event()
-        self.cancel.set()
+        """Nobody waits for it any more; `cancel` is the caller's, who may use it again."""
+        self.given_up = True
 
     @property
     def spoken(self) -> list[int]:
@@ -198,4 +198,4 @@ class Turn:
     @property
     def is_cancelled(self) -> bool:
         """Whether nobody waits for the answer any more."""
-        return self.cancel is not None and self.cancel.is_set()
+        return self.given_up or (self.cancel is not None and self.cancel.is_set())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -48,7 +49,7 @@ class Scheduler:
             raise UsageError(f"{rows} answers at a time: give 1 or more")
         self.runner, self.rows, self.chunk, self.on_note = runner, rows, chunk, on_note
         self.tokens = tokens
-        self._sizes: dict[Turn, int] = {}
+        self._sizes: WeakKeyDictionary[Turn, int] = WeakKeyDictionary()
         self._most = self._fewest = rows  # at first, and since memory ran out
         self.stepped = 0  # rows that took the last step
         self._joined = 0  # since the number of rows changed
@@ -63,6 +64,11 @@ class Scheduler:
     def waiting(self) -> int:
         """Turns that have no row yet."""
         return len(self._waiting) + (len(self._entering[0]) if self._entering else 0)
+
+    @property
+    def queue(self) -> list[Turn]:
+        """Turns whose prefill has not begun, in their order."""
+        return list(self._waiting)
 
     @property
     def idle(self) -> bool:
@@ -93,10 +99,7 @@ class Scheduler:
             failed += self._prefill(wait=not self.answers)
         if self.answers:
             failed += self._step()
-        ended = failed + self._leave()
-        for turn, *_ in ended:
-            self._sizes.pop(turn, None)
-        return ended
+        return failed + self._leave()
 
     # --- newcomers --------------------------------------------------------------------------------
 
@@ -123,9 +126,9 @@ class Scheduler:
                 turns.append(turn)
                 room -= turn.answers
         entering = set(turns)
-        self._waiting = deque(turn for turn in self._waiting if turn not in entering)
         cache = oldest.past.cache if oldest.continues else self.runner.new_cache()
         self._entering = turns, cache, self.runner.prefill(turns, cache, self.chunk)
+        self._waiting = deque(turn for turn in self._waiting if turn not in entering)
 
     def _is_short(self, newcomers: list[Turn]) -> bool:
         """Whether newcomers together are no longer than what the others let one of them have at a time."""
@@ -148,17 +151,18 @@ class Scheduler:
     def _prefill(self, wait: bool) -> list[Ended]:
         """A part of what is being prefilled, or all of it where nobody waits for a step."""
         turns, cache, work = self._entering
-        self._entering = None
         try:
             with out_of_memory_in_one_line():
                 while (answers := _after_a_part(work)) is None:
                     if not wait:
-                        self._entering = turns, cache, work
                         return []
+            self._entering = None
             self._join(turns, cache, answers)
         except Cancelled as error:
+            self._entering = None
             return [(turn, [], error) for turn in turns]
         except Exception as error:
+            self._entering = None
             return self._failed(turns, error)
         return []
 
@@ -237,16 +241,16 @@ class Scheduler:
         shown = [turn for turn in turns if turn.on_text is not None]
         return shown, [turn for turn in turns if turn.on_text is None]
 
-    def recover(self) -> list[Turn]:
-        """Go on after `advance` was broken off anywhere: what was begun begins again, but for the turns given
-        back, of whom something was shown."""
-        shown, again = self._begin_anew()
+    def recover(self) -> None:
+        """Go on after `advance` was broken off anywhere: what was begun begins again, but for turns of whom
+        something was shown, and those that nobody waits for."""
+        _, again = self._begin_anew()
         entering = self._entering[0] if self._entering else []
         self._entering = None
-        for turn in reversed([*again, *entering]):
+        for turn in (*again, *entering):
             turn.begin_anew()
-            self._waiting.appendleft(turn)
-        return shown
+        turns = dict.fromkeys([*again, *entering, *self._waiting])
+        self._waiting = deque(turn for turn in turns if not turn.is_cancelled)
 
     def _leave(self) -> list[Ended]:
         """Let the rows go that have their end."""

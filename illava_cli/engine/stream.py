@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from illava_cli.engine.generation import generation_of
@@ -57,10 +58,10 @@ class Stream:
     """`for piece in session.stream(...)`; `generation` is there after the last piece."""
 
     def __init__(self, session: Asking, request: Request):
-        session.passes.runner.refuse_within()
         self._pieces: queue.SimpleQueue = queue.SimpleQueue()
         self._flow = _Flow(session, request, self._pieces.put)
         self._over = False
+        session.passes.runner.refuse_within()
         self._flow.begin()
 
     @property
@@ -141,12 +142,13 @@ class AsyncStream:
         raise piece
 
     async def _begin(self) -> None:
-        self._pieces: asyncio.Queue = asyncio.Queue()
+        # not `self`: a stream that nobody holds ends
+        pieces = self._pieces = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
         def put(piece: Any) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+            with suppress(RuntimeError):  # the loop has been closed: nobody waits
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         self._flow = _Flow(self._session, self._request, put)
         await asyncio.to_thread(self._flow.begin)
