@@ -15,22 +15,29 @@ from illava_cli.engine.past import Past
 from illava_cli.openai.asked import Asked
 
 
-def keys_of(asked: Asked, owner: str, settings: str, answers: Sequence[str]) -> list[str]:
-    """A key for the end of each round that has an answer, of all that was said up to there.
+class Said:
+    """What was asked in a conversation, as digests: bodies of many megabytes are hashed once, in a thread."""
 
-    Args:
-        owner: who asks; nobody goes on from what another one said.
-        settings: what else decides the cache: how media are read and reduced.
-        answers: to the first rounds.
-    """
-    digest = hashlib.blake2b(json.dumps([owner, settings, asked.system]).encode(), digest_size=16)
-    keys = []
-    for round, answer in zip(asked.rounds, answers, strict=False):
-        # clients trim what they show, and send that
-        said = [round.prompt, round.images, round.videos, answer.strip()]
-        digest.update(json.dumps(said).encode())
-        keys.append(digest.hexdigest())
-    return keys
+    def __init__(self, asked: Asked, owner: str, settings: str):
+        """
+        Args:
+            owner: who asks; nobody goes on from what another one said.
+            settings: what else decides the cache: how media are read and reduced.
+        """
+        self._begin = _digest([owner, settings, asked.system])
+        self._rounds = [_digest([one.prompt, one.images, one.videos]) for one in asked.rounds]
+
+    def keys(self, answers: Sequence[str]) -> list[str]:
+        """A key for the end of each round that has an answer, of all that was said up to there."""
+        keys, key = [], self._begin
+        for round, answer in zip(self._rounds, answers, strict=False):
+            key = _digest([key, round, answer.strip()])  # clients trim what they show, and send that
+            keys.append(key)
+        return keys
+
+
+def _digest(said: list) -> str:
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
 
 
 class Conversations:

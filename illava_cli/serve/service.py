@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from illava_cli.engine import prompt as prompts
+from illava_cli.engine.answer import Answer
 from illava_cli.engine.generation import generation_of, told_logprobs
 from illava_cli.engine.passes import Passes
 from illava_cli.engine.past import Past
@@ -25,7 +26,7 @@ from illava_cli.openai.asked import Asked
 from illava_cli.openai.errors import RequestError
 from illava_cli.readers.job import Job, Media
 from illava_cli.serve.budget import within_budget
-from illava_cli.serve.conversations import Conversations, keys_of
+from illava_cli.serve.conversations import Conversations, Said
 from illava_cli.serve.maps import Maps, drawn_map
 from illava_cli.serve.metrics import Metrics
 from illava_cli.serve.reading import ReaderPool
@@ -34,6 +35,7 @@ from illava_cli.serve.settings import ServeOptions
 
 HELD_BYTES = 1 << 30  # decoded media of all requests: beyond it no more are read
 RETRY_S = 1.0
+ENDING_S = 30.0  # for answers that nobody waits for to end with their token, when the server ends
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Service:
         self._threads = ThreadPoolExecutor(2, "illava-prepare")
         self.in_flight = 0
         self.draining = False
+        self._computed: set[asyncio.Future] = set()  # what the passes have yet to end
         self._held = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -91,6 +94,8 @@ class Service:
         """End the readers."""
         self.draining = True
         await self.pool.close()
+        if self._computed:  # no thread computes while Python ends
+            await asyncio.wait(self._computed, timeout=ENDING_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, asked: Asked, owner: str, put: Callable[[Piece], None]) -> Answered:
@@ -126,7 +131,9 @@ class Service:
             raise UsageError("merge_map: a map is drawn of one answer: leave out n")
         session = await self._in_thread(self.sessions.of, asked)
         settings = f"{session.reduction.model_dump_json()} {session.config.media.model_dump_json()}"
-        keys = keys_of(asked, owner, settings, asked.answers)
+        settings += f" {session.min_visual_tokens} {asked.video_budget}"
+        said = await self._in_thread(Said, asked, owner, settings)
+        keys = said.keys(asked.answers)
         # a map is drawn of media that are encoded anew
         past = self.conversations.take(keys) if keys and not asked.merge_map else None
         if keys:
@@ -140,7 +147,7 @@ class Service:
                 prepared.append(await self._in_thread(work.prepare, number, media))
             self.metrics.reading.observe(time.perf_counter() - arrived)
             turn = await self._in_thread(work.turn, prepared)
-        answers, generations = await work.answered(turn, owner, settings)
+        answers, generations = await work.answered(turn, said)
         now = time.perf_counter()
         read = sum(len(one.prepared.slots) for one in (*turn.earlier, turn))
         self.metrics.answered(generations, read, answers[0].first_at - arrived, now - arrived)
@@ -157,12 +164,18 @@ class Service:
         prompts.user_message(session.family, round.prompt, len(round.images), len(round.videos))
         if not round.images and not round.videos:
             return Media()
-        await self._room.wait()
+        if not work.holds:  # else all could wait for one another
+            await self._room.wait()
         media = await self.pool.read(Job(round.images, round.videos, options, self.options.access))
         work.hold(media.nbytes)
         if asked.video_budget is not None:
             media.videos = [within_budget(session, video, asked.video_budget) for video in media.videos]
         return media
+
+    def computes(self, over: asyncio.Future) -> None:
+        """Know of a turn until `over`."""
+        self._computed.add(over)
+        over.add_done_callback(self._computed.discard)
 
     def hold(self, nbytes: int) -> None:
         """Count decoded media that are held, or with a negative number are no longer."""
@@ -186,6 +199,11 @@ class _Work:
         self.loop = asyncio.get_running_loop()
         self._held = 0
         self._shown = [0] * asked.n  # log-probabilities that were told, by answer
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has media already."""
+        return self._held > 0
 
     def hold(self, nbytes: int) -> None:
         self._held += nbytes
@@ -218,7 +236,9 @@ class _Work:
         for number, one in enumerate(prepared[:-1], self.rounds):
             given = session.given(asked.answers[number])
             earlier = (*earlier, session.turn(one, self.past, earlier=earlier, given=given))
-        options = {"answers": asked.n, "on_text": self._on_text, "cancel": self.cancel}
+        # who was shown nothing may begin again where memory runs out
+        on_text = self._on_text if asked.stream else None
+        options = {"answers": asked.n, "on_text": on_text, "cancel": self.cancel}
         trace = "attention" if asked.merge_map else False
         return session.turn(prepared[-1], self.past, earlier=earlier, trace=trace, **options)
 
@@ -228,17 +248,23 @@ class _Work:
             new = answer.logprobs[self._shown[answer.stream] :]
             self._shown[answer.stream] += len(new)
             logprobs = told_logprobs(new, self.session.family)
-        self.loop.call_soon_threadsafe(self.put, Piece(answer.stream, text, logprobs))
+        self._soon(self.put, Piece(answer.stream, text, logprobs))
+
+    def _soon(self, function: Callable, *arguments: Any) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits
+            self.loop.call_soon_threadsafe(function, *arguments)
 
     # --- the answer -------------------------------------------------------------------------------
 
-    async def answered(self, turn: Turn, owner: str, settings: str) -> tuple[list, list[Generation]]:
+    async def answered(self, turn: Turn, said: Said) -> tuple[list, list[Generation]]:
         """Have the turn answered. When that has its end, whoever waits for it, its conversation is kept."""
         ended: asyncio.Future = self.loop.create_future()
+        over: asyncio.Future = self.loop.create_future()
 
         def finish(answers: list, generations: list[Generation], error: Exception | None) -> None:
+            over.set_result(None)
             self.release()
-            self._keep(turn, answers, generations, error, owner, settings)
+            self._keep(turn, answers, generations, error, said)
             if ended.done():
                 return
             if error is not None:
@@ -254,8 +280,9 @@ class _Work:
                     generations = [generation_of(one, runner.family, runner.load_seconds) for one in answers]
             except Exception as fault:
                 error = fault
-            self.loop.call_soon_threadsafe(finish, answers, generations, error)
+            self._soon(finish, answers, generations, error)
 
+        self.service.computes(over)
         self.service.passes.submit(turn, on_end)
         try:
             return await ended
@@ -264,13 +291,18 @@ class _Work:
             raise
 
     def _keep(
-        self, turn: Turn, answers: list, generations: list, error: Exception | None, owner: str, settings: str
+        self, turn: Turn, answers: list, generations: list, error: Exception | None, said: Said
     ) -> None:
         asked, past, put = self.asked, self.past, self.service.conversations.put
-        whole = error is None and answers[0].finish_reason is not None and not answers[0].text.stopped
-        if whole and asked.n == 1:
+        if error is None and asked.n == 1 and self._is_whole(answers[0]):
             past.end_round(turn.leading, turn.spoken, answers[0].tokens, pending=1)
-            put(keys_of(asked, owner, settings, [*asked.answers, generations[0].text]), past)
-        else:  # a text that a stop string has cut is not what the cache holds
+            put(said.keys([*asked.answers, generations[0].text]), past)
+        else:
             past.back(self.rounds)
-            put(keys_of(asked, owner, settings, asked.answers)[: self.rounds], past)
+            put(said.keys(asked.answers)[: self.rounds], past)
+
+    def _is_whole(self, answer: Answer) -> bool:
+        """Whether its text is what the cache holds, which a stop string or a stop token has cut."""
+        ends = self.session.family.end_ids
+        cut = answer.text.stopped or answer.tokens[-1] in answer.end_ids - ends
+        return answer.finish_reason is not None and not cut
