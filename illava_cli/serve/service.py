@@ -9,11 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from illava_cli.engine import prompt as prompts
+from illava_cli.engine.answer import Answer
 from illava_cli.engine.generation import generation_of, told_logprobs
 from illava_cli.engine.passes import Passes
 from illava_cli.engine.past import Past
@@ -40,6 +41,7 @@ logger = logging.getLogger("illava.serve")
 
 HELD_BYTES = 1 << 30  # decoded media of all requests: beyond it no more are read
 RETRY_S = 1.0
+ENDING_S = 30.0  # for answers that nobody waits for to end with their token, when the server ends
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Service:
         self._trimming = Trimming()
         self.in_flight = 0
         self.draining = False
+        self._computed: set[asyncio.Future] = set()  # what the passes have yet to end
         self._held = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -99,6 +102,8 @@ class Service:
         self.draining = True
         self._trimming.wake()
         await self.pool.close()
+        if self._computed:  # no thread computes while Python ends
+            await asyncio.wait(self._computed, timeout=ENDING_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, asked: Asked, owner: str, put: Callable[[Piece], None]) -> Answered:
@@ -175,12 +180,18 @@ class Service:
         prompts.user_message(session.family, round.prompt, len(round.images), len(round.videos))
         if not round.images and not round.videos:
             return Media()
-        await self._room.wait()
+        if not work.holds:  # else all could wait for one another
+            await self._room.wait()
         media = await self.pool.read(Job(round.images, round.videos, options, self.options.access))
         work.hold(media.nbytes)
         if asked.video_budget is not None:
             media.videos = [within_budget(session, video, asked.video_budget) for video in media.videos]
         return media
+
+    def computes(self, over: asyncio.Future) -> None:
+        """Know of a turn until `over`."""
+        self._computed.add(over)
+        over.add_done_callback(self._computed.discard)
 
     def hold(self, nbytes: int) -> None:
         """Count decoded media that are held, or with a negative number are no longer."""
@@ -208,6 +219,11 @@ class _Work:
         self._held = 0
         self._pieces: deque[Piece] = deque()  # that the loop has not taken yet
         self._shown = [0] * asked.n  # log-probabilities that were told, by answer
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has media already."""
+        return self._held > 0
 
     def hold(self, nbytes: int) -> None:
         self._held += nbytes
@@ -244,7 +260,9 @@ class _Work:
         for number, one in enumerate(prepared[:-1], self.rounds):
             given = session.given(asked.answers[number])
             earlier = (*earlier, session.turn(one, self.past, earlier=earlier, given=given))
-        options = {"answers": asked.n, "on_text": self._on_text, "cancel": self.cancel}
+        # who was shown nothing may begin again where memory runs out
+        on_text = self._on_text if asked.stream else None
+        options = {"answers": asked.n, "on_text": on_text, "cancel": self.cancel}
         trace = "attention" if asked.merge_map else False
         turn = session.turn(prepared[-1], self.past, earlier=earlier, trace=trace, **options)
         if session.family.device.type == "cpu" and not trace:
@@ -263,19 +281,25 @@ class _Work:
             logprobs = told_logprobs(new, self.session.family)
         self._pieces.append(Piece(answer.stream, text, logprobs))
         if len(self._pieces) == 1:  # else the loop is on its way: to wake it for each costs a pass a tenth
-            self.loop.call_soon_threadsafe(self._flush)
+            self._soon(self._flush)
 
     def _flush(self) -> None:
         while self._pieces:
             self.put(self._pieces.popleft())
+
+    def _soon(self, function: Callable, *arguments: Any) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits
+            self.loop.call_soon_threadsafe(function, *arguments)
 
     # --- the answer -------------------------------------------------------------------------------
 
     async def answered(self, turn: Turn) -> tuple[list, list[Generation]]:
         """Have the turn answered. When that has its end, whoever waits for it, its conversation is kept."""
         ended: asyncio.Future = self.loop.create_future()
+        over: asyncio.Future = self.loop.create_future()
 
         def finish(answers: list, generations: list[Generation], error: Exception | None) -> None:
+            over.set_result(None)
             self.release()
             self._keep(turn, answers, generations, error)
             if ended.done():
@@ -293,8 +317,9 @@ class _Work:
                     generations = [generation_of(one, runner.family, runner.load_seconds) for one in answers]
             except Exception as fault:
                 error = fault
-            self.loop.call_soon_threadsafe(finish, answers, generations, error)
+            self._soon(finish, answers, generations, error)
 
+        self.service.computes(over)
         self.service.passes.submit(turn, on_end)
         try:
             return await ended
@@ -304,10 +329,17 @@ class _Work:
 
     def _keep(self, turn: Turn, answers: list, generations: list, error: Exception | None) -> None:
         past = self.past
-        whole = error is None and answers[0].finish_reason is not None and not answers[0].text.stopped
-        if whole and self.asked.n == 1:
+        if error is None and self.asked.n == 1 and self._is_whole(answers[0]):
             past.end_round(turn.leading, turn.spoken, answers[0].tokens, pending=1)
             self.service.conversations.put(self.said.whole(generations[0].text), past)
-        else:  # a text that a stop string has cut is not what the cache holds
+        else:
             past.back(self.rounds)
             self._put_back()
+
+    def _is_whole(self, answer: Answer) -> bool:
+        """Whether its text is what the cache holds: a stop string or a stop token cuts it, and an end within
+        it is not said."""
+        ends = self.session.family.end_ids
+        cut = answer.text.stopped or answer.tokens[-1] in answer.end_ids - ends
+        endless = self.session.config.generation.ignore_eos
+        return answer.finish_reason is not None and not cut and not endless

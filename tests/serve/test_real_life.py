@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,17 @@ def test_ctrl_c_while_it_starts_is_no_traceback():
         server.send(signal.SIGINT)
         assert server.wait() in (-signal.SIGINT, 130)
     assert "Traceback" not in server.said
+
+
+def test_many_answers_that_are_broken_off_end_before_it_does(long_answer):
+    with starting("--port", "0", "--drain-timeout", "0") as server, ExitStack() as stack:
+        server.wait_until_ready()
+        bodies = [asked(WORDS, **long_answer(LONG), stream=number % 2 == 0) for number in range(4)]
+        connections = [stack.enter_context(sent(server, body)) for body in bodies]
+        server.until_figures(lambda figures: figures["rows"] == len(bodies))
+        server.send(signal.SIGTERM)
+        for connection in connections:
+            read_whole(connection)
+        assert server.wait() == 0
+    assert "Traceback" not in server.said
+    assert "Exception" not in server.said
