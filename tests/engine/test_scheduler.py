@@ -105,7 +105,7 @@ def test_a_prompt_in_chunks_is_the_prompt(open_session):
                 answers.append(tokens_of(scheduler.run())[turn])
         whole, cut = answers
         torch.testing.assert_close(cut.logits, whole.logits, **FLOAT32)
-        assert (cut.tokens, cut.kept) == (whole.tokens, whole.kept), name
+        assert (cut.tokens, cut.turn.kept) == (whole.tokens, whole.turn.kept), name
 
 
 def test_several_answers_share_a_prefill(open_session, monkeypatch):
