@@ -15,9 +15,9 @@ LARGEST = 2**64  # no number here means more
 SHOWN = 60  # characters of a place, each of whose names may be any text
 
 
-def refused(at: str, why: str) -> NoReturn:
+def refused(at: str, why: str, code: str | None = None) -> NoReturn:
     """Refuse a request for what stands at a place in it."""
-    raise RequestError(f"{at}: {why}", at)
+    raise RequestError(f"{at}: {why}", at, code)
 
 
 def read_body(data: bytes | str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from illava_cli.config import resolve
-from illava_cli.engine import session as sessions
+from illava_cli.engine import opening
 from illava_cli.engine.opening import load
 from illava_cli.errors import MediaError, ModelError, UsageError
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
@@ -204,7 +204,7 @@ def loads(monkeypatch):
         begun.append(config.model.id)
         raise ModelError("not in this test")
 
-    monkeypatch.setattr(sessions, "load_family", begin)
+    monkeypatch.setattr(opening, "load_family", begin)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return begun

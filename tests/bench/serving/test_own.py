@@ -29,7 +29,7 @@ def test_two_presets_one_after_another(capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert code == 0, err
     report = json.loads(out)
-    assert [one["equal_length"] for one in report["servers"]] == ["logit_bias", "logit_bias"]
+    assert [one["equal_length"] for one in report["servers"]] == ["ignore_eos", "ignore_eos"]
     assert [one["about"]["preset"] for one in report["servers"]] == ["off", "auto"]
     off, auto = report["results"]
     for result in (off, auto):
