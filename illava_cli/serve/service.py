@@ -337,9 +337,7 @@ class _Work:
             self._put_back()
 
     def _is_whole(self, answer: Answer) -> bool:
-        """Whether its text is what the cache holds: a stop string or a stop token cuts it, and an end within
-        it is not said."""
+        """Whether its text is what the cache holds: a stop string or a stop token cuts it."""
         ends = self.session.family.end_ids
         cut = answer.text.stopped or answer.tokens[-1] in answer.end_ids - ends
-        endless = self.session.config.generation.ignore_eos
-        return answer.finish_reason is not None and not cut and not endless
+        return answer.finish_reason is not None and not cut
