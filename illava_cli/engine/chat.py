@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from illava_cli.config.settings import Config
@@ -12,7 +13,8 @@ from illava_cli.engine.passes import Passes
 from illava_cli.engine.past import Past
 from illava_cli.engine.record import Generation
 from illava_cli.engine.request import Prepared, Request, Turn
-from illava_cli.engine.runner import Runner
+from illava_cli.engine.runner import WITHIN, Runner
+from illava_cli.errors import UsageError
 from illava_cli.trace import Tracing
 
 
@@ -39,7 +41,8 @@ class Chat:
     def __init__(self, session: Asking, system: str | None = None):
         self.session = session
         self.system = system if system is not None else session.config.generation.system
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._asking = False
         self.clear()
 
     def clear(self) -> None:
@@ -86,7 +89,7 @@ class Chat:
         """
         session, past = self.session, self.past
         session.runner.refuse_within()  # what is asked goes on from what was answered last
-        with self._lock:
+        with self._turn():
             reset_peak(session.runner.family.device)
             request = Request(prompt, images, videos, self.system, id)
             prepared = session.prepare(request, fresh=bool(trace), cancel=cancel)
@@ -118,13 +121,26 @@ class Chat:
         Raises:
             IllavaError: as `ask`; the conversation is then as it was.
         """
-        with self._lock:
+        with self._turn():
             request = Request(prompt, images, videos, self.system)
             prepared = self.session.prepare(request, fresh=False, cancel=cancel)
             given = self.session.given(answer)
             turn = self.session.turn(prepared, self.past, earlier=self._known, given=given)
             self._known = (*self._known, turn)
             self._add(turn, answer)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One turn after another. The last words of an answer are told when its passes are over already, and
+        who asks from there would go on from a turn that has no end yet."""
+        with self._lock:
+            if self._asking:
+                raise UsageError(WITHIN)
+            self._asking = True
+            try:
+                yield
+            finally:
+                self._asking = False
 
     def _add(self, turn: Turn, answer: str) -> None:
         media = turn.prepared.media

@@ -31,6 +31,7 @@ from illava_cli.models.schedule import KINDS, Schedule
 from illava_cli.trace import DecoderTrace, Trace
 
 OFF = {kind: Schedule() for kind in KINDS}
+WITHIN = "a question cannot be asked from within on_text: ask it after the answer"
 UNASKED = "the question was cancelled before the first word of its answer"
 
 
@@ -88,7 +89,7 @@ class Runner:
     def refuse_within(self) -> None:
         """Refuse what is asked from within an answer, which would wait for itself."""
         if self._driver == threading.get_ident():
-            raise UsageError("a question cannot be asked from within on_text: ask it after the answer")
+            raise UsageError(WITHIN)
 
     def size(self, turn: Turn) -> int:
         """Tokens that a turn and an answer to it may take in the first layer's cache, from sizes alone."""

@@ -1,5 +1,6 @@
 """Conversations: turns go on from the cache, and what was merged stays merged."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.passes import Passes
-from illava_cli.errors import ContextError, MediaError
+from illava_cli.errors import ContextError, MediaError, UsageError
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 from tests.stock import Stock
@@ -169,3 +170,19 @@ def test_threads_that_ask_one_conversation_go_on_from_one_another(open_session):
         after_another.ask("One more?")
     assert together.messages == after_another.messages
     assert together.past.cache.depths == after_another.past.cache.depths
+
+
+def test_nor_is_a_question_asked_from_the_last_words_of_an_answer(open_session):
+    """What may begin a stop string is held back until no pass is under way any more."""
+    session = open_session("qwen2_vl", "preset=off", "generation.max_tokens=4")
+    text = session.ask("Why?").text
+    chat, told = session.updated([f"stop=[{json.dumps(text + 'zz')}]"]).chat(), []
+
+    def on_text(piece):
+        told.append(piece)
+        chat.ask("And?")
+
+    with pytest.raises(UsageError, match="from within on_text"):
+        chat.ask("Why?", on_text=on_text)
+    assert told == [text]
+    assert chat.ask("Why?").text == text
