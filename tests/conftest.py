@@ -13,16 +13,10 @@ from illava_cli.engine.opening import load
 from illava_cli.engine.session import Session
 from illava_cli.models import family_class
 from illava_cli.reduction import METHODS
-from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+from tests.builders import WRITERS
 from tests.guides import write_clip, write_clipseg
 from tests.needs import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401 - hooks
 
-WRITERS = {
-    "llava_next": write_llava_next,
-    "llava_onevision": write_llava_onevision,
-    "qwen2_vl": write_qwen2_vl,
-    "qwen2_5_vl": write_qwen2_5_vl,
-}
 LIMITS = {"slow": 3600, "network": 3600}  # seconds: 20 kills and restarts; 6 GB from the hub
 IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(family, "tests").markers)
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
+from tests.builders import WRITERS
+from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.stock import Stock
 from tests.tolerances import FLOAT32, FLOAT64
 
@@ -142,8 +143,7 @@ def test_second_turn_equals_transformers(family, stock, open_session):
     ids = torch.cat([before, torch.tensor([first.token_ids]), after[:, start:]], dim=1)
     whole = reference.inputs(opening + tail, images, groups=[1, 1])
     whole["input_ids"], whole["attention_mask"] = ids, torch.ones_like(ids)
-    if reference.qwen:
-        whole["mm_token_type_ids"] = (ids == reference.image_id).int()
+    whole |= reference.types(ids)
     with torch.no_grad():
         logits = reference.model(**whole).logits[0, -1]
         greedy = {"do_sample": False, "suppress_tokens": reference.unspoken()}

@@ -12,7 +12,8 @@ from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.tower import TowerPass, TowerTokens
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture
-from tests.stock import PROCESSORS, Stock
+from tests.stock import Stock
+from tests.stock.llava import PROCESSORS
 from tests.tolerances import FLOAT32
 
 OFF = ("preset=off", "generation.max_tokens=4")

@@ -109,6 +109,7 @@ def run(family, model, turns: list[list], schedule: Schedule) -> Result:
         raise ValueError("sliding windows are not part of this reference")
     sequence, next_position = lay_out(family, model, turns, schedule)
     x = torch.stack([token.embedding for token in sequence])  # (T, C)
+    run_layer = getattr(family, "decoder_layer", decoder_layer)
     alive, sizes, seen, llm_kept = list(range(len(sequence))), [1.0] * len(sequence), None, {}
     for index, layer in enumerate(text.layers):
         if index in schedule.llm:
@@ -116,7 +117,7 @@ def run(family, model, turns: list[list], schedule: Schedule) -> Result:
             llm_kept[index] = alive
         positions = torch.tensor([sequence[a].position for a in alive]).T  # (1 or 3, T)
         positions = positions[:, None] if len(positions) == 3 else positions
-        x, *seen = decoder_layer(layer, x, text.rotary_emb(x[None], positions))
+        x, *seen = run_layer(layer, x, text.rotary_emb(x[None], positions))
 
     media = [piece for pieces in turns for piece in pieces if isinstance(piece, Encoded)]
     counts = [replace(piece.counts) for piece in media]

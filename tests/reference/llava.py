@@ -46,3 +46,25 @@ def encode(model, medium: Medium, schedule: Schedule, shrunk: Shrunk) -> Encoded
 def positions(model, pieces: list) -> Tensor:
     """(1, L): of every token without merging, one after another."""
     return torch.arange(sum(length_of(piece) for piece in pieces))[None]
+
+
+def stock_inputs(model, images: list[Medium], videos: list[Medium]) -> dict:
+    """Media as the unmodified model takes them."""
+    inputs = {}
+    if images:
+        most = max(len(m.pixel_values) for m in images)
+        inputs["pixel_values"] = torch.stack(
+            [torch.cat([m.pixel_values, torch.zeros(most - len(m.pixel_values), 3, 84, 84)]) for m in images]
+        )
+        inputs["image_sizes"] = torch.tensor([m.size for m in images])
+        if model.config.model_type == "llava_next":
+            return inputs
+        # HF tiles images that come alone and leaves those that come together.
+        squares = sum(m.kind == "square" for m in images)
+        assert [m.kind for m in images] == ["anyres"] * (len(images) - squares) + ["square"] * squares
+        inputs["batch_num_images"] = torch.tensor(
+            [1] * (len(images) - squares) + [max(squares, 2)] * (squares > 0)
+        )
+    if videos:
+        inputs["pixel_values_videos"] = torch.stack([m.pixel_values for m in videos])
+    return inputs

@@ -18,4 +18,5 @@ def encode(model, medium: Medium, schedule: Schedule) -> Encoded:
     return llava.encode(model, medium, schedule, shrunk)
 
 
-positions, packs = llava.positions, True
+positions, packs, TYPED = llava.positions, True, False
+stock_inputs = llava.stock_inputs

@@ -19,4 +19,5 @@ def encode(model, medium: Medium, schedule: Schedule) -> Encoded:
     return qwen2_vl.encode(model, medium, schedule, windows)
 
 
-positions, packs = qwen2_vl.positions, False
+positions, packs, TYPED = qwen2_vl.positions, False, True
+stock_inputs = qwen2_vl.stock_inputs

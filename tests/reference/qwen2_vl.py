@@ -13,6 +13,7 @@ from tests.reference.merging import attend, merge, received
 from tests.reference.values import Counts, Encoded, Medium, Schedule, Token
 
 packs = False
+TYPED = True
 
 
 def encode(model, medium: Medium, schedule: Schedule, windows: Callable = lambda *_: None) -> Encoded:
@@ -82,3 +83,17 @@ def positions(model, pieces: list) -> Tensor:
         **({"second_per_grid_ts": torch.tensor(seconds)} if seconds else {}),
     )
     return ids[:, 0]
+
+
+def stock_inputs(model, images: list[Medium], videos: list[Medium]) -> dict:
+    """Media as the unmodified model takes them."""
+    inputs = {}
+    if images:
+        inputs["pixel_values"] = torch.cat([m.pixel_values for m in images])
+        inputs["image_grid_thw"] = torch.tensor([m.grid_thw for m in images])
+    if videos:
+        inputs["pixel_values_videos"] = torch.cat([m.pixel_values for m in videos])
+        inputs["video_grid_thw"] = torch.tensor([m.grid_thw for m in videos])
+        if seconds := [m.seconds for m in videos if m.seconds]:
+            inputs["second_per_grid_ts"] = torch.tensor(seconds)
+    return inputs

@@ -1,0 +1,37 @@
+"""Small random checkpoints in the hub's file layout, so that every test runs with no download.
+
+    write_llava_next(folder, text_config={"model_type": "mistral"})
+    write_llava_onevision(folder, layout="old", text_config={"num_hidden_layers": 4})
+    write_qwen2_vl(folder, seed=1, tie_word_embeddings=True)
+
+`layout="new"` is what transformers 5 writes; `layout="old"` is what the hub's repositories hold: flat
+processor files, `chat_template.json`, and the older config and weight names. Weights are drawn wide:
+attention is peaked, and logits have a standard deviation near 1. So a changed image, position or merge
+decision shows in the logits. Anything in `overrides` replaces a config value, nested or not.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.builders.common import TOKENIZERS
+from tests.builders.llava import NEXT_PINPOINTS, PINPOINTS, write_llava_next, write_llava_onevision
+from tests.builders.qwen2_vl import write_qwen2_5_vl, write_qwen2_vl
+
+# by the `model_type` of a checkpoint
+WRITERS: dict[str, Callable[..., Path]] = {
+    "llava_next": write_llava_next,
+    "llava_onevision": write_llava_onevision,
+    "qwen2_vl": write_qwen2_vl,
+    "qwen2_5_vl": write_qwen2_5_vl,
+}
+
+__all__ = [
+    "NEXT_PINPOINTS",
+    "PINPOINTS",
+    "TOKENIZERS",
+    "WRITERS",
+    "write_llava_next",
+    "write_llava_onevision",
+    "write_qwen2_5_vl",
+    "write_qwen2_vl",
+]
