@@ -24,6 +24,7 @@ from tokenizers import (
     trainers,
 )
 from tokenizers.models import BPE
+from toy_tokenizers import FAMILIES
 
 FOLDER = Path(__file__).parents[1] / "illava_cli" / "assets" / "tokenizer"
 # with 256 bytes and the special tokens (for Llama also the letters): just under 512
@@ -34,7 +35,6 @@ QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-COMMON = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 LLAMA_CONTROL = ["<unk>", "<s>", "</s>"]
 
 TEXT = """
@@ -64,142 +64,6 @@ The user asks about the system, the model and the image; the assistant answers i
 Water, fire, earth and air. One, two, three, four, five, six, seven, eight, nine, ten.
 Monday follows Sunday, winter follows autumn, and after every long night there comes another day.
 """.strip()
-
-# The hub's templates in what they print, written anew.
-LLAVA_ONEVISION_TEMPLATE = r"""
-{#- Within a turn: all images, then all videos, then the text. No line break between turns. -#}
-{%- for message in messages %}
-    {{- '<|im_start|>' + message['role'] + ' ' }}
-    {%- if message['content'] is string %}
-        {{- '\n' + message['content'] }}
-    {%- else %}
-        {%- for item in message['content'] if item['type'] == 'image' %}
-            {{- '<image>' }}
-        {%- endfor %}
-        {%- for item in message['content'] if item['type'] == 'video' %}
-            {{- '<video>' }}
-        {%- endfor %}
-        {%- for item in message['content'] if item['type'] == 'text' %}
-            {{- '\n' + item['text'] }}
-        {%- endfor %}
-    {%- endif %}
-    {{- '<|im_end|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\n' }}
-{%- endif %}
-"""
-
-LLAVA_NEXT_TEMPLATE = r"""
-{#- Mistral's instructions; within a turn all images come before the text. -#}
-{%- for message in messages %}
-    {%- set items = [] if message['content'] is string else message['content'] %}
-    {%- set text = message['content'] if message['content'] is string else
-        items | selectattr('type', 'equalto', 'text') | map(attribute='text') | join %}
-    {%- if message['role'] == 'system' %}
-        {{- '<<SYS>>\n' + text + '\n<</SYS>>\n\n' }}
-    {%- elif message['role'] == 'user' %}
-        {{- '[INST] ' + '<image>\n' * (items | selectattr('type', 'equalto', 'image') | list | length) }}
-        {{- text + ' [/INST]' }}
-    {%- else %}
-        {{- ' ' + text + '</s> ' }}
-    {%- endif %}
-{%- endfor %}
-"""
-
-QWEN2_VL_TEMPLATE = r"""
-{#- Items of a turn in their order. A default system prompt where the chat brings none. -#}
-{%- set seen = namespace(images=0, videos=0) %}
-{%- for message in messages %}
-    {%- if loop.first and message['role'] != 'system' %}
-        {{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
-    {%- endif %}
-    {{- '<|im_start|>' + message['role'] + '\n' }}
-    {%- if message['content'] is string %}
-        {{- message['content'] }}
-    {%- else %}
-        {%- for item in message['content'] %}
-            {%- if item['type'] == 'image' or 'image' in item or 'image_url' in item %}
-                {%- set seen.images = seen.images + 1 %}
-                {{- 'Picture ' ~ seen.images ~ ': ' if add_vision_id else '' }}
-                {{- '<|vision_start|><|image_pad|><|vision_end|>' }}
-            {%- elif item['type'] == 'video' or 'video' in item %}
-                {%- set seen.videos = seen.videos + 1 %}
-                {{- 'Video ' ~ seen.videos ~ ': ' if add_vision_id else '' }}
-                {{- '<|vision_start|><|video_pad|><|vision_end|>' }}
-            {%- elif 'text' in item %}
-                {{- item['text'] }}
-            {%- endif %}
-        {%- endfor %}
-    {%- endif %}
-    {{- '<|im_end|>\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\n' }}
-{%- endif %}
-"""
-
-IMAGES = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3}
-CLIP = {
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-FAMILIES = {
-    "llava-next": {
-        "like": "llama",
-        "special_tokens": ["<image>", "<pad>"],
-        "chat_template": LLAVA_NEXT_TEMPLATE,
-        "preprocessor": {
-            **IMAGES,
-            **CLIP,
-            "image_processor_type": "LlavaNextImageProcessor",
-            "processor_class": "LlavaNextProcessor",
-            "crop_size": {"height": 336, "width": 336},
-            "do_center_crop": True,
-            "do_pad": True,
-            "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
-            "rescale_factor": 1 / 255,
-            "size": {"shortest_edge": 336},
-        },
-    },
-    "llava-onevision": {
-        "special_tokens": [*COMMON, "<image>", "<video>"],
-        "chat_template": LLAVA_ONEVISION_TEMPLATE,
-        "preprocessor": {
-            **IMAGES,
-            "image_processor_type": "LlavaOnevisionImageProcessor",
-            "processor_class": "LlavaOnevisionProcessor",
-            "do_pad": True,
-            "image_grid_pinpoints": [[384 * h, 384 * w] for h in range(1, 7) for w in range(1, 7)],
-            "image_mean": [0.5, 0.5, 0.5],
-            "image_std": [0.5, 0.5, 0.5],
-            "rescale_factor": 1 / 255,
-            "size": {"height": 384, "width": 384},
-        },
-    },
-    "qwen2-vl": {
-        "special_tokens": [
-            *COMMON,
-            "<|vision_start|>",
-            "<|vision_end|>",
-            "<|vision_pad|>",
-            "<|image_pad|>",
-            "<|video_pad|>",
-        ],
-        "chat_template": QWEN2_VL_TEMPLATE,
-        "preprocessor": {
-            **IMAGES,
-            "image_processor_type": "Qwen2VLImageProcessor",
-            "processor_class": "Qwen2VLProcessor",
-            **CLIP,
-            "max_pixels": 12845056,
-            "merge_size": 2,
-            "min_pixels": 3136,
-            "patch_size": 14,
-            "temporal_patch_size": 2,
-        },
-    },
-}
 
 
 def train(special_tokens: list[str], text: str = TEXT, merges: int = MERGES) -> Tokenizer:

@@ -26,9 +26,9 @@ from tests.reference.decoder import run
 from tests.reference.values import Counts, Medium, Result, Schedule
 
 __all__ = ["FAMILIES", "Counts", "Medium", "Schedule"]
-# By model type. A family has encode(model, medium, schedule), positions(model, pieces), packs: whether survivors'
-# positions may be packed, stock_inputs(model, images, videos) and TYPED: whether the stock model is told the kinds
-# of tokens; and decoder_layer(layer, x, rotary), where that is not `decoder.decoder_layer`.
+# By model type. A family has encode(model, medium, schedule), positions(model, pieces), packs: whether
+# survivors' positions may be packed, stock_inputs(model, images, videos), TYPED: whether the stock model is
+# told the kinds of tokens; and decoder_layer(layer, x, rotary), where that is not `decoder.decoder_layer`.
 FAMILIES = {
     "llava_next": llava_next,
     "llava_onevision": llava_onevision,

@@ -1,8 +1,8 @@
 """The unmodified `transformers` model on the same inputs, prepared by its own processors.
 
-A family has a file for what its processor does to media. `images` and `videos` give model inputs, and how many
-tokens stand for each placeholder of that kind; `expanded` writes the text that a processor writes around the
-parts of a medium; `PLACEHOLDERS` are the words that no answer has.
+A family has a file for what its processor does to media. `images` and `videos` give model inputs, and how
+many tokens stand for each placeholder of that kind; `expanded` writes the text that a processor writes around
+the parts of a medium; `PLACEHOLDERS` are the words that no answer has.
 """
 
 import torch
