@@ -59,7 +59,8 @@ class Trace(TypedDict):
     """`Generation.trace`. Lists have one entry for each medium: images, then videos.
 
     The way of a patch: `vision[m]` by tower layer (the layer after the last is a reduction between tower
-    and decoder), `layout[m]` to the medium's decoder tokens, which begin at `starts[m]` of the prompt, `llm`.
+    and decoder), `layout[m]` to the medium's decoder tokens, whose runs begin at `starts[m]` of the prompt,
+    `llm`.
     """
 
     vision: list[dict[int, Merge]]  # (S, N) to (S, N'), S segments
@@ -69,7 +70,7 @@ class Trace(TypedDict):
     views: list[list[View]]  # S of them
     padding: list[Tensor | None]  # (S, N) True for padding of the image
     layout: list[Merge]  # (1, S * N') to (1, T'), a row's or the final newline being a slot of no token
-    starts: list[int]
+    starts: list[list[int]]  # runs of as many tokens each
     kinds: Tensor  # (1, T) of the prompt: TEXT, VISUAL or NEWLINE
     system_tokens: int  # of the prompt, before the user's words and media
     llm: list[tuple[int, Merge]]  # by decoder layer

@@ -9,6 +9,12 @@ from illava_cli.models.planning import stages_of
 from tests.reference import Medium, Schedule
 
 
+def markers(family, images: int = 0, videos: int = 0) -> dict[str, list[str]]:
+    """So many media of which nothing is known, as they stand in a prompt."""
+    counts = {"image": images, "video": videos}
+    return {kind: [marker] * counts[kind] for kind, marker in family.markers.items()}
+
+
 def schedule_of(session, **changes) -> Schedule:
     reduction = session.reduction
     stages = stages_of(reduction, "image")
@@ -43,12 +49,12 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
     family = session.family
     session.features.clear()
     prepared = session.prepare(request)
-    counts = len(request.images), len(request.videos)
-    user = prompts.user_message(family, request.prompt, *counts)
+    user = prompts.user_message(family, request.prompt, *request.counts)
+    markers = prompts.markers_of(family, prepared.slots)
     if later:
-        parts = prompts.later_turn(family, user, last[-1] if last else None, *counts)
+        parts = prompts.later_turn(family, user, last[-1] if last else None, markers)
     else:
-        parts = prompts.first_turn(family, user, None, *counts)
+        parts = prompts.first_turn(family, user, None, markers)
     media = {}
     for slot, pixels in ((slot, one.pixels) for slot, one in prepared.slots.items()):
         values = pixels.pixel_values(0, pixels.segments)

@@ -65,7 +65,7 @@ class Medium:
         pixels = [family.preprocess_image(picture, options, alone) for picture in pictures]
         for source in videos:
             video = read_clip(source, options, family.resize_frame)
-            pixels.append(replace(family.preprocess_video(video.frames), interval=video.interval))
+            pixels.append(replace(family.preprocess_video(video.frames), times=video.timestamps))
         return pixels
 
 

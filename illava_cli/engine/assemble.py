@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -15,14 +16,23 @@ from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import MergePoint
 from illava_cli.trace import TEXT, DecoderTrace
 
-Part = list[int] | Features
+
+@dataclass(frozen=True)
+class Shown:
+    """An encoded medium, or a part of one, in its place; parts of one medium have the same `medium`."""
+
+    medium: Hashable
+    features: Features
+
+    def __len__(self) -> int:
+        return len(self.features.embeds)
 
 
 @dataclass(frozen=True)
 class Row:
     """One prompt: token ids and encoded media in order, from position `start` on."""
 
-    parts: list[Part]
+    parts: list[list[int] | Shown]
     start: int = 0
 
 
@@ -81,6 +91,7 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
     embed = family.model.get_input_embeddings()
     embeds, kinds, groups, places = [], [], [], []
     counts: list[int] = []
+    group_of: dict[Hashable, int] = {}  # parts of a medium rank together
     media: list[tuple[int, Features]] = []
     length = unmerged = 0
     span = []
@@ -93,18 +104,18 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
             places.append(torch.arange(unmerged, unmerged + tokens, device=device))
             unmerged += tokens
         else:
-            tokens = len(part.embeds)
-            if scope == "medium" or not counts:
+            one, tokens = part.features, len(part)
+            group = group_of.setdefault(part.medium if scope == "medium" else None, len(counts))
+            if group == len(counts):
                 counts.append(0)
-            group = len(counts) - 1
-            counts[group] += part.candidates
-            media.append((unmerged, part))
+            counts[group] += one.candidates
+            media.append((unmerged, one))
             span += [length, length + tokens]
-            embeds.append(part.embeds.to(embeds[0].dtype) if embeds else part.embeds)
-            kinds.append(part.kinds)
-            groups.append(torch.where(part.rankable, group, -1))
-            places.append(part.place + unmerged)
-            unmerged += part.length
+            embeds.append(one.embeds.to(embeds[0].dtype) if embeds else one.embeds)
+            kinds.append(one.kinds)
+            groups.append(torch.where(one.rankable, group, -1))
+            places.append(one.place + unmerged)
+            unmerged += one.length
         length += tokens
     if packed:
         positions = torch.arange(length, device=device)[None].expand(family.rope_axes, -1)

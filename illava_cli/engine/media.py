@@ -223,14 +223,14 @@ class MediaReader:
         if self.guidance is not None:
             regions = self.guidance.regions(video.frames, self.family.frames_of_one_size)
             video, crops = self._shown(video, regions), [list(region.box) for region in regions]
-        key = content_key(video.frames, "video", video.interval, self.settings)
+        key = content_key(video.frames, "video", video.timestamps, self.settings)
         times = [round(time, 3) for time in video.timestamps]
         record = MediaRecord(
             video.source, "video", video.width, video.height, list(video.indices), times, crops
         )
 
         def pixels() -> Pixels:
-            return replace(self.family.preprocess_video(video.frames), interval=video.interval)
+            return replace(self.family.preprocess_video(video.frames), times=video.timestamps)
 
         return Seen(key, record, pixels)
 

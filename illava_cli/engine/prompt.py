@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
 from jinja2 import TemplateError
 
 from illava_cli.engine.markers import check_places, check_text, placed, replaced
-from illava_cli.engine.request import Piece, Slot
+from illava_cli.engine.request import Encoded, Piece, Slot
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import IMAGES_ONLY, Family
 
 SENTINEL = "\x00answer\x00"
+
+# by kind, how each medium of a turn stands in its text: `Family.marker`
+Markers = Mapping[str, Sequence[str]]
+
+
+def markers_of(family: Family, media: Mapping[Slot, Encoded]) -> Markers:
+    """Those of media that have been read."""
+    return {
+        kind: [family.marker(kind, one.medium) for slot, one in media.items() if slot.kind == kind]
+        for kind in family.markers
+    }
 
 
 def user_message(family: Family, prompt: str, images: int, videos: int) -> dict:
@@ -44,29 +56,33 @@ def system_message(family: Family, text: str) -> dict:
     return {"role": "system", "content": [{"type": "text", "text": words}]}
 
 
-def first_turn(family: Family, user: dict, system: str | None, images: int, videos: int) -> list[Piece]:
+def first_turn(family: Family, user: dict, system: str | None, markers: Markers) -> list[Piece]:
     """The pieces of a conversation's first turn, up to where the answer begins."""
-    return _pieces(family, _first_ids(family, user, system), images, videos)
+    text, slots = _shown(family, _first_text(family, user, system), markers)
+    return _pieces(family, _first_ids(family, text), slots)
 
 
 def leading_tokens(family: Family, pieces: list[Piece], system: str | None) -> int:
     """How many tokens of a first turn stand before the user's words and media: the system prompt."""
     other = {"role": "user", "content": [{"type": "text", "text": SENTINEL}]}
     first = pieces[0] if isinstance(pieces[0], list) else []
-    pairs = zip(first, _first_ids(family, other, system), strict=False)
+    pairs = zip(first, _first_ids(family, _first_text(family, other, system)), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _first_ids(family: Family, user: dict, system: str | None) -> list[int]:
-    """Token ids of a conversation that begins with `user`, placeholders among them."""
-    messages = [*([system_message(family, system)] if system is not None else []), user]
-    text = _render(family, messages)
+def _first_text(family: Family, user: dict, system: str | None) -> str:
+    """A conversation that begins with `user`."""
+    return _render(family, [*([system_message(family, system)] if system is not None else []), user])
+
+
+def _first_ids(family: Family, text: str) -> list[int]:
+    """Token ids of a conversation's beginning, placeholders among them."""
     bos = family.tokenizer.bos_token
     written = bool(bos) and text.startswith(bos)  # by the template: the tokenizer would write a second one
     return _encode(family, text, not written)
 
 
-def later_turn(family: Family, user: dict, last_token: int | None, images: int, videos: int) -> list[Piece]:
+def later_turn(family: Family, user: dict, last_token: int | None, markers: Markers) -> list[Piece]:
     """What a later turn adds to the conversation so far: the end of the last answer, and the question.
 
     Args:
@@ -79,13 +95,13 @@ def later_turn(family: Family, user: dict, last_token: int | None, images: int, 
         {"role": "assistant", "content": [{"type": "text", "text": SENTINEL}]},
         user,
     ]
-    text = _render(family, messages)
-    ids = _encode(family, text.split(SENTINEL, 1)[1], False)
+    text, slots = _shown(family, _render(family, messages).split(SENTINEL, 1)[1], markers)
+    ids = _encode(family, text, False)
     if last_token in family.end_ids and last_token in ids:
         end = ids.index(last_token)
         if not family.tokenizer.decode(ids[:end]).strip():
             ids = ids[end + 1 :]
-    return _pieces(family, ids, images, videos)
+    return _pieces(family, ids, slots)
 
 
 def answer_ids(family: Family, answer: str) -> list[int]:
@@ -94,10 +110,10 @@ def answer_ids(family: Family, answer: str) -> list[int]:
     return family.control_tokens.encode(family.control_tokens.hidden(answer), False)
 
 
-def next_turn(family: Family, user: dict, pending: list[int], images: int, videos: int) -> list[Piece]:
+def next_turn(family: Family, user: dict, pending: list[int], markers: Markers) -> list[Piece]:
     """What a later turn adds to the KV cache: what of the last answer is not there yet, and `later_turn`."""
     last = pending[-1] if pending else None
-    return [*([pending] if pending else []), *later_turn(family, user, last, images, videos)]
+    return [*([pending] if pending else []), *later_turn(family, user, last, markers)]
 
 
 def _render(family: Family, messages: list[dict]) -> str:
@@ -122,26 +138,52 @@ def _encode(family: Family, text: str, begins: bool) -> list[int]:
     return tokens
 
 
-def _pieces(family: Family, ids: list[int], images: int, videos: int) -> list[Piece]:
-    """Token ids cut at the placeholders."""
+def _shown(family: Family, text: str, markers: Markers) -> tuple[str, list[Slot]]:
+    """A rendered text with each medium as it stands there, and whose each placeholder is.
+
+    Raises:
+        ModelError: the template has placed other media than there are.
+    """
+    kinds = {marker: kind for kind, marker in family.markers.items()}
+    placed: dict[str, int] = dict.fromkeys(kinds.values(), 0)
+    slots: list[Slot] = []
+
+    def shown(match: re.Match) -> str:
+        kind = kinds[match.group()]
+        index = placed[kind]
+        placed[kind] += 1
+        if index >= len(markers[kind]):
+            return ""
+        marker = markers[kind][index]
+        parts = marker.count(family.special_tokens[kind])
+        slots.extend(Slot(kind, index, part) for part in range(parts))
+        return marker
+
+    text = re.sub("|".join(map(re.escape, kinds)), shown, text)
+    asked = {kind: len(markers[kind]) for kind in placed}
+    if placed != asked:
+        raise ModelError(
+            f"the checkpoint's chat template places {_counted(placed)} of {_counted(asked)}: "
+            "download it again"
+        )
+    return text, slots
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{count} {kind}s" for kind, count in counts.items())
+
+
+def _pieces(family: Family, ids: list[int], slots: Iterable[Slot]) -> list[Piece]:
+    """Token ids cut at the placeholders, which are those of `slots`."""
     pieces: list[Piece] = []
     run: list[int] = []
-    seen = {"image": 0, "video": 0}
+    left = iter(slots)
     for token in ids:
-        kind = family.placeholder_ids.get(token)
-        if kind is None:
+        if token not in family.placeholder_ids:
             run.append(token)
             continue
         if run:
             pieces.append(run)
             run = []
-        pieces.append(Slot(kind, seen[kind]))
-        seen[kind] += 1
-    if run:
-        pieces.append(run)
-    if (seen["image"], seen["video"]) != (images, videos):
-        raise ModelError(
-            f"the checkpoint's chat template places {seen['image']} images and {seen['video']} videos of "
-            f"{images} and {videos}: download it again"
-        )
-    return pieces
+        pieces.append(next(left))
+    return [*pieces, run] if run else pieces

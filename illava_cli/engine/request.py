@@ -65,10 +65,16 @@ def _as_tuple(media: Any) -> tuple:
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of a medium: the `index`-th of its kind in this turn."""
+    """The place of a medium, the `index`-th of its kind in this turn, or of one of its parts."""
 
     kind: str
     index: int
+    part: int = 0
+
+    @property
+    def medium(self) -> Slot:
+        """That of its first part, which stands for all of them."""
+        return Slot(self.kind, self.index)
 
 
 Piece = list[int] | Slot
@@ -81,6 +87,11 @@ class Encoded:
     key: str
     pixels: Pixels | None = None
     features: Features | None = None
+
+    @property
+    def medium(self) -> Pixels | Features:
+        """What there is of it."""
+        return self.features if self.pixels is None else self.pixels
 
 
 @dataclass
@@ -153,7 +164,7 @@ class Turn:
     constrain: Callable[[], Constraint] | None = None
     # what the way leaves behind
     features: list[Features] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)  # where each of them begins in the prompt
+    starts: list[list[int]] = field(default_factory=list)  # where the parts of each begin in the prompt
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the conversation, in the first layer's cache
     reused: int = 0  # media that had been encoded

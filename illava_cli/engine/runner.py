@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from illava_cli.engine.answer import Answer
-from illava_cli.engine.assemble import Row, assemble
+from illava_cli.engine.assemble import Row, Shown, assemble
 from illava_cli.engine.generation import kept_counts, synchronize, trace_of
 from illava_cli.engine.grammar import Grammars
 from illava_cli.engine.request import Slot, Turn
@@ -169,9 +169,16 @@ class Runner:
     def _row(self, turn: Turn) -> Row:
         """A turn's prompt, its media in their places."""
         by_slot = dict(zip(turn.prepared.slots, turn.features, strict=True))
-        parts = [part if isinstance(part, list) else by_slot[part] for part in turn.parts]
-        begins = [0, *accumulate(len(p) if isinstance(p, list) else len(p.embeds) for p in parts)]
-        turn.starts = [begins[turn.parts.index(slot)] for slot in by_slot]
+        parts = [
+            part if isinstance(part, list) else Shown(part.medium, by_slot[part.medium].part(part.part))
+            for part in turn.parts
+        ]
+        begins = [0, *accumulate(map(len, parts))]
+        starts: dict[Slot, list[int]] = {slot: [] for slot in by_slot}
+        for part, start in zip(turn.parts, begins, strict=False):
+            if isinstance(part, Slot):
+                starts[part.medium].append(start)
+        turn.starts = list(starts.values())
         turn.prompt_tokens = begins[-1]
         return Row(parts, turn.past.position if turn.past is not None else 0)
 

@@ -269,11 +269,12 @@ class Session:
         request = prepared.request
         system = request.system if request.system is not None else self.config.generation.system
         user = prompts.user_message(self.family, request.prompt, *request.counts)
+        markers = prompts.markers_of(self.family, prepared.slots)
         if earlier or (past is not None and past.rounds):
             pending = list(earlier[-1].given) if earlier else past.pending
-            parts = prompts.next_turn(self.family, user, pending, *request.counts)
+            parts = prompts.next_turn(self.family, user, pending, markers)
         else:
-            parts = prompts.first_turn(self.family, user, system, *request.counts)
+            parts = prompts.first_turn(self.family, user, system, markers)
         options.setdefault("constrain", self.runner.grammars.constrain(self.config))
         turn = Turn(prepared, parts, self.rules, self.config, past, earlier, **options)
         if turn.trace and not turn.continues:

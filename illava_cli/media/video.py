@@ -49,12 +49,6 @@ class VideoMedium:
     height: int
     kind: str = field(default="video", init=False)
 
-    @property
-    def interval(self) -> float | None:
-        """Mean seconds from one frame to the next; None for a single frame or without times."""
-        steps = len(self.timestamps) - 1
-        return (self.timestamps[-1] - self.timestamps[0]) / steps if steps > 0 else None
-
 
 VideoSource = str | Path | bytes | Located | np.ndarray | Sequence[Image.Image | np.ndarray] | VideoMedium
 

@@ -132,7 +132,7 @@ def lay_out(family: Family, pixels: Pixels, survivors: Survivors, schedule: Sche
         visual=expansion.visual,
         newlines=expansion.newlines,
         form=form,
-        interval=pixels.interval,
+        times=pixels.times,
         merges=survivors.merges,
         attention=survivors.attention,
         layout=layout.origin() if survivors.traced else None,

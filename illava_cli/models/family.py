@@ -162,6 +162,10 @@ class Family(ABC):
         """The shipped toy tokenizer of this family's `random:` models."""
         return cls.key.replace("_", "-")
 
+    def marker(self, kind: str, medium: Pixels | Features) -> str:
+        """How a medium stands in a prompt: with a placeholder for each part of its form, and text between."""
+        return self.markers[kind]
+
     def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
         """Position ids of an unmerged chunk: (1, length), or (3, length) for M-RoPE.
 

@@ -75,6 +75,15 @@ class Form(ABC):
     def views(self) -> list[View]:
         """What each segment shows of the picture."""
 
+    @property
+    def parts(self) -> int:
+        """Runs of decoder tokens with text between them, of as many segments each."""
+        return 1
+
+    def part(self, index: int) -> Form:
+        """A part as a medium of its own."""
+        return self
+
     def outside(self) -> Tensor | None:
         """(segments, tokens) padding of the image; None where there is none."""
         return None

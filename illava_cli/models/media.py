@@ -47,11 +47,11 @@ class Pixels(Geometry):
 
     Args:
         pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
-        interval: seconds from one frame of a video to the next, where they are known.
+        times: seconds of each sampled frame from the clip's start; none where they are not known.
     """
 
     pixel_values: Callable[[int, int], Tensor]
-    interval: float | None = None
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Features:
         candidates: how many of them there are.
         place: (T,) place of each token in the medium's unmerged sequence.
         length: unmerged length.
-        form, interval: as of its pixels.
+        form, times: as of its pixels.
+        injections: (T, C) by decoder layer, what is added to what that gives.
         patches, vision_kept, visual, newlines: counts for the record.
         merges, attention: of each tower layer, where they are traced.
         layout: the tokens of all segments, one segment after another, to these, where it is traced;
@@ -83,7 +84,8 @@ class Features:
     visual: int
     newlines: int
     form: Form | None = None
-    interval: float | None = None
+    times: tuple[float, ...] = ()
+    injections: dict[int, Tensor] = field(default_factory=dict)
     merges: dict[int, Merge] = field(default_factory=dict)
     attention: dict[int, Tensor] = field(default_factory=dict)
     layout: Merge | None = None
@@ -92,6 +94,28 @@ class Features:
     def unmerged(self) -> int:
         """Decoder tokens that the unmodified model takes, newlines among them."""
         return self.form.expansion(self.form.tokens, "grid").total
+
+    def part(self, index: int) -> Features:
+        """One of `form.parts`; what is counted for the record stays with the whole.
+
+        Parts hold as many tokens each, as every segment keeps as many.
+        """
+        parts = self.form.parts
+        if parts == 1:
+            return self
+        tokens, length = len(self.embeds) // parts, self.length // parts
+        cut = slice(index * tokens, (index + 1) * tokens)
+        return replace(
+            self,
+            embeds=self.embeds[cut],
+            kinds=self.kinds[cut],
+            rankable=self.rankable[cut],
+            candidates=self.candidates // parts,
+            place=self.place[cut] - index * length,
+            length=length,
+            injections={layer: x[cut] for layer, x in self.injections.items()},
+            form=self.form.part(index),
+        )
 
     def untraced(self) -> Features:
         """Without what a trace has kept of their way."""

@@ -40,8 +40,9 @@ class Way:
         laid_out = self.in_tower[-1].then(Merge.beside([m.to("cpu") for m in self.trace["layout"]]))
         place = torch.cat(
             [
-                start + torch.arange(layout.anchor.shape[1])
-                for start, layout in zip(self.trace["starts"], self.trace["layout"], strict=True)
+                start + torch.arange(layout.anchor.shape[1] // len(starts))
+                for starts, layout in zip(self.trace["starts"], self.trace["layout"], strict=True)
+                for start in starts
             ]
         )
         # a newline's slot has no token in it: what it points to is none of its cells

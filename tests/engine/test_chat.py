@@ -9,6 +9,7 @@ import torch
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.passes import Passes
 from illava_cli.errors import ContextError, MediaError, UsageError
+from tests.asked_alike import markers
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
 from tests.stock import Stock
@@ -131,7 +132,9 @@ def test_an_end_token_is_not_repeated_in_the_next_turn(open_session, monkeypatch
     assert answer.token_ids == (first,)
     assert pending == first
     later = session.family.tokenizer("<|im_end|>\n<|im_start|>user\nMore?", add_special_tokens=False)
-    parts = prompts.later_turn(session.family, prompts.user_message(session.family, "More?", 0, 0), end, 0, 0)
+    parts = prompts.later_turn(
+        session.family, prompts.user_message(session.family, "More?", 0, 0), end, markers(session.family)
+    )
     assert parts[0][: len(later["input_ids"]) - 1] == later["input_ids"][1:]
 
 

@@ -9,6 +9,7 @@ from illava_cli.engine.prompt import first_turn, later_turn, user_message
 from illava_cli.engine.request import Slot
 from illava_cli.models.control_tokens import ControlTokens
 from illava_cli.models.loading import TOKENIZERS
+from tests.asked_alike import markers
 from tests.conftest import WRITERS, picture
 
 FAMILIES = tuple(WRITERS)
@@ -31,7 +32,10 @@ def family(request, open_session):
 def turns(family, prompt, system=None):
     """The ids of a first and of a later turn with this text and one image."""
     user = user_message(family, prompt, 1, 0)
-    pieces = [first_turn(family, user, system, 1, 0), later_turn(family, user, None, 1, 0)]
+    pieces = [
+        first_turn(family, user, system, markers(family, 1)),
+        later_turn(family, user, None, markers(family, 1)),
+    ]
     return [[token for piece in turn if isinstance(piece, list) for token in piece] for turn in pieces]
 
 
@@ -139,7 +143,7 @@ def controls_of(tokenizer, ids):
     ],
 )
 def test_an_escaped_marker_is_the_word(family, prompt, text, media):
-    pieces = first_turn(family, user_message(family, prompt, media, 0), None, media, 0)
+    pieces = first_turn(family, user_message(family, prompt, media, 0), None, markers(family, media))
     assert [piece for piece in pieces if isinstance(piece, Slot)] == [Slot("image", 0)] * media
     decoded = family.tokenizer.decode([t for piece in pieces if isinstance(piece, list) for t in piece])
     for part in ("<|vision_start|>", "<|vision_end|>"):

@@ -1,12 +1,19 @@
 """Qwen2.5-VL's positions follow a video's time: the same frames at another rate are another question."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from illava_cli.media import read_video
+from illava_cli.models.families.qwen2_5_vl import seconds_per_grid
+from illava_cli.models.families.qwen2_vl import PatchGrid
+from illava_cli.models.media import Pixels
 from tests.media_files import write_clip
 from tests.stock import Stock
 from tests.tolerances import FLOAT32
+
+PIXELS = Pixels("video", PatchGrid((1, 2, 2), 2, 2), (2, 2), lambda start, stop: None)
 
 
 def test_a_video_s_time_is_in_its_positions(tmp_path, checkpoints, open_session):
@@ -28,7 +35,11 @@ def test_a_video_s_time_is_in_its_positions(tmp_path, checkpoints, open_session)
 
 def test_every_frame_counts_in_the_interval(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", frames=24, fps=12)
-    assert read_video(path).interval == pytest.approx(1 / 12)
-    assert read_video(path, num_frames=2).interval == pytest.approx(23 / 12)
-    assert read_video(path, fps=3).interval == pytest.approx(1 / 3)
-    assert read_video(path, num_frames=1).interval is None
+
+    def seconds(**sampling):
+        return seconds_per_grid(replace(PIXELS, times=read_video(path, **sampling).timestamps), 2)
+
+    assert seconds() == pytest.approx(2 / 12)
+    assert seconds(num_frames=2) == pytest.approx(2 * 23 / 12)
+    assert seconds(fps=3) == pytest.approx(2 / 3)
+    assert seconds(num_frames=1) == 1

@@ -216,7 +216,7 @@ def test_pictures_as_frames():
     stack = np.stack([numbered_frame(number, SIZE) for number in range(9)])
     medium = read_video(stack, num_frames=3)
     assert numbers(medium) == [0, 4, 8] == list(medium.indices)
-    assert (medium.width, medium.height, medium.timestamps, medium.interval) == (*SIZE, (), None)
+    assert (medium.width, medium.height, medium.timestamps) == (*SIZE, ())
     listed = read_video([Image.fromarray(frame) for frame in stack], transform=frame_number)
     assert listed.frames == list(range(9))
     with pytest.raises(MediaError, match="no frames"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from illava_cli.engine import prompt as prompts
-from illava_cli.engine.assemble import Row, assemble
+from illava_cli.engine.assemble import Row, Shown, assemble
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request
 from illava_cli.models import decoder, decoder_merge, tower
@@ -126,10 +126,10 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
     session.features.clear()
     prepared, parts = [], []
     for request in requests_to(family_key):
-        counts = len(request.images), len(request.videos)
-        user = prompts.user_message(family, request.prompt, *counts)
+        user = prompts.user_message(family, request.prompt, *request.counts)
         prepared.append(session.prepare(request))
-        parts.append(prompts.first_turn(family, user, None, *counts))
+        markers = prompts.markers_of(family, prepared[-1].slots)
+        parts.append(prompts.first_turn(family, user, None, markers))
     points = dict(session.schedules["image"].decoder)
 
     def prefill():
@@ -137,7 +137,14 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
         for request, pieces in zip(prepared, parts, strict=True):
             encoded = encode(family, [one.pixels for one in request.slots.values()], session.schedules)
             by_slot = dict(zip(request.slots, encoded, strict=True))
-            rows.append(Row([by_slot.get(p, p) if not isinstance(p, list) else p for p in pieces]))
+            rows.append(
+                Row(
+                    [
+                        p if isinstance(p, list) else Shown(p.medium, by_slot[p.medium].part(p.part))
+                        for p in pieces
+                    ]
+                )
+            )
         new = assemble(family, rows, points, packed=family.rope_axes == 1)
         hidden_states, _ = decoder.drained(
             decoder.prefill(family.text_model, new, session.runner.new_cache())

@@ -10,6 +10,7 @@ from illava_cli.engine.opening import load
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.tower import TowerPass, TowerTokens
+from tests.asked_alike import markers
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture
 from tests.stock import Stock
@@ -173,14 +174,14 @@ def test_chat_formats(name, open_session, monkeypatch):
     if template is not None:
         monkeypatch.setattr(tokenizer, "chat_template", template)
     user = prompts.user_message(family, "What?", 1, 0)
-    before, slot, after = prompts.first_turn(family, user, None, 1, 0)
+    before, slot, after = prompts.first_turn(family, user, None, markers(family, 1))
     assert (slot.kind, slot.index) == ("image", 0)
     ids = tokenizer(opening)["input_ids"]
     assert [*before, family.model.config.image_token_id, *after] == ids
     assert ids.count(tokenizer.bos_token_id) == 1
     user = prompts.user_message(family, "Sure?", 0, 0)
-    [tail] = prompts.later_turn(family, user, None, 0, 0)
+    [tail] = prompts.later_turn(family, user, None, markers(family))
     assert tail == tokenizer(later, add_special_tokens=False)["input_ids"]
     assert tokenizer.bos_token_id not in tail
     if later.startswith("</s>"):  # the answer's own end is not repeated
-        assert prompts.later_turn(family, user, tokenizer.eos_token_id, 0, 0) == [tail[1:]]
+        assert prompts.later_turn(family, user, tokenizer.eos_token_id, markers(family)) == [tail[1:]]

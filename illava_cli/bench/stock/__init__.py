@@ -61,10 +61,12 @@ def prompt_ids(family: Family, text: str, images: int, videos: int, media: Seque
     user = prompts.user_message(family, text, images, videos)
     placeholder = {kind: token for token, kind in family.placeholder_ids.items()}
     ids: list[int] = []
-    for piece in prompts.first_turn(family, user, None, images, videos):
+    markers = {"image": media[:images], "video": media[images:]}
+    markers = {kind: [family.marker(kind, one) for one in markers[kind]] for kind in family.markers}
+    for piece in prompts.first_turn(family, user, None, markers):
         if isinstance(piece, Slot):
             pixels = media[piece.index + (images if piece.kind == "video" else 0)]
-            count = family.tokens(pixels, Schedule()).total
+            count = family.tokens(pixels, Schedule()).total // pixels.form.parts
             ids += [placeholder[piece.kind]] * count
         else:
             ids += piece

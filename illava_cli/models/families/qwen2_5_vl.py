@@ -30,7 +30,9 @@ from illava_cli.models.windows import Windows
 
 def seconds_per_grid(medium: Pixels | Features, frames: int) -> float:
     """Seconds from one group of `frames` to the next; 1 without known times, as in `transformers`."""
-    return medium.interval * frames if medium.interval else 1.0
+    steps = len(medium.times) - 1
+    interval = (medium.times[-1] - medium.times[0]) / steps if steps > 0 else 0
+    return interval * frames or 1.0
 
 
 class Qwen2_5VL(Qwen2VL):

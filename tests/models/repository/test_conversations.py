@@ -4,6 +4,7 @@ import pytest
 
 from illava_cli.engine.prompt import first_turn, later_turn, user_message
 from illava_cli.models.conversations import CONVERSATIONS
+from tests.asked_alike import markers
 from tests.models.repository.checkpoints import KINDS, OFF, VICUNA, open_checkpoint
 
 # (what opens a conversation, what follows an answer, a system prompt)
@@ -62,7 +63,7 @@ def test_an_end_token_is_not_repeated(name, pair):
     question = user_message(family, "Sure?", 0, 0)
 
     def written(last_token):
-        (ids,) = later_turn(family, question, last_token, 0, 0)
+        (ids,) = later_turn(family, question, last_token, markers(family))
         return ids
 
     before, _, after = PRINTED[name][1].partition("A dog.")[2].partition(mark)
@@ -81,9 +82,9 @@ def test_a_conversation_begins_with_one_bos(layout, pair):
     """Also where the template writes it, as `transformers`' processors see to."""
     family = open_checkpoint(pair("v1.6 vicuna")[layout == "hf"]).family
     question = user_message(family, "What?", 1, 0)
-    plain = first_turn(family, question, None, 1, 0)
+    plain = first_turn(family, question, None, markers(family, 1))
     family.tokenizer.chat_template = "{{ bos_token }}" + family.tokenizer.chat_template
-    assert first_turn(family, question, None, 1, 0) == plain
+    assert first_turn(family, question, None, markers(family, 1)) == plain
     assert plain[0].count(family.tokenizer.bos_token_id) == 1
 
 
@@ -95,7 +96,10 @@ def test_a_token_s_name_in_a_prompt_is_text(kind, pair):
 
     def ids_of(text, system):
         user = user_message(family, f"<image> {text} <image>{text}", 2, 0)
-        pieces = first_turn(family, user, system, 2, 0), later_turn(family, user, None, 2, 0)
+        pieces = (
+            first_turn(family, user, system, markers(family, 2)),
+            later_turn(family, user, None, markers(family, 2)),
+        )
         return [[piece for piece in turn if isinstance(piece, list)] for turn in pieces]
 
     plain = ids_of("a", "b")

@@ -7,6 +7,7 @@ import pytest
 
 from illava_cli.engine.prompt import Slot, first_turn, later_turn, user_message
 from illava_cli.errors import ModelError
+from tests.asked_alike import markers
 from tests.conftest import picture
 from tests.models.repository.checkpoints import OFF, VICUNA, open_checkpoint
 from tests.needs import require
@@ -84,8 +85,8 @@ def test_runs_between_images_are_encoded_by_themselves(legacy, only_sentencepiec
     parts = [VICUNA + "USER: ", " shows what, and ", "? ASSISTANT:"]
     head, one, two = map(reference.encode, parts)
     expected = [[reference.bos_id(), *head], Slot("image", 0), one, Slot("image", 1), two]
-    assert first_turn(family, question, None, 2, 0) == expected
-    assert later_turn(family, question, reference.eos_id(), 2, 0)[1:] == expected[1:]
+    assert first_turn(family, question, None, markers(family, 2)) == expected
+    assert later_turn(family, question, reference.eos_id(), markers(family, 2))[1:] == expected[1:]
 
 
 def test_a_name_is_text_in_a_sentencepiece_tokenizer(only_sentencepiece):
@@ -97,7 +98,7 @@ def test_a_name_is_text_in_a_sentencepiece_tokenizer(only_sentencepiece):
     parts = [VICUNA + "USER: ", " ends </s> here, <image><s> ASSISTANT:"]
     head, tail = map(reference.encode, parts)
     expected = [[reference.bos_id(), *head], Slot("image", 0), tail]
-    assert first_turn(family, question, None, 1, 0) == expected
+    assert first_turn(family, question, None, markers(family, 1)) == expected
 
 
 def test_a_qwen_tokenizer_of_vocabulary_and_merges_is_read(pair, tmp_path):
