@@ -12,6 +12,7 @@ class FamilyEntry:
     name: str
     code: str
     preset: str
+    schedules: str | None = None  # another one, whose schedules it takes
 
 
 # by the `model_type` of a checkpoint
@@ -20,9 +21,12 @@ FAMILIES = {
     "llava_onevision": FamilyEntry("LLaVA-OneVision", "llava_onevision.LlavaOnevision", "paper"),
     "qwen2_vl": FamilyEntry("Qwen2-VL", "qwen2_vl.Qwen2VL", "qwen2-vl"),
     "qwen2_5_vl": FamilyEntry("Qwen2.5-VL", "qwen2_5_vl.Qwen2_5VL", "qwen2.5-vl"),
+    "qwen3_vl": FamilyEntry("Qwen3-VL", "qwen3_vl.Qwen3VL", "qwen3-vl"),
+    "qwen3_vl_moe": FamilyEntry("Qwen3-VL-MoE", "qwen3_vl.Qwen3VLMoe", "qwen3-vl", "qwen3_vl"),
 }
 
 
 def family_name(schedule_key: str) -> str:
     """What people call the models of a schedule key, which is a `model_type` or that and a size."""
-    return next((entry.name for key, entry in FAMILIES.items() if schedule_key.startswith(key)), schedule_key)
+    fitting = [key for key in FAMILIES if schedule_key.startswith(key)]
+    return FAMILIES[max(fitting, key=len)].name if fitting else schedule_key

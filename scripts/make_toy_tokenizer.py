@@ -183,6 +183,8 @@ def main() -> None:
         tokenizer = make(family["special_tokens"])
         write_tokenizer(folder, tokenizer, family)
         write_json(folder / "preprocessor_config.json", family["preprocessor"])
+        if "video" in family:
+            write_json(folder / "video_preprocessor_config.json", family["preprocessor"] | family["video"])
         print(f"{folder}: {tokenizer.get_vocab_size()} tokens")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -65,7 +65,7 @@ class Medium:
         pixels = [family.preprocess_image(picture, options, alone) for picture in pictures]
         for source in videos:
             video = read_clip(source, options, family.resize_frame)
-            pixels.append(replace(family.preprocess_video(video.frames), times=video.timestamps))
+            pixels.append(family.preprocess_video(video.frames).timed(video.timestamps))
         return pixels
 
 

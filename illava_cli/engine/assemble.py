@@ -45,6 +45,7 @@ class _Laid:
     positions: Tensor  # (axes, T)
     next_position: int
     span: tuple[int, int]
+    injections: dict[int, Tensor]  # (T, C)
 
 
 def assemble(
@@ -82,8 +83,19 @@ def assemble(
         counts=[one.counts for one in laid],
         span=(min(one.span[0] for one in laid), max(one.span[1] for one in laid)),
         merge_points=merge_points,
+        injections=_filled_injections(laid),
         trace=trace,
     )
+
+
+def _filled_injections(laid: list[_Laid]) -> dict[int, Tensor]:
+    """(B, T, C) by decoder layer, 0 where a row or a token has none."""
+    layers = {layer for one in laid for layer in one.injections}
+    found = {}
+    for layer in sorted(layers):
+        rows = [one.injections.get(layer, torch.zeros_like(one.embeds)) for one in laid]
+        found[layer] = pad_sequence(rows, batch_first=True)
+    return found
 
 
 def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
@@ -95,6 +107,7 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
     media: list[tuple[int, Features]] = []
     length = unmerged = 0
     span = []
+    injected: list[tuple[int, Features]] = []
     for part in row.parts:
         if isinstance(part, list):
             tokens = len(part)
@@ -111,6 +124,8 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
             counts[group] += one.candidates
             media.append((unmerged, one))
             span += [length, length + tokens]
+            if one.injections:
+                injected.append((length, one))
             embeds.append(one.embeds.to(embeds[0].dtype) if embeds else one.embeds)
             kinds.append(one.kinds)
             groups.append(torch.where(one.rankable, group, -1))
@@ -121,15 +136,27 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
         positions = torch.arange(length, device=device)[None].expand(family.rope_axes, -1)
         next_position = length
     else:
-        whole = family.positions(unmerged, media)
-        next_position = int(whole[0, -1]) + 1  # a prompt ends with text
-        positions = to_device(whole, device)[:, torch.cat(places)]
+        unpacked = family.positions(unmerged, media)
+        next_position = int(unpacked[0, -1]) + 1  # a prompt ends with text
+        positions = to_device(unpacked, device)[:, torch.cat(places)]
+    whole = torch.cat(embeds)
     return _Laid(
-        embeds=torch.cat(embeds),
+        embeds=whole,
         kinds=torch.cat(kinds),
         groups=torch.cat(groups),
         counts=counts,
         positions=positions + row.start,
         next_position=row.start + next_position,
         span=(min(span), max(span)) if span else (0, 0),
+        injections=_injections(whole, injected),
     )
+
+
+def _injections(embeds: Tensor, media: list[tuple[int, Features]]) -> dict[int, Tensor]:
+    """(T, C) by decoder layer, of media from where they start in a row; 0 at all other tokens."""
+    found: dict[int, Tensor] = {}
+    for start, features in media:
+        for layer, values in features.injections.items():
+            row = found.setdefault(layer, torch.zeros_like(embeds))
+            row[start : start + len(values)] = values
+    return found

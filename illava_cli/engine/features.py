@@ -19,7 +19,8 @@ TENSORS = ("embeds", "kinds", "rankable", "place")
 
 
 def _nbytes(features: Features) -> int:
-    return sum(getattr(features, name).nbytes for name in TENSORS)
+    injected = sum(x.nbytes for x in features.injections.values())
+    return injected + sum(getattr(features, name).nbytes for name in TENSORS)
 
 
 def content_key(frames: Iterable[Image.Image | np.ndarray], *settings: object) -> str:
@@ -55,6 +56,7 @@ class FeatureCache:
             return
         # they may be views of a whole batch, which would then stay in memory
         own = {name: getattr(features, name).clone() for name in TENSORS}
+        own["injections"] = {layer: x.clone() for layer, x in features.injections.items()}
         with self._lock:
             self._entries[key] = replace(features.untraced(), **own)
             self.bytes += size

@@ -230,7 +230,7 @@ class MediaReader:
         )
 
         def pixels() -> Pixels:
-            return replace(self.family.preprocess_video(video.frames), times=video.timestamps)
+            return self.family.preprocess_video(video.frames).timed(video.timestamps)
 
         return Seen(key, record, pixels)
 

@@ -133,6 +133,7 @@ def lay_out(family: Family, pixels: Pixels, survivors: Survivors, schedule: Sche
         newlines=expansion.newlines,
         form=form,
         times=pixels.times,
+        injections=layout.taps,
         merges=survivors.merges,
         attention=survivors.attention,
         layout=layout.origin() if survivors.traced else None,

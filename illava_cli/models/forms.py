@@ -6,7 +6,7 @@ A `Form` is made of a medium's size alone, so that all counts are known on the h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
@@ -37,6 +37,7 @@ class Layout:
         newline: (T,) which are newlines.
         length: the unmerged length.
         order: (T,) which image token stands there, newlines counted after them; None: they are in order.
+        taps: (T, C) features of these tokens by the decoder layer after which they are added.
         joined: what became of the survivors before, (1, survivors) to (1, image tokens), where that is
             traced; None: they are the image tokens.
     """
@@ -47,6 +48,7 @@ class Layout:
     length: int
     order: Tensor | None = None
     joined: Merge | None = None
+    taps: dict[int, Tensor] = field(default_factory=dict)
 
     def origin(self) -> Merge:
         """(1, survivors) to (1, T)."""

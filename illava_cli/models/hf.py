@@ -29,6 +29,7 @@ INNER = {
     "apply_rotary_pos_emb": "models.qwen2.modeling_qwen2",
     "get_anyres_image_grid_shape": "models.llava_onevision.modeling_llava_onevision",
     "get_patch_output_size": "image_processing_utils",
+    "get_vision_interpolation_indices_and_weights": "vision_utils",
     "get_vision_position_ids": "vision_utils",
     "no_init_weights": "initialization",
     "select_best_resolution": "image_processing_utils",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -52,6 +52,10 @@ class Pixels(Geometry):
 
     pixel_values: Callable[[int, int], Tensor]
     times: tuple[float, ...] = ()
+
+    def timed(self, times: Sequence[float]) -> Pixels:
+        """A video with the seconds of its frames, where they are known."""
+        return replace(self, times=tuple(times)) if times else self
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,10 @@ def key_of(family: str, width: int, chosen: str | None) -> str:
     Raises:
         UsageError: `chosen` is another family's.
     """
+    own = FAMILIES[family].schedules or family if family in FAMILIES else family
     if chosen is None:
-        return next((s.key for s in sizes() if (s.family, s.width) == (family, width)), family)
-    if chosen != family and not chosen.startswith(f"{family}_"):
+        return next((s.key for s in sizes() if (s.family, s.width) == (family, width)), own)
+    if chosen != own and not chosen.startswith(f"{own}_"):
         raise UsageError(f"model.schedule: {chosen!r} is not for a {family!r} model: name one that begins so")
     return chosen
 

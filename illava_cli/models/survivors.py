@@ -25,7 +25,7 @@ class Survivors(Tokens):
     scores: Tensor | None = aligned("keep", default=None)  # (B, M) received at the last layer that was scored
     keys: Tensor | None = aligned("keep", default=None)  # (B, M, D) of that layer, for a reduction to come
     sizes: Tensor | None = aligned("total", default=None)  # (B, M) tokens that each stands for
-    taps: dict[int, Tensor] = aligned("apply", default_factory=dict)  # of tower layers: (B, M, ...)
+    taps: dict[int, Tensor] = aligned("apply", default_factory=dict)  # by decoder layer: (B, M, C)
     left: int = 0  # tokens of a segment that left the tower: M, or more where a family has pooled them
     merges: dict[int, Merge] = per_row(default_factory=dict)
     attention: dict[int, Tensor] = per_row(default_factory=dict)  # (B, N) by layer, where it is watched

@@ -55,7 +55,7 @@ class TowerTokens(Tokens):
         windows: where the tokens stand, of a tower with attention within windows.
         scores: (B, N) attention received at the last layer that merged, or that gives scores.
         keys: (B, N, C) of the last layer that was scored, where a method compares.
-        taps: features of these tokens by the layer that gave them, which ride along to the decoder.
+        taps: features of these tokens by the decoder layer after which they are added: they ride along.
     """
 
     place: Tensor = aligned("keep")
@@ -202,16 +202,23 @@ class TowerPass:
 
 
 Arguments = Callable[[int, TowerTokens], dict]
+Given = Callable[[int, Tensor, TowerPass], None]
 
 
 def run_blocks(
-    blocks: Iterable[nn.Module], parts: BlockParts, h: Tensor, run: TowerPass, arguments: Arguments
+    blocks: Iterable[nn.Module],
+    parts: BlockParts,
+    h: Tensor,
+    run: TowerPass,
+    arguments: Arguments,
+    given: Given = lambda *_: None,
 ) -> Tensor:
     """The tower's loop.
 
     Args:
         h: hidden states, as the blocks take them.
         arguments: a block's further arguments, by its layer, for the tokens there are.
+        given: is told what each layer gives.
 
     Raises:
         MergeError: a layer that is scheduled was not run, or its attention ran past us.
@@ -223,6 +230,7 @@ def run_blocks(
         if not run.opens(layer):
             with attention.tap.recording(None, bias):
                 h = block(h, **more)
+            given(layer, h, run)
             continue
         with attention.tap.recording(partial(run.score, layer, windows=more.get("windows")), bias) as tap:
             attended = attention(norm1(h), **more)
@@ -234,6 +242,7 @@ def run_blocks(
             tokens = run.tokens.holding(h, run.class_tokens).after(run.decide(layer))
             run.tokens, h = tokens.apart(like=h)
         h = h + mlp(norm2(h))
+        given(layer, h, run)
     if layer < run.plan.deepest:
         raise MergeError(
             "what was scheduled in the vision tower did not happen: the model ran its layers 0 to "

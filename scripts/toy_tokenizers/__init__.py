@@ -1,10 +1,11 @@
 """What each family's toy tokenizer is made of: special tokens, chat template, image processor."""
 
-from toy_tokenizers import llava_next, llava_onevision, qwen2_vl
+from toy_tokenizers import llava_next, llava_onevision, qwen2_vl, qwen3_vl
 
 # by the folder's name
 FAMILIES = {
     "llava-next": llava_next.FAMILY,
     "llava-onevision": llava_onevision.FAMILY,
     "qwen2-vl": qwen2_vl.FAMILY,
+    "qwen3-vl": qwen3_vl.FAMILY,
 }

@@ -7,9 +7,16 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
 )
 
-from tests.builders import write_llava_next, write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+from tests.builders import (
+    write_llava_next,
+    write_llava_onevision,
+    write_qwen2_5_vl,
+    write_qwen2_vl,
+    write_qwen3_vl,
+)
 from tests.reference.stock import load
 
 
@@ -71,3 +78,18 @@ def eager_qwen(qwen_folder):
 @pytest.fixture(scope="session")
 def eager_qwen25(qwen25_folder):
     return load(Qwen2_5_VLForConditionalGeneration, qwen25_folder, attn_implementation="eager")
+
+
+@pytest.fixture(scope="session")
+def qwen3_folder(tmp_path_factory):
+    return write_qwen3_vl(tmp_path_factory.mktemp("qwen3"), dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def qwen3(qwen3_folder):
+    return load(Qwen3VLForConditionalGeneration, qwen3_folder)
+
+
+@pytest.fixture(scope="session")
+def eager_qwen3(qwen3_folder):
+    return load(Qwen3VLForConditionalGeneration, qwen3_folder, attn_implementation="eager")

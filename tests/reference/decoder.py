@@ -25,23 +25,32 @@ def lay_out(family, model, turns: list[list], schedule: Schedule) -> tuple[list[
         for piece in pieces:
             if isinstance(piece, Encoded):
                 tokens, medium = piece.tokens, media
+                together = ("run", piece.medium.run) if piece.medium.run is not None else media
                 media += 1
             else:
                 embeddings = model.get_input_embeddings()(torch.tensor(piece, dtype=torch.long))
                 tokens = [Token(x, "text", place) for place, x in enumerate(embeddings)]
-                medium = None
+                medium = together = None
             for token in tokens:
                 position = (len(sequence),) if packed else tuple(ids[:, offset + token.place].tolist())
-                sequence.append(replace(token, position=position, turn=turn, medium=medium))
+                own = {"position": position, "turn": turn, "medium": medium, "together": together}
+                sequence.append(replace(token, **own))
             offset += length_of(piece)
     return sequence, len(sequence) if packed else int(ids[0, -1])
 
 
 def decoder_layer(layer, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """One stock decoder layer on (T, C), causal, its attention map (H, T, T), and its keys' mean (T, D)."""
+    return causal_layer(layer, x, rotary)
+
+
+def causal_layer(layer, x: Tensor, rotary: tuple[Tensor, Tensor], q_norm=None, k_norm=None):
+    """`decoder_layer`, with norms of each head's queries and keys where the model has them."""
     attn, normed = layer.self_attn, layer.input_layernorm(x)
     qkv = [project(normed) for project in (attn.q_proj, attn.k_proj, attn.v_proj)]
-    q, k, v = (x.unflatten(1, (-1, attn.head_dim)).transpose(0, 1) for x in qkv)  # (heads, T, D)
+    qkv = [x.unflatten(1, (-1, attn.head_dim)) for x in qkv]  # (T, heads, D)
+    norms = [norm or (lambda x: x) for norm in (q_norm, k_norm, None)]
+    q, k, v = (norm(x).transpose(0, 1) for norm, x in zip(norms, qkv, strict=True))
     q, k = (x[0] for x in apply_rotary_pos_emb(q[None], k[None], *rotary))
     keys = k.mean(0)
     k, v = (x.repeat_interleave(attn.num_key_value_groups, dim=0) for x in (k, v))
@@ -77,7 +86,7 @@ def llm_merge(
     groups: dict[tuple, list[int]] = {}
     for i, token in enumerate(sequence[a] for a in alive):
         if token.kind in kinds:
-            together = token.medium if schedule.scope == "medium" else None
+            together = token.together if schedule.scope == "medium" else None
             groups.setdefault((token.turn, together), []).append(i)
     gone, pooled, grown = set(), {}, {}
     for (turn, _), ranked in groups.items():
@@ -109,15 +118,24 @@ def run(family, model, turns: list[list], schedule: Schedule) -> Result:
         raise ValueError("sliding windows are not part of this reference")
     sequence, next_position = lay_out(family, model, turns, schedule)
     x = torch.stack([token.embedding for token in sequence])  # (T, C)
+    depth = max(len(token.taps) for token in sequence)
+    nothing = (x.new_zeros(x.shape[1]),) * depth
+    taps = torch.stack(
+        [torch.cat([x[0, :0], *(token.taps or nothing)]) for token in sequence]
+    )  # (T, depth * C)
     run_layer = getattr(family, "decoder_layer", decoder_layer)
     alive, sizes, seen, llm_kept = list(range(len(sequence))), [1.0] * len(sequence), None, {}
     for index, layer in enumerate(text.layers):
         if index in schedule.llm:
-            x, alive, sizes = llm_merge(x, alive, sequence, seen, sizes, schedule.llm[index], schedule)
+            both = torch.cat([x, taps], dim=1)  # taps merge as their tokens do
+            both, alive, sizes = llm_merge(both, alive, sequence, seen, sizes, schedule.llm[index], schedule)
+            x, taps = both.tensor_split([x.shape[1]], dim=1)
             llm_kept[index] = alive
         positions = torch.tensor([sequence[a].position for a in alive]).T  # (1 or 3, T)
         positions = positions[:, None] if len(positions) == 3 else positions
         x, *seen = run_layer(layer, x, text.rotary_emb(x[None], positions))
+        if index < depth:
+            x = x + taps.split(x.shape[1], dim=1)[index]
 
     media = [piece for pieces in turns for piece in pieces if isinstance(piece, Encoded)]
     counts = [replace(piece.counts) for piece in media]

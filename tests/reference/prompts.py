@@ -25,6 +25,20 @@ def patches(kind, t, h, w, seed=0, seconds=None):
     return Medium(kind, noise(t * h * w, 3 * 2 * 14 * 14, seed=seed), grid_thw=(t, h, w), seconds=seconds)
 
 
+def frames(t, h, w, run, seed=0):
+    """A video of Qwen3-VL: each of its steps behind a word."""
+    steps = [
+        Medium("video", noise(h * w, 3 * 2 * 16 * 16, seed=seed + i), grid_thw=(1, h, w), run=run)
+        for i in range(t)
+    ]
+    return [piece for i, step in enumerate(steps) for piece in ([7 + i, 11], step)]
+
+
+def wide_patches(h, w, seed=0):
+    """An image of patches of 16x16."""
+    return Medium("image", noise(h * w, 3 * 2 * 16 * 16, seed=seed), grid_thw=(1, h, w))
+
+
 LLAVA_PROMPTS = {
     "text": [[3, 4, 5]],
     "one tile of one": [[3, 4], anyres((50, 60), 1), [5]],
@@ -70,11 +84,29 @@ QWEN25_PROMPTS = QWEN_PROMPTS | {
         [5],
     ],
 }
+QWEN3_PROMPTS = {
+    "text": [[3, 4, 5]],
+    "image": [[3, 4], wide_patches(4, 6), [5]],
+    "two images": [[3, 4], wide_patches(4, 6), [5], wide_patches(8, 4, 1), [6, 7]],
+    "one group": [[3], wide_patches(2, 2), [5]],
+    "video": [[3, 4], *frames(3, 4, 6, 0), [5, 6]],
+    "mixture": [
+        [3],
+        *frames(2, 4, 6, 0),
+        [9],
+        wide_patches(6, 6, 1),
+        [6, 7],
+        *frames(3, 2, 4, 1, 5),
+        wide_patches(4, 4),
+        [8],
+    ],
+}
 PROMPTS = {
     "llava": LLAVA_PROMPTS,
     "llava_next": NEXT_PROMPTS,
     "qwen": QWEN_PROMPTS,
     "qwen25": QWEN25_PROMPTS,
+    "qwen3": QWEN3_PROMPTS,
 }
 ALL_PROMPTS = [(family, name) for family, prompts in PROMPTS.items() for name in prompts]
 

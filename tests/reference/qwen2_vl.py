@@ -16,11 +16,18 @@ packs = False
 TYPED = True
 
 
-def encode(model, medium: Medium, schedule: Schedule, windows: Callable = lambda *_: None) -> Encoded:
+def encode(
+    model,
+    medium: Medium,
+    schedule: Schedule,
+    windows: Callable = lambda *_: None,
+    places: Callable = lambda *_: 0,
+    tap: Callable = lambda *_: None,
+) -> Encoded:
     """A frame is an attention segment of its own; the patches of a group merge like with like.
 
-    `windows`: as `qwen2_5_vl.windows`. What a patch receives in its window is given in multiples of 1/n,
-    n being the patches that are left in the window.
+    `windows`: as `qwen2_5_vl.windows`; `places`, `tap`: as in `qwen3_vl`. What a patch receives in its window
+    is given in multiples of 1/n, n being the patches that are left in the window.
     """
     visual = model.model.visual
     if any(not 0 <= index < len(visual.blocks) for index in schedule.vision):
@@ -33,8 +40,9 @@ def encode(model, medium: Medium, schedule: Schedule, windows: Callable = lambda
     angles = torch.stack([torch.cat([y * freq, x * freq]).repeat(2) for y, x in where])  # (h*w, D)
     tokens, kept = [], []
     for frame, pixels in enumerate(medium.pixel_values.to(model.dtype).view(t, h * w, -1)):
-        x = visual.patch_embed(pixels)  # (h*w, C)
+        x = visual.patch_embed(pixels) + places(visual, h, w, where)  # (h*w, C)
         groups, sizes, kept_by_layer = list(range(per_frame)), [1.0] * per_frame, {}
+        taps = x.new_zeros(per_frame, 0)  # of each group, one after another: they merge as it does
         for index, block in enumerate(visual.blocks):
             attn = block.attn
             q, k, v = attn.qkv(block.norm1(x)).unflatten(1, (3, attn.num_heads, -1)).unbind(1)  # (N, H, D)
@@ -55,12 +63,19 @@ def encode(model, medium: Medium, schedule: Schedule, windows: Callable = lambda
                 each = each.tolist()
                 scores = [sum(each[g * unit : (g + 1) * unit]) / unit for g in range(len(groups))]
                 grouped, keys = x.unflatten(0, (len(groups), unit)), k.mean(1).reshape(len(groups), -1)
-                x, left, sizes = merge(grouped, keys, scores, sizes, removed, schedule.method)
-                x, groups = x.flatten(0, 1), [groups[i] for i in left]
+                rows = torch.cat([grouped.flatten(1), taps], dim=1)
+                rows, left, sizes = merge(rows, keys, scores, sizes, removed, schedule.method)
+                x, taps = rows.tensor_split([grouped[0].numel()], dim=1)
+                x, groups = x.reshape(-1, grouped.shape[-1]), [groups[i] for i in left]
                 kept_by_layer[index] = groups
             x = x + block.mlp(block.norm2(x))
+            if (given := tap(visual, index, x)) is not None:
+                taps = torch.cat([taps, given], dim=1)
         features = visual.merger(x)  # (groups, C)
-        tokens += [Token(f, "image", frame * per_frame + g) for f, g in zip(features, groups, strict=True)]
+        tokens += [
+            Token(f, "image", frame * per_frame + g, taps=own.split(len(f)) if len(own) else ())
+            for f, g, own in zip(features, groups, taps, strict=True)
+        ]
         kept.append(kept_by_layer)
     return Encoded(medium, tokens, t * per_frame, Counts(t * h * w, len(tokens) * unit), kept)
 
@@ -78,8 +93,7 @@ def positions(model, pieces: list) -> Tensor:
     ids, _ = model.model.get_rope_index(
         torch.zeros(1, len(types), dtype=torch.long),
         mm_token_type_ids=torch.tensor([types]),
-        image_grid_thw=torch.tensor(grids["image"]),
-        video_grid_thw=torch.tensor(grids["video"]),
+        **{f"{kind}_grid_thw": torch.tensor(own) for kind, own in grids.items() if own},
         **({"second_per_grid_ts": torch.tensor(seconds)} if seconds else {}),
     )
     return ids[:, 0]

@@ -14,6 +14,7 @@ class Medium:
     size: tuple[int, int] | None = None  # anyres, square: the original image's (height, width)
     grid_thw: tuple[int, int, int] | None = None  # Qwen
     seconds: float | None = None  # Qwen2.5-VL's videos: from one t to the next
+    run: int | None = None  # of a video that stands frame by frame: which one; its frames rank together
     pinpoints: list | None = None  # anyres: the allowed (height, width)s; None: the model's own
 
 
@@ -49,6 +50,8 @@ class Token:
     position: tuple[int, ...] = ()  # one number, or (t, h, w)
     turn: int = 0
     medium: int | None = None
+    together: object = None  # what it ranks with in the decoder, by scope "medium"
+    taps: tuple[Tensor, ...] = ()  # what is added to it after the decoder's first layers
 
 
 @dataclass

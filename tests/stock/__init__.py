@@ -8,7 +8,7 @@ the parts of a medium; `PLACEHOLDERS` are the words that no answer has.
 import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from tests.stock import llava, qwen2_vl
+from tests.stock import llava, qwen2_vl, qwen3_vl
 
 # by the `model_type` of a checkpoint
 FAMILIES = {
@@ -16,6 +16,8 @@ FAMILIES = {
     "llava_onevision": llava,
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_vl,
+    "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl,
 }
 
 
@@ -25,10 +27,9 @@ class Stock:
     def __init__(self, folder, dtype=torch.float32):
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.seconds: float | None = (
-            None  # from one sampled frame, or pair of frames, to the next, where known
-        )
-        config = self.model.config
+        self.seconds: float | None = None  # from one pair of frames to the next, where that is known
+        self.fps: float | None = None  # of clips whose frames are all given, where it is known
+        self.folder, config = folder, self.model.config
         self.family = FAMILIES[config.model_type]
         self.image_processor = self.family.image_processor(folder, config.model_type)
         self.image_id, self.video_id = config.image_token_id, getattr(config, "video_token_id", None)

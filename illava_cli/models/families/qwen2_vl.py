@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -38,11 +39,20 @@ class PatchGrid(Form):
     Args:
         grid: time, height and width in patches.
         frames: of a step, in a video; None of an image.
+        apart: its steps have text between them in a prompt.
     """
 
     grid: tuple[int, int, int]
     side: int
     frames: int | None = None
+    apart: bool = False
+
+    @property
+    def parts(self) -> int:
+        return self.grid[0] if self.apart else 1
+
+    def part(self, index: int) -> PatchGrid:
+        return replace(self, grid=(1, *self.grid[1:])) if self.apart else self
 
     @property
     def segments(self) -> int:
@@ -68,7 +78,9 @@ class PatchGrid(Form):
     def lay_out(self, survivors: Survivors, layout: str, newline: None) -> Layout:
         start = torch.arange(self.segments, device=survivors.place.device)[:, None] * self.tokens
         place, embeds = (survivors.place + start).flatten(), survivors.features.flatten(0, 1)
-        return Layout(embeds, place, torch.zeros_like(place, dtype=torch.bool), self.segments * self.tokens)
+        newline = torch.zeros_like(place, dtype=torch.bool)
+        taps = {layer: values.flatten(0, 1) for layer, values in survivors.taps.items()}
+        return Layout(embeds, place, newline, self.segments * self.tokens, taps=taps)
 
 
 class Qwen2VL(Family):
@@ -80,6 +92,7 @@ class Qwen2VL(Family):
     block_parts = BlockParts("norm1", "attn", "norm2", "mlp")
     tower_attention = PACKED
     rope_axes = 3
+    frames_apart = False  # whether text stands between a video's steps
     special_tokens: ClassVar = {
         "image": "<|image_pad|>",
         "video": "<|video_pad|>",
@@ -97,20 +110,37 @@ class Qwen2VL(Family):
         self.merge_size = config.spatial_merge_size
         self.patches_per_token = self.merge_size**2
         tower = self.model.model.visual
-        stock = stock_forward(tower)
-        parts, arguments = self.block_parts, self.block_arguments
+        family, stock = self, stock_forward(tower)
 
-        def forward(self, hidden_states, grid_thw=None, run=None, position_ids=None, **kwargs):
+        def forward(self, hidden_states, grid_thw=None, run=None, **kwargs):
             if run is None:
                 return stock(hidden_states, grid_thw, **kwargs)
-            hidden_states = self.patch_embed(hidden_states)
-            rope = self.rotary_pos_emb(hidden_states, position_ids)
-            rope = tuple(x.unflatten(0, (run.segments, -1, run.group)) for x in rope)
-            run.tokens = replace(run.tokens, rope=rope)
-            hidden_states = run_blocks(self.blocks, parts, hidden_states, run, arguments)
+            hidden_states = run_blocks(
+                self.blocks,
+                family.block_parts,
+                family.embedded(self, hidden_states, run, **kwargs),
+                run,
+                family.block_arguments,
+                partial(family.tap, self),
+            )
             return self.merger(hidden_states).unflatten(0, (run.segments, -1))
 
         bind(tower, forward)
+
+    def embedded(self, tower: nn.Module, patches: Tensor, run: TowerPass, *, position_ids: Tensor) -> Tensor:
+        """Patches before the first block; their rotary embeddings go with the tokens.
+
+        Args:
+            position_ids: (patches of a frame, 2).
+        """
+        hidden_states = tower.patch_embed(patches)
+        rope = tower.rotary_pos_emb(hidden_states, position_ids.repeat(run.segments, 1))
+        rope = tuple(x.unflatten(0, (run.segments, -1, run.group)) for x in rope)
+        run.tokens = replace(run.tokens, rope=rope)
+        return hidden_states
+
+    def tap(self, tower: nn.Module, layer: int, hidden_states: Tensor, run: TowerPass) -> None:
+        """Take what a block gives: some towers hand the features of several layers to the decoder."""
 
     def block_arguments(self, layer: int, tokens: TowerTokens) -> dict:
         """What a block takes beside the hidden states."""
@@ -151,7 +181,9 @@ class Qwen2VL(Family):
         """Of a medium that is resized."""
         height, width = (extent // self.patch for extent in size)
         frames = self.temporal if kind == "video" else None
-        return Geometry(kind, PatchGrid((steps, height, width), self.merge_size, frames), (height, width))
+        apart = self.frames_apart and kind == "video"
+        form = PatchGrid((steps, height, width), self.merge_size, frames, apart)
+        return Geometry(kind, form, (height, width))
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
@@ -219,10 +251,16 @@ class Qwen2VL(Family):
     # --- tower --------------------------------------------------------------------------------
 
     def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
-        frame = torch.tensor([[1, *pixels.shape]])
-        position_ids = get_vision_position_ids(frame, self.merge_size).repeat(run.segments, 1)
-        position_ids = to_device(position_ids, run.device)
-        return self.model.model.visual(pixel_values, run=run, position_ids=position_ids)
+        return self.model.model.visual(pixel_values, run=run, **self.frame_arguments(pixels, run))
+
+    def frame_grid(self, pixels: Pixels) -> Tensor:
+        """(1, 3) a frame as a grid of patches."""
+        return torch.tensor([[1, *pixels.shape]])
+
+    def frame_arguments(self, pixels: Pixels, run: TowerPass) -> dict[str, Tensor]:
+        """What `embedded` takes of the places of a frame's patches."""
+        position_ids = get_vision_position_ids(self.frame_grid(pixels), self.merge_size)
+        return {"position_ids": to_device(position_ids, run.device)}
 
     def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
         types = torch.zeros(1, length, dtype=torch.int32)
