@@ -55,13 +55,17 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
         parts = prompts.later_turn(family, user, last[-1] if last else None, markers)
     else:
         parts = prompts.first_turn(family, user, None, markers)
-    media = {}
-    for slot, pixels in ((slot, one.pixels) for slot, one in prepared.slots.items()):
-        values = pixels.pixel_values(0, pixels.segments)
-        if family.key.startswith("qwen"):
-            media[slot] = Medium(pixels.kind, values, grid_thw=pixels.form.grid)
-        else:
-            form = pixels.form
-            kind = {Tiles: "anyres", Square: "square", Frames: "video"}[type(form)]
-            media[slot] = Medium(kind, values, size=form.size, pinpoints=getattr(form, "pinpoints", None))
-    return [list(p) if isinstance(p, list) else media[p] for p in parts]
+    shown = {slot: one.pixels for slot, one in prepared.slots.items()}
+    return [list(p) if isinstance(p, list) else _medium(family, shown[p.medium], p) for p in parts]
+
+
+def _medium(family, pixels, slot) -> Medium:
+    """A medium, or the part of it that `slot` places."""
+    form = pixels.form.part(slot.part)
+    segments = pixels.segments // pixels.form.parts
+    values = pixels.pixel_values(slot.part * segments, (slot.part + 1) * segments)
+    if family.key.startswith("qwen"):
+        run = slot.index if pixels.kind == "video" and family.frames_apart else None
+        return Medium(pixels.kind, values, grid_thw=form.grid, run=run)
+    kind = {Tiles: "anyres", Square: "square", Frames: "video"}[type(form)]
+    return Medium(kind, values, size=form.size, pinpoints=getattr(form, "pinpoints", None))

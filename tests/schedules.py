@@ -28,6 +28,20 @@ SCHEDULES = {
     "qwen2.5, paper": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[1, 4]", "llm.queries=visual")),
     "qwen2.5, authors": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[1, 2]", "variant=authors")),
     "qwen2.5, windows": ("qwen2_5_vl", (*COMMON, *QWEN, "vision.layers=[0, 2, 3]", "llm.queries=last")),
+    # of the tower's layers 1, 3 and 4 are tapped; the first decoder layers get what they gave
+    "qwen3, paper": ("qwen3_vl", (*COMMON, *QWEN, "vision.layers=[1, 3]", "llm.queries=visual")),
+    "qwen3, authors": ("qwen3_vl", (*COMMON, *QWEN, "vision.layers=[2, 5]", "variant=authors")),
+    "qwen3, early": (
+        "qwen3_vl",
+        (
+            *COMMON,
+            *QWEN,
+            "vision.layers=[0, 4]",
+            "llm={layers: [1, 2], keep: [0.7, 0.8]}",
+            "llm.queries=last",
+        ),
+    ),
+    "qwen3 moe, paper": ("qwen3_vl_moe", (*COMMON, *QWEN, "llm.queries=visual")),
 }
 
 

@@ -17,7 +17,7 @@ class TowerShape:
     """A vision tower.
 
     `patch_values` are the numbers in one patch of pixels; a gated MLP has 3 matrices; `class_tokens` go
-    through each layer beside a segment's patches.
+    through each layer beside a segment's patches; what layers of `taps` give goes through a projector too.
     """
 
     width: int
@@ -26,6 +26,7 @@ class TowerShape:
     patch_values: int
     gated: bool = False
     class_tokens: int = 0
+    taps: tuple[int, ...] = ()
 
 
 Projector = tuple[tuple[int, int], ...]  # (inputs, outputs) of its matrices, per token that leaves the tower
@@ -143,7 +144,10 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
     for medium in counts.media:
         entering, leaving = medium.patches
         patches += medium.segments * linear(entering, (tower.patch_values, tower.width))
-        projector += medium.segments * linear(leaving // shape.patches_per_token, *shape.projector)
+        projected = [leaving, *(medium.layers[layer][1] for layer in tower.taps)]
+        for patches_left in projected:
+            tokens = patches_left // shape.patches_per_token
+            projector += medium.segments * linear(tokens, *shape.projector)
         for layer, patches_left in enumerate(medium.layers):
             segments = medium.segments
             attended, kept = (n + tower.class_tokens for n in patches_left)

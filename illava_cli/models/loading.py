@@ -169,6 +169,8 @@ def _pretrained(
     model_class = family_type.stock_class
     # a weight of another shape is reported like a missing one, below
     settings: dict = {"dtype": dtype, "attn_implementation": attn, "ignore_mismatched_sizes": True}
+    if dtype == torch.float64:  # which grouped products of experts do not know
+        settings["experts_implementation"] = "eager"
     if options.device_map is not None or options.quantization is not None:
         _need("accelerate", "device_map and quantization need accelerate: pip install 'illava[multi-gpu]'")
         settings["device_map"] = options.device_map or {"": device}

@@ -16,7 +16,7 @@ from tests.builders.common import Layout, merged, random_model, text_config, tok
 
 
 def write_qwen3_vl(folder: str | Path, **settings) -> Path:
-    """1 to 36 tokens an image or pair of frames; 6 tower layers, of which 3 are tapped, and 6 text layers."""
+    """9 to 36 tokens an image; 6 tower layers, of which 3 are tapped, and 6 text layers."""
     return _write(folder, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, **settings)
 
 
@@ -35,7 +35,7 @@ def _write(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     layout: Layout = "new",
-    min_pixels: int = 32 * 32,
+    min_pixels: int = 32 * 32 * 9,
     max_pixels: int = 32 * 32 * 36,
     video_pixels: tuple[int, int] = (4 * 32 * 32, 6 * 32 * 32 * 20),
     **overrides,

@@ -56,7 +56,8 @@ def causal_layer(layer, x: Tensor, rotary: tuple[Tensor, Tensor], q_norm=None, k
     k, v = (x.repeat_interleave(attn.num_key_value_groups, dim=0) for x in (k, v))
     out, attention = attend(q, k, v, attn.scaling, causal=True)
     x = x + attn.o_proj(out)
-    return x + layer.mlp(layer.post_attention_layernorm(x)), attention, keys
+    fed = layer.mlp(layer.post_attention_layernorm(x)[None])[0]  # experts want a batch
+    return x + fed, attention, keys
 
 
 def llm_scores(attention: Tensor, ranked: list[int], last: int, queries: str) -> list[float]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from illava_cli.bench.stock.base import StockFamily
 from illava_cli.bench.stock.llava import StockLlavaNext, StockLlavaOnevision
-from illava_cli.bench.stock.qwen import StockQwen2_5VL, StockQwen2VL
+from illava_cli.bench.stock.qwen import StockQwen2_5VL, StockQwen2VL, StockQwen3VL
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.request import Slot
 from illava_cli.errors import UsageError
@@ -27,6 +27,8 @@ STOCK: dict[str, type[StockFamily]] = {
     "llava_onevision": StockLlavaOnevision,
     "qwen2_vl": StockQwen2VL,
     "qwen2_5_vl": StockQwen2_5VL,
+    "qwen3_vl": StockQwen3VL,
+    "qwen3_vl_moe": StockQwen3VL,
 }
 
 

@@ -50,6 +50,18 @@ class StockQwen2VL(StockFamily):
                 getattr(model.model, f"get_{kind}_features")(inputs[values], inputs[grid])
 
 
+class StockQwen3VL(StockQwen2VL):
+    """Qwen2-VL with DeepStack, whose mergers are as wide as the last."""
+
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        vision = self.vision_config
+        taps = tuple(getattr(vision, "deepstack_visual_indexes", ()))
+        inner = vision.intermediate_size
+        tower = TowerShape(vision.hidden_size, inner, vision.depth, self.patch_values, taps=taps)
+        joined = vision.hidden_size * self.family.patches_per_token
+        return tower, ((joined, joined), (joined, vision.out_hidden_size))
+
+
 class StockQwen2_5VL(StockQwen2VL):
     """Qwen2-VL with a gated MLP, with windows and with time."""
 
