@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as NotYet
 from typing import Any
 
 from illava_cli.batch.item import Item
-from illava_cli.readers.job import Job, Media, Size, read
+from illava_cli.readers.job import FrameSize, Job, Media, read
 from illava_cli.readers.process import ReaderProcess, is_ours
 
 MAX_BYTES = 1 << 30  # decoded media that wait for the model
@@ -41,7 +41,7 @@ class ReadAhead:
         self,
         groups: Iterable[Group],
         job: Callable[[Group], Job],
-        frame_size: Callable[[int, int], Size],
+        frame_size: FrameSize,
         prepare: Callable[[Group, Media], Any],
         *,
         processes: int,
@@ -51,7 +51,6 @@ class ReadAhead:
         """
         Args:
             job: what to read for a group.
-            frame_size: the tower's size of a clip's frames.
             prepare: makes of what was read what `take` returns. All three are called from other threads.
             processes: how many; 0 reads in a thread of this process.
             timeout: seconds for a group, after which its media count as unreadable; what is read in this

@@ -11,6 +11,7 @@ from typing import Any
 from illava_cli.batch.item import Item
 from illava_cli.batch.reading import Group, ReadAhead, by_media
 from illava_cli.batch.records import asked, failure
+from illava_cli.config.options import MediaOptions
 from illava_cli.engine.answer import Answer
 from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.generation import generation_of
@@ -18,7 +19,7 @@ from illava_cli.engine.request import Prepared, Request, Turn
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.session import Session
 from illava_cli.errors import Timeout
-from illava_cli.readers.job import Job, Media
+from illava_cli.readers.job import Job, Media, Size
 
 AUTO_CPU, AUTO_GPU = 8, 32  # where `auto` begins
 PATIENCE_S = 0.1  # for each question that may yet share a prefill
@@ -132,10 +133,10 @@ class Worker:
         images, videos = group[0].sources
         return Job(images, videos, group[0].config(self.session.config).media)
 
-    def _frame_size(self, height: int, width: int) -> tuple[int, int]:
+    def _frame_size(self, size: Size, frames: int, options: MediaOptions) -> Size:
         """Height and width at which a clip's frames are read; a guide chooses among all their pixels."""
         guided = self.session.guide is not None
-        return (height, width) if guided else self.session.family.frame_size(height, width)
+        return size if guided else self.session.family.frame_size(size, frames, options)
 
     def _prepare(self, group: Group, media: Media) -> _Ready:
         """The questions of a group, ready to be asked, and the records of those that cannot be."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -64,7 +65,7 @@ class Medium:
         pictures = [read_picture(source, options).image for source in images]
         pixels = [family.preprocess_image(picture, options, alone) for picture in pictures]
         for source in videos:
-            video = read_clip(source, options, family.resize_frame)
+            video = read_clip(source, options, partial(family.resize_frame, options=options))
             pixels.append(family.preprocess_video(video.frames).timed(video.timestamps))
         return pixels
 

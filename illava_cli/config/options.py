@@ -58,6 +58,12 @@ class MediaOptions(Strict):
     max_tiles: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="most tiles of an image; 1 = one padded square"
     )
+    min_pixels: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="fewest pixels that an image or frame is scaled to (Qwen)"
+    )
+    max_pixels: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="most pixels that an image or frame is scaled to (Qwen)"
+    )
     tile_each: bool = Field(
         default=False, description="tile each of several images too, such as the pages of a document (LLaVA)"
     )
@@ -76,7 +82,14 @@ class MediaOptions(Strict):
             raise ValueError("num_frames and fps exclude one another: give one of them")
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise ValueError(f"start ({self.start:g} s) must lie before end ({self.end:g} s)")
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels ({self.min_pixels}) is over max_pixels ({self.max_pixels})")
         return self
+
+    @property
+    def bounds(self) -> tuple[int | None, ...]:
+        """What of them decides how an image stands before the tower."""
+        return self.max_tiles, self.min_pixels, self.max_pixels
 
     def tiles(self, images: int) -> bool:
         """Whether each of a turn's so many images is tiled, by a model that tiles one that comes alone."""
@@ -152,6 +165,7 @@ GROUPS = {"model": ModelOptions, "media": MediaOptions, "generation": Generation
 GROUP_OF = {name: group for group, options in GROUPS.items() for name in options.model_fields}
 
 # settings that came after records were first written: where they do nothing, an identity is the one of before
+LATER_MEDIA = ("max_frames", "min_pixels", "max_pixels")
 LATER = (
     "top_k",
     "min_p",

@@ -7,7 +7,7 @@ import json
 from functools import cache
 from typing import Any
 
-from illava_cli.config.options import LATER, GenerationOptions, MediaOptions, ModelOptions
+from illava_cli.config.options import LATER, LATER_MEDIA, GenerationOptions, MediaOptions, ModelOptions
 from illava_cli.config.places import shipped
 from illava_cli.config.presets import STAGES, load_preset, overridden, preset_label, preset_names
 from illava_cli.config.reading import read_yaml, validate
@@ -32,8 +32,9 @@ class Config(ReductionSettings):
         groups = {"model", "preset", "media", "generation"}
         data = self.model_dump(mode="json", include=groups)
         del data["media"]["media_timeout"]  # it decides whether there is an answer, not which
-        if self.media.max_frames is None:  # it came after records were first written
-            del data["media"]["max_frames"]
+        for name in LATER_MEDIA:
+            if getattr(self.media, name) is None:
+                del data["media"][name]
         if self.model.schedule in (None, _shipped_schedules().get(self.model.id)):
             del data["model"]["schedule"]
         for name in LATER:

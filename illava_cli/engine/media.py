@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -88,7 +89,7 @@ def read_picture(
 def read_clip(
     source: Any,
     options: MediaOptions,
-    transform: Callable[[np.ndarray], Any] | None,
+    transform: Callable[[np.ndarray, int], Any] | None,
     cancel: threading.Event | None = None,
     access: Access = EVERYTHING,
 ) -> VideoMedium:
@@ -103,9 +104,9 @@ def read_clip(
         Cancelled: it was given up.
     """
 
-    def transformed(frame: np.ndarray) -> Any:
+    def transformed(frame: np.ndarray, count: int) -> Any:
         checkpoint()
-        return frame if transform is None else transform(frame)
+        return frame if transform is None else transform(frame, count)
 
     return _in_time(
         lambda found: read_video(found, transform=transformed, **sampling(options)),
@@ -209,16 +210,16 @@ class MediaReader:
             record = replace(record, crops=[list(region.box)])
         options = self.options
         if (shown.height, shown.width) == whole:
-            key = content_key([shown], "image", alone, options.max_tiles, self.settings)
+            key = content_key([shown], "image", alone, *options.bounds, self.settings)
             return Seen(key, record, lambda: self.family.preprocess_image(shown, options, alone))
-        key = content_key([shown], "region", whole, alone, options.max_tiles, self.settings)
+        key = content_key([shown], "region", whole, alone, *options.bounds, self.settings)
         return Seen(key, record, lambda: self.family.preprocess_region(shown, whole, options, alone))
 
     def video(self, source: Any) -> Seen:
         """The sampled frames of a video."""
         # a guide chooses among all pixels: then whole frames are in memory at once
-        resize = self.family.resize_frame if self.guidance is None else None
-        video = read_clip(source, self.options, resize, self.cancel)
+        resize = partial(self.family.resize_frame, options=self.options)
+        video = read_clip(source, self.options, resize if self.guidance is None else None, self.cancel)
         crops = []
         if self.guidance is not None:
             regions = self.guidance.regions(video.frames, self.family.frames_of_one_size)
@@ -242,9 +243,10 @@ class MediaReader:
             left, top, right, bottom = region.box
             part = frame[top:bottom, left:right]
             if part.shape == frame.shape:
-                frames.append(self.family.resize_frame(frame))
+                frames.append(self.family.resize_frame(frame, len(regions), self.options))
             else:
-                frames.append(self.family.resize_region(part, frame.shape[:2]))
+                whole = frame.shape[:2]
+                frames.append(self.family.resize_region(part, whole, len(regions), self.options))
         chosen = [region.frame for region in regions]
         times = tuple(video.timestamps[i] for i in chosen) if video.timestamps else ()
         indices = tuple(video.indices[i] for i in chosen)

@@ -24,7 +24,7 @@ from illava_cli.media.sampling import check_sampling, frame_indices
 from illava_cli.media.sniff import sniff
 from illava_cli.media.sources import Located, locate
 
-Transform = Callable[[np.ndarray], Any]
+Transform = Callable[[np.ndarray, int], Any]  # of a frame, and how many are read
 BACKENDS = ("auto", "decord", "pyav")
 _MODULES = {"decord": "decord", "pyav": "av"}
 
@@ -92,9 +92,9 @@ def read_video(
     `source` is a path, URL, `-` (stdin), the file's bytes, or the frames themselves: (T, H, W, 3) uint8, a
     list of pictures, or `data:video/jpeg;base64,` and JPEGs with commas between, which have no times; what
     was read before is returned as it is. `backend` is auto, decord or pyav; where decord would give wrong
-    frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame as soon as it is decoded, so
-    that full-size frames need not all fit into memory. Animated pictures (GIF, WebP, APNG, AVIF) are clips
-    too. Frames of more than `max_megapixels` million pixels are refused.
+    frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame, with the number of frames,
+    as soon as it is decoded, so that full-size frames need not all fit into memory. Animated pictures (GIF,
+    WebP, APNG, AVIF) are clips too. Frames of more than `max_megapixels` million pixels are refused.
 
     A clip that is cut off or damaged is used as far as it decodes, with a warning: the good frames nearest in
     time take the place of damaged ones, or fewer come where there are none. Raises `MediaError`
@@ -107,7 +107,7 @@ def read_video(
     if backend not in BACKENDS:
         raise UsageError(f"backend is '{backend}'; choose one of {', '.join(BACKENDS)}")
     sampling = _Sampling(num_frames, fps, start, end, max_frames)
-    transform = transform or (lambda frame: frame)
+    transform = transform or (lambda frame, count: frame)
     if isinstance(source, np.ndarray | list | tuple):
         return _from_pictures(source, sampling, transform, max_megapixels)
 
@@ -169,7 +169,7 @@ def _frames(
     height = width = 0
     for pixels in reader.read(indices):
         height, width = pixels.shape[:2]
-        frames.append(transform(pixels))
+        frames.append(transform(pixels, len(indices)))
     timestamps = tuple(reader.timestamps[index] for index in indices)
     return VideoMedium(located.name, frames, tuple(indices), timestamps, width, height)
 
@@ -225,7 +225,7 @@ def _from_pictures(
     for index in indices:
         pixels = np.asarray(read_image(pictures[index], max_megapixels=max_megapixels).image)
         height, width = pixels.shape[:2]
-        frames.append(transform(pixels))
+        frames.append(transform(pixels, len(indices)))
     return VideoMedium(name, frames, tuple(indices), (), width, height)
 
 

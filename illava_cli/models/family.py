@@ -129,21 +129,32 @@ class Family(ABC):
         """`preprocess_image` for a region of one of size `whole` (height, width), for its share of tokens."""
         return self.preprocess_image(image, options, alone)
 
-    def frame_size(self, height: int, width: int) -> tuple[int, int]:
+    def frame_size(
+        self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
+    ) -> tuple[int, int]:
         """Height and width that the tower wants of a video's frames.
+
+        Args:
+            size: height and width that they have.
+            frames: how many were sampled.
+            options: as the video is read.
 
         Raises:
             UsageError: the family takes images only.
         """
         raise UsageError(IMAGES_ONLY)
 
-    def resize_frame(self, frame: np.ndarray) -> np.ndarray:
+    def resize_frame(
+        self, frame: np.ndarray, frames: int, options: MediaOptions = MediaOptions()
+    ) -> np.ndarray:
         """A frame (H, W, 3) uint8 at its `frame_size`, uint8."""
-        return resized(frame, self.frame_size(*frame.shape[:2]))
+        return resized(frame, self.frame_size(frame.shape[:2], frames, options))
 
-    def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
+    def resize_region(
+        self, frame: np.ndarray, whole: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
+    ) -> np.ndarray:
         """`resize_frame` for a region of a frame of size `whole` (height, width)."""
-        return self.resize_frame(frame)
+        return self.resize_frame(frame, frames, options)
 
     def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
         """The pixels of frames from `resize_frame`."""

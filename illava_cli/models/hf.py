@@ -14,7 +14,8 @@ import torch
 import transformers
 from transformers.masking_utils import create_causal_mask
 
-# name -> the module below `transformers` that has it; imported when it is asked for, as most import a model
+# name -> the module below `transformers` that has it, `:` and its name there where that is another; imported
+# when it is asked for, as most import a model
 INNER = {
     "ALL_ATTENTION_FUNCTIONS": "modeling_utils",
     "CLIPImageProcessorPil": "models.clip.image_processing_pil_clip",
@@ -35,6 +36,7 @@ INNER = {
     "select_best_resolution": "image_processing_utils",
     "smart_resize": "models.qwen2_vl.image_processing_pil_qwen2_vl",
     "unpad_image": "models.llava_onevision.modeling_llava_onevision",
+    "video_smart_resize": "models.qwen3_vl.video_processing_qwen3_vl:smart_resize",
 }
 
 # how a decoder's layers call the KV cache: 5.24 renamed it
@@ -45,7 +47,8 @@ def __getattr__(name: str) -> Any:
     if name not in INNER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(f"transformers.{INNER[name]}"), name)
+        module, _, there = INNER[name].partition(":")
+        return getattr(import_module(f"transformers.{module}"), there or name)
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"transformers.{INNER[name]} has no {name}: not a tested release ({versions()})"

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from illava_cli.config.options import MediaOptions
 from illava_cli.errors import MediaError
 from illava_cli.media import name_of
 from illava_cli.media.access import shown
@@ -109,10 +110,10 @@ def _serve(memory_mb: int | None) -> None:
             pickle.dump(message, answers, protocol=5)
             answers.flush()
 
-    def frame_size(height: int, width: int) -> Size:
+    def frame_size(size: Size, frames: int, options: MediaOptions) -> Size:
         with exchange:
             checkpoint()
-            send((height, width))
+            send((size, frames))
             reply = pickle.load(jobs)
         if isinstance(reply, Exception):
             raise reply

@@ -16,6 +16,8 @@ from illava_cli.media import EVERYTHING, Access, ImageMedium, VideoMedium
 from illava_cli.models.frames import resized
 
 Size = tuple[int, int]  # height, width
+# of a clip's frames, and how many were sampled -> the size that the tower wants of them
+FrameSize = Callable[[Size, int, MediaOptions], Size]
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,21 @@ class Collected(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def read(job: Job, frame_size: Callable[[int, int], Size], cancel: threading.Event | None = None) -> Media:
+def read(job: Job, frame_size: FrameSize, cancel: threading.Event | None = None) -> Media:
     """The media of a job; an error is part of the result.
 
     Args:
-        frame_size: (height, width) of a clip's frames -> those that the tower wants.
         cancel: set it to give up.
     """
     started = time.perf_counter()
     media = Media()
-    sizes: dict[Size, Size] = {}
+    sizes: dict[tuple[Size, int], Size] = {}
 
-    def transform(frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
-        if (height, width) not in sizes:
-            sizes[height, width] = frame_size(height, width)
-        return resized(frame, sizes[height, width])
+    def transform(frame: np.ndarray, count: int) -> np.ndarray:
+        about = frame.shape[:2], count
+        if about not in sizes:
+            sizes[about] = frame_size(*about, job.options)
+        return resized(frame, sizes[about])
 
     try:
         media.images = [read_picture(source, job.options, cancel, job.access) for source in job.images]

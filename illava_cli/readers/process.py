@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from illava_cli.errors import MediaError, Timeout
 from illava_cli.readers.inside import OUT_OF_MEMORY, READY, names_of, too_large
-from illava_cli.readers.job import Job, Media, Size
+from illava_cli.readers.job import FrameSize, Job, Media
 
 PROGRAM = "from illava_cli.readers.inside import serve; serve({memory_mb})"
 PACKAGES = Path(__file__).parents[2]  # where this very package lies
@@ -33,10 +32,9 @@ class ReaderProcess:
     `read` and `start` are for one thread at a time, `kill` for any.
     """
 
-    def __init__(self, frame_size: Callable[[int, int], Size], memory_mb: int | None = None):
+    def __init__(self, frame_size: FrameSize, memory_mb: int | None = None):
         """
         Args:
-            frame_size: (height, width) of a clip's frames -> those that the tower wants.
             memory_mb: that the process may take, in MiB.
         """
         self._frame_size, self._memory_mb = frame_size, memory_mb
@@ -89,7 +87,7 @@ class ReaderProcess:
             if isinstance(answer, Media):
                 return answer
             try:
-                reply = self._frame_size(*answer)
+                reply = self._frame_size(*answer, job.options)
             except Exception as error:
                 reply = error
             self._send(process, reply)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from illava_cli.errors import Cancelled
-from illava_cli.readers.job import Job, Media, Size
+from illava_cli.readers.job import FrameSize, Job, Media
 from illava_cli.readers.process import ReaderProcess
 
 
@@ -22,14 +21,14 @@ class ReaderPool:
     def __init__(
         self,
         processes: int,
-        frame_size: Callable[[int, int], Size],
+        frame_size: FrameSize,
         timeout: float | None,
         memory_mb: int | None = None,
     ):
         """
         Args:
             processes: how many read at a time.
-            frame_size: (height, width) of a clip's frames -> those that the tower wants; called in threads.
+            frame_size: called in threads.
             timeout: seconds for all media of a job.
             memory_mb: that a process may take, in MiB.
         """

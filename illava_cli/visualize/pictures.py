@@ -85,7 +85,9 @@ def read_media(
         pictures = (_picture(i, view, _label(view), image.image, edge) for i, view in enumerate(own))
         media.append(Medium("image", image.source, tuple(pictures), len(own)))
     for source, own, indices in zip(videos, views[len(media) :], shown[len(media) :], strict=True):
-        video = read_video(source, transform=lambda frame: _shrunk(Image.fromarray(frame), edge), **sampling)
+        video = read_video(
+            source, transform=lambda frame, count: _shrunk(Image.fromarray(frame), edge), **sampling
+        )
         size = video.width, video.height
         pictures = (
             _picture(

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def frame_size(height, width):
+def frame_size(*about):
     return 8, 12
 
 
@@ -85,7 +85,7 @@ def test_warnings_come_along(folder):
 
 
 def test_a_size_that_is_refused_is_the_error(folder):
-    def refuse(height, width):
+    def refuse(*about):
         raise UsageError("images only")
 
     with ReadAhead(items(folder, "clip.mp4", "0.png"), job, refuse, together, processes=1) as ahead:
@@ -95,7 +95,7 @@ def test_a_size_that_is_refused_is_the_error(folder):
 
 
 def test_a_reader_that_dies_costs_one_answer(folder):
-    def die(height, width):
+    def die(*about):
         reader = ahead._processes[0]._process
         reader.send_signal(signal.SIGSEGV)
         reader.wait()

@@ -104,7 +104,7 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     images, videos = MEDIA[media]
     options = session.config.media
     pixels = [family.preprocess_image(x, options, len(images) == 1) for x in images]
-    pixels += [family.preprocess_video([family.resize_frame(f) for f in x]) for x in videos]
+    pixels += [family.preprocess_video([family.resize_frame(f, len(x)) for f in x]) for x in videos]
     counts = merged_counts(session, pixels, answer, 1)
     flops = count(shape, counts)
     empty = [empty_cells(family, pixels, counts, layer) * shape.tower.width for layer in range(len(tower))]

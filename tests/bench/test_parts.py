@@ -203,7 +203,7 @@ def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, open_session
     family = (session := open_session(family_key, *settings, fresh=True)).family
 
     def prepared(frames):
-        return family.preprocess_video([family.resize_frame(frame) for frame in clip(frames, 60, 60)])
+        return family.preprocess_video([family.resize_frame(frame, frames) for frame in clip(frames, 60, 60)])
 
     family.chunk_bytes = 4 * prepared(2).tokens * family.bytes_per_token()
     peaks, kept = [], []

@@ -55,7 +55,9 @@ def test_animation_follows_the_sampling_rule_of_videos(format: str, tmp_path: Pa
     assert read_video(path, num_frames=2).indices == (0, 3)
     assert read_video(path, fps=10).indices == (0, 1, 2, 3)
     assert read_video(path, start=0.2, end=0.4).indices == (2,)
-    assert read_video(path, num_frames=2, transform=lambda frame: frame.shape).frames == [(24, 32, 3)] * 2
+    assert (
+        read_video(path, num_frames=2, transform=lambda frame, count: frame.shape).frames == [(24, 32, 3)] * 2
+    )
     with pytest.raises(MediaError, match="no frame lies within 5 s"):
         read_video(path, start=5)
 
@@ -191,7 +193,7 @@ def test_image_and_video_name_each_other_only_where_that_works(tmp_path: Path, c
 
 
 def test_reading_an_animation_leaves_the_callers_warnings_alone():
-    def warn(frame: np.ndarray) -> None:
+    def warn(frame: np.ndarray, count: int) -> None:
         warnings.warn("mine", stacklevel=1)
 
     with pytest.warns(UserWarning, match="mine"):

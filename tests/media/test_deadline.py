@@ -158,7 +158,7 @@ def test_a_clip_ends_between_two_frames(clips, backend):
     cancel, first, seen = threading.Event(), threading.Event(), []
     before, go, ended = os.fstat(2), threading.Event(), threading.Event()
 
-    def transform(frame):
+    def transform(frame, count):
         checkpoint()
         seen.append(frame)
         first.set()

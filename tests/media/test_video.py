@@ -192,7 +192,8 @@ def test_raw_stream_without_timestamps(clips: dict[str, Path], tmp_path: Path):
 def test_transform_sees_each_frame_once_as_it_comes(read, clips: dict[str, Path]):
     seen = []
 
-    def shrink(frame: np.ndarray) -> int:
+    def shrink(frame: np.ndarray, count: int) -> int:
+        assert count == 3
         assert frame.shape == (96, 128, 3)
         assert frame.dtype == np.uint8
         seen.append(frame_number(frame))
@@ -205,7 +206,7 @@ def test_transform_sees_each_frame_once_as_it_comes(read, clips: dict[str, Path]
 
 
 def test_error_in_the_transform_passes_through(read, clips: dict[str, Path]):
-    def broken(frame: np.ndarray) -> None:
+    def broken(frame: np.ndarray, count: int) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -217,8 +218,11 @@ def test_pictures_as_frames():
     medium = read_video(stack, num_frames=3)
     assert numbers(medium) == [0, 4, 8] == list(medium.indices)
     assert (medium.width, medium.height, medium.timestamps) == (*SIZE, ())
-    listed = read_video([Image.fromarray(frame) for frame in stack], transform=frame_number)
-    assert listed.frames == list(range(9))
+    listed = read_video(
+        [Image.fromarray(frame) for frame in stack],
+        transform=lambda frame, count: (frame_number(frame), count),
+    )
+    assert listed.frames == [(number, 9) for number in range(9)]
     with pytest.raises(MediaError, match="no frames"):
         read_video([])
     with pytest.raises(UsageError, match="no times"):

@@ -44,8 +44,16 @@ ARGUMENTS = {
     "get_patch_output_size": ("image", "target_resolution", "input_data_format"),
     "get_vision_position_ids": ("grid_thw", "spatial_merge_size"),
     "select_best_resolution": ("original_size", "possible_resolutions"),
+    "get_vision_interpolation_indices_and_weights": (
+        "grid_thw",
+        "num_grid_per_side",
+        "mode",
+        "align_corners",
+        "spatial_merge_size",
+    ),
     "smart_resize": ("height", "width", "factor", "min_pixels", "max_pixels"),
     "unpad_image": ("tensor", "original_size"),
+    "video_smart_resize": ("num_frames", "temporal_factor", "factor", "min_pixels", "max_pixels"),
 }
 
 

@@ -38,7 +38,8 @@ def test_every_schedule_that_a_model_names_is_one_of_auto():
 
 @pytest.mark.parametrize("name", shipped("architectures"))
 def test_random_architectures(name):
-    expected = {"qwen2-vl-2b": "qwen2_vl_2b"}.get(name, architecture(name)["family"])
+    own = architecture(name)["family"].removesuffix("_moe")  # experts change no schedule
+    expected = {"qwen2-vl-2b": "qwen2_vl_2b"}.get(name, own)
     assert key(f"random:{name}") == expected
 
 

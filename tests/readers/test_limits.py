@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def reader():
-    reader = ReaderProcess(lambda height, width: (384, 384), 512)
+    reader = ReaderProcess(lambda *about: (384, 384), 512)
     yield reader
     reader.kill()
     reader.close()
@@ -65,7 +65,7 @@ def test_real_pictures_and_clips_fit_and_a_bomb_costs_itself(folder, reader):
 
 
 def test_a_process_that_came_near_its_bound_ends_after_its_answer(folder):
-    reader = ReaderProcess(lambda height, width: (8, 8), 384)
+    reader = ReaderProcess(lambda *about: (8, 8), 384)
     media = reader.read(job(folder, "large.png"), 60)
     assert media.spent
     assert media.error is None
@@ -73,7 +73,7 @@ def test_a_process_that_came_near_its_bound_ends_after_its_answer(folder):
 
 
 def test_without_a_bound_it_goes_on(folder):
-    reader = ReaderProcess(lambda height, width: (8, 8))
+    reader = ReaderProcess(lambda *about: (8, 8))
     assert not reader.read(job(folder, "large.png"), 60).spent
     reader.kill()
     reader.close()

@@ -31,7 +31,7 @@ OURS = (401, 403, 408, 413, 415)  # statuses by which the gate refuses
 GOOD = Wire("a good one", hostile_wire.whole(b'{"a": 1}'), (200,))
 
 
-def frame_size(height: int, width: int) -> tuple[int, int]:
+def frame_size(*about) -> tuple[int, int]:
     return 8, 12
 
 

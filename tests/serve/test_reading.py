@@ -35,7 +35,7 @@ def job(folder: Path, name: str) -> Job:
     return Job([], path, OPTIONS) if name.endswith("mp4") else Job(path, [], OPTIONS)
 
 
-def within_pool(use, processes=1, frame_size=lambda height, width: (8, 12), timeout=None, memory_mb=None):
+def within_pool(use, processes=1, frame_size=lambda *about: (8, 12), timeout=None, memory_mb=None):
     """What `use` gives with a pool, which is closed then; all of its processes have ended."""
     started = []
     start = ReaderProcess._start
@@ -149,7 +149,7 @@ def test_a_reader_that_hangs_costs_its_job(folder):
 def test_a_reader_that_dies_costs_its_job(folder):
     pools = []
 
-    def die(height, width):
+    def die(*about):
         process = next(iter(pools[0]._reading))._process
         process.kill()
         process.wait()
@@ -205,7 +205,7 @@ def test_the_end_cancels_what_is_read_and_what_waits(folder):
 def test_sizes_are_asked_in_threads_and_the_loop_goes_on(folder):
     asked, answer = threading.Event(), threading.Event()
 
-    def frame_size(height, width):
+    def frame_size(*about):
         asked.set()
         assert answer.wait(60)
         return 8, 12

@@ -46,7 +46,10 @@ class LlavaOnevision(Llava):
     def _pinpoints(self, options: MediaOptions, alone: bool) -> list[list[int]]:
         return super()._pinpoints(options, alone) if alone else []
 
-    def frame_size(self, height: int, width: int) -> tuple[int, int]:
+    def frame_size(
+        self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
+    ) -> tuple[int, int]:
+        self._refuse_pixels(options)
         return self.tile.edge, self.tile.edge  # the video processor squashes a frame: no aspect kept, no crop
 
     def _frames(self, size: tuple[int, int], frames: int) -> Frames:

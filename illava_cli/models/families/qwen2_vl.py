@@ -7,7 +7,7 @@ as a batch. Survivors keep their own (t, h, w) position.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -171,11 +171,12 @@ class Qwen2VL(Family):
         alone: bool = True,
     ) -> Geometry:
         if kind == "video":
-            return self._geometry(kind, self.frame_size(*size), -(-frames // self.temporal))
+            size = self.frame_size(size, frames, options)
+            return self._geometry(kind, size, -(-frames // self.temporal))
         if options.max_tiles is not None:
             raise UsageError(f"--max-tiles is for models with tiles: {self.name} has none")
         self._refuse_narrow("an image", *size)
-        return self._geometry(kind, self._resized(size, self.image_processor.size), 1)
+        return self._geometry(kind, self._resized(size, self._limits(options)), 1)
 
     def _geometry(self, kind: str, size: tuple[int, int], steps: int) -> Geometry:
         """Of a medium that is resized."""
@@ -187,7 +188,7 @@ class Qwen2VL(Family):
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
-        batch = self.image_processor([image], return_tensors="np")
+        batch = self.image_processor([image], size=self._limits(options), return_tensors="np")
         made = tuple(batch["image_grid_thw"][0].tolist())
         if made != geometry.form.grid:
             raise ModelError(f"the image processor made patches of {made}, not {geometry.form.grid}")
@@ -198,20 +199,28 @@ class Qwen2VL(Family):
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
     ) -> Pixels:
         self._refuse_narrow("an image", *whole)
-        limits = self.image_processor.size
-        return self.preprocess_image(self._at_scale(image, whole, limits), options, alone)
+        size = self._resized(whole, self._limits(options))
+        return self.preprocess_image(at_scale(image, whole, size), options, alone)
 
-    def resize_region(self, frame: np.ndarray, whole: tuple[int, int]) -> np.ndarray:
-        self._refuse_narrow("a video", *whole)
-        region = self._at_scale(Image.fromarray(frame), whole, self.video_settings["size"])
-        return self.resize_frame(np.asarray(region))
+    def resize_region(
+        self, frame: np.ndarray, whole: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
+    ) -> np.ndarray:
+        region = at_scale(Image.fromarray(frame), whole, self.frame_size(whole, frames, options))
+        return self.resize_frame(np.asarray(region), frames, options)
 
-    def _at_scale(self, region: Image.Image, whole: tuple[int, int], limits: dict[str, int]) -> Image.Image:
-        """A region shrunk as the whole picture is, that it may not be seen larger than there."""
-        height, width = self._resized(whole, limits)
-        scale = min(1.0, height / whole[0], width / whole[1])
-        size = [max(1, round(extent * scale)) for extent in region.size]
-        return region.resize(size, Image.Resampling.BICUBIC)
+    def _limits(
+        self, options: MediaOptions, size: Mapping[str, int] | None = None, pictures: int = 1
+    ) -> dict[str, int]:
+        """The least and the most pixels of so many pictures, as an image processor calls them.
+
+        Args:
+            size: what the checkpoint says of them; by default of an image.
+        """
+        size = self.image_processor.size if size is None else size
+        least, most = options.min_pixels, options.max_pixels
+        most = size["longest_edge"] if most is None else most * pictures
+        least = min(size["shortest_edge"], most) if least is None else least * pictures
+        return {"shortest_edge": least, "longest_edge": max(least, most)}
 
     def _refuse_narrow(self, medium: str, height: int, width: int) -> None:
         if max(height, width) > 200 * min(height, width):
@@ -226,9 +235,11 @@ class Qwen2VL(Family):
             max_pixels=limits["longest_edge"],
         )
 
-    def frame_size(self, height: int, width: int) -> tuple[int, int]:
-        self._refuse_narrow("a video", height, width)
-        return self._resized((height, width), self.video_settings["size"])
+    def frame_size(
+        self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
+    ) -> tuple[int, int]:
+        self._refuse_narrow("a video", *size)
+        return self._resized(size, self._limits(options, self.video_settings["size"]))
 
     def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
         if len({frame.shape for frame in frames}) > 1:
@@ -285,3 +296,14 @@ class Qwen2VL(Family):
     def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
         """What `get_rope_index` takes to tell time: Qwen2-VL counts steps."""
         return {}
+
+
+def at_scale(region: Image.Image, whole: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+    """A region shrunk as the whole picture is, that it may not be seen larger than there.
+
+    Args:
+        whole, size: height and width of the whole picture, and at which the model takes it.
+    """
+    scale = min(1.0, size[0] / whole[0], size[1] / whole[1])
+    size = [max(1, round(extent * scale)) for extent in region.size]
+    return region.resize(size, Image.Resampling.BICUBIC)

@@ -18,8 +18,9 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForConditionalGeneration
 
+from illava_cli.config.options import MediaOptions
 from illava_cli.models.families.qwen2_vl import Qwen2VL
-from illava_cli.models.hf import get_vision_interpolation_indices_and_weights
+from illava_cli.models.hf import get_vision_interpolation_indices_and_weights, video_smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Pixels
 from illava_cli.models.tower import TowerPass
@@ -44,6 +45,21 @@ class Qwen3VL(Qwen2VL):
         return width * self.patches_per_token * self.model.dtype.itemsize
 
     # --- pixels -------------------------------------------------------------------------------
+
+    def frame_size(
+        self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
+    ) -> tuple[int, int]:
+        """The checkpoint bounds the pixels of all frames together, `options` those of each."""
+        self._refuse_narrow("a video", *size)
+        limits = self._limits(options, self.video_settings["size"], frames)
+        return video_smart_resize(
+            max(frames, self.temporal),
+            *size,
+            temporal_factor=self.temporal,
+            factor=self.patch * self.merge_size,
+            min_pixels=limits["shortest_edge"],
+            max_pixels=limits["longest_edge"],
+        )
 
     def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
         times = tuple(index / RATE for index in range(len(frames)))
