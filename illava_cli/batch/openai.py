@@ -16,7 +16,13 @@ ENDPOINT = "/v1/chat/completions"
 LINE = ("custom_id", "method", "url", "body")
 # whose file it is, is who runs it; a line without a seed has the run's
 BOUNDS = Bounds(
-    max_parts=10**6, max_texts=10**6, max_frames=None, max_tiles=None, paths=True, temperature=None
+    max_parts=10**6,
+    max_texts=10**6,
+    max_frames=None,
+    max_tiles=None,
+    max_pixels=None,
+    paths=True,
+    temperature=None,
 )
 # what only a server does for each request, or a run decides for all its lines
 ELSEWHERE = {"n": 1, "stream": False, "merge_map": False, "keep": None, "method": None, "video_budget": None}

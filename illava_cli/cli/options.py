@@ -136,6 +136,14 @@ class ModelFlags:
         int | None,
         typer.Option("--max-tiles", metavar="N", help="Most tiles of an image; 1 = one padded square."),
     ] = None
+    min_pixels: Annotated[
+        int | None,
+        typer.Option("--min-pixels", metavar="N", help="Fewest pixels of an image or frame (Qwen)."),
+    ] = None
+    max_pixels: Annotated[
+        int | None,
+        typer.Option("--max-pixels", metavar="N", help="Most pixels of an image or frame (Qwen)."),
+    ] = None
     max_megapixels: Annotated[
         float | None,
         typer.Option("--max-megapixels", metavar="X", help="Largest image or frame, in million pixels."),

@@ -108,8 +108,8 @@ def serve(
     """Answer over HTTP, in the form of OpenAI's API, with a page.
 
     Requests may say how much of a picture they pay for: preset, keep, method,
-    num_frames, fps, max_tiles, video_budget. The first SIGTERM or Ctrl-C lets
-    what is in flight end, the second ends the server at once.
+    num_frames, fps, max_tiles, max_pixels, video_budget. The first SIGTERM or
+    Ctrl-C lets what is in flight end, the second ends the server at once.
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:

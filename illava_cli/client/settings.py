@@ -20,7 +20,7 @@ PLAIN = ("top_p", "presence_penalty", "frequency_penalty", "stop", "logit_bias")
 # beyond OpenAI's, where they do something; vLLM's servers have the same names
 EXTRA = ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos")
 # where the user said so: not every server knows them
-MEDIA, MERGING = ("num_frames", "fps", "max_tiles"), ("preset", "method")
+MEDIA, MERGING = ("num_frames", "fps", "max_tiles", "min_pixels", "max_pixels"), ("preset", "method")
 OPTIONAL = (*EXTRA, *MEDIA, *MERGING)
 HERE = ("media_timeout",)  # of media that are read here and sent
 

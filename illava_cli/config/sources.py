@@ -28,6 +28,8 @@ ENVIRONMENT = {
     "ILLAVA_VIDEO_BACKEND": "media.video_backend",
     "ILLAVA_NUM_FRAMES": "media.num_frames",
     "ILLAVA_MAX_TILES": "media.max_tiles",
+    "ILLAVA_MIN_PIXELS": "media.min_pixels",
+    "ILLAVA_MAX_PIXELS": "media.max_pixels",
     "ILLAVA_MAX_MEGAPIXELS": "media.max_megapixels",
     "ILLAVA_TILE_EACH": "media.tile_each",
     "ILLAVA_MEDIA_TIMEOUT": "media.media_timeout",

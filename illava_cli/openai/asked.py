@@ -69,6 +69,7 @@ class Bounds:
         max_chars: of these together; None: any number, and so for the other bounds.
         max_frames: of a clip.
         max_tiles: of an image.
+        max_pixels: that an image or a frame may be scaled to.
         max_n: answers.
         max_tokens: of an answer.
         paths: whether media may be paths of this machine; else they are http, https, data or file URLs.
@@ -81,6 +82,7 @@ class Bounds:
     max_chars: int | None = None
     max_frames: int | None = 256
     max_tiles: int | None = 64
+    max_pixels: int | None = 1 << 24  # as many as Qwen3-VL takes of an image by itself
     max_n: int = 8
     max_tokens: int | None = None
     paths: bool = False

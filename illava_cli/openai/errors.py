@@ -57,6 +57,8 @@ FIELDS = {
     "--video": "video_url",
     "--num-frames": "num_frames",
     "--max-tiles": "max_tiles",
+    "--min-pixels": "min_pixels",
+    "--max-pixels": "max_pixels",
     "--preset": "preset",
 }
 TYPES = {

@@ -39,7 +39,8 @@ DECODING: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "ignore_eos": ("ignore_eos", flag),
 }
 # beyond OpenAI's; also within `mm_processor_kwargs`, as the clients of vLLM send them
-OURS = ("preset", "keep", "method", "num_frames", "fps", "start", "end", "max_tiles", "video_budget")
+PIXELS = ("min_pixels", "max_pixels")
+OURS = ("preset", "keep", "method", "num_frames", "fps", "start", "end", "max_tiles", *PIXELS, "video_budget")
 NESTED = ("mm_processor_kwargs", "media_io_kwargs")
 BESIDE = ("merge_map", *NESTED)
 # of both endpoints: what changes nothing here, and what is another server's affair
@@ -125,6 +126,8 @@ def ours(fields: Mapping[str, Any], bounds: Bounds) -> dict[str, Any]:
     options = {name: value for name, (value, _) in found.items()}
     if "start" in options and "end" in options and options["start"] >= options["end"]:
         refused(found["start"][1], "must lie before end")
+    if set(PIXELS) <= options.keys() and options["min_pixels"] > options["max_pixels"]:
+        refused(found["min_pixels"][1], "is over max_pixels")
     return options
 
 
@@ -137,7 +140,7 @@ def _places(fields: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         at = "media_io_kwargs"
         for medium, values in given(fields[at], at, ("image", "video")).items():
             known = ("num_frames", "fps", "start", "end") if medium == "video" else ("max_tiles",)
-            own = given(values, f"{at}.{medium}", known)
+            own = given(values, f"{at}.{medium}", (*known, *PIXELS))
             # vLLM's defaults, which mean that nothing was said
             places.append((f"{at}.{medium}", {name: v for name, v in own.items() if v != -1}))
     return places
@@ -152,6 +155,7 @@ READERS: dict[str, Callable[[Any, str, Bounds], Any]] = {
     "start": lambda value, at, bounds: checked("start", number(value, at), at),
     "end": lambda value, at, bounds: checked("end", number(value, at), at),
     "max_tiles": lambda value, at, bounds: integer(value, at, 1, bounds.max_tiles),
+    **dict.fromkeys(PIXELS, lambda value, at, bounds: integer(value, at, 1, bounds.max_pixels)),
     "video_budget": lambda value, at, bounds: integer(value, at, 1),
 }
 

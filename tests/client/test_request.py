@@ -24,8 +24,8 @@ def config(*settings, environ=None, **overrides):
 def test_only_what_was_said_is_sent():
     """Beside the length and the temperature, which servers set otherwise than this program."""
     assert fields(config()) == {"model": "m", "max_tokens": 512, "temperature": 0.0}
-    said = fields(config("preset=paper", "method=fastv", "media.num_frames=8", "media.max_tiles=2"))
-    assert said == fields(config()) | {"preset": "paper", "method": "fastv", "num_frames": 8, "max_tiles": 2}
+    said = fields(config("preset=paper", "method=fastv", "media.num_frames=8", "media.max_pixels=9"))
+    assert said == fields(config()) | {"preset": "paper", "method": "fastv", "num_frames": 8, "max_pixels": 9}
 
 
 def test_the_settings_of_decoding():

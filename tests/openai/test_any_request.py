@@ -49,7 +49,7 @@ turns = st.lists(messages, max_size=5) | values
 options = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
 BOUNDS = [
     Bounds(),
-    Bounds(paths=True, temperature=None, max_frames=None, max_tiles=None),
+    Bounds(paths=True, temperature=None, max_frames=None, max_tiles=None, max_pixels=None),
     Bounds(max_tokens=5),
 ]
 QUIET = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=150)

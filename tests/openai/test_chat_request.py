@@ -154,6 +154,8 @@ OURS = {
     "method": "prune",
     "num_frames": 8,
     "max_tiles": 2,
+    "min_pixels": 3136,
+    "max_pixels": 100352,
     "video_budget": 900,
 }
 
@@ -162,7 +164,8 @@ OURS = {
 def test_our_own_options(where):
     found = asked(**(OURS if where == "body" else {where: OURS}))
     assert (found.keep, found.method, found.video_budget) == (0.25, "prune", 900)
-    assert found.settings == {"preset": "off", "media": {"num_frames": 8, "max_tiles": 2}}
+    media = {"num_frames": 8, "max_tiles": 2, "min_pixels": 3136, "max_pixels": 100352}
+    assert found.settings == {"preset": "off", "media": media}
 
 
 def test_media_options_of_the_clients_of_vllm():

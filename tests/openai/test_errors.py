@@ -74,8 +74,8 @@ def test_bugs_and_broken_models_tell_no_details(error):
     ("said", "told"),
     [
         (
-            "frames (--num-frames), tiles (--max-tiles)",
-            "frames (num_frames), tiles (max_tiles)",
+            "frames (--num-frames), tiles (--max-tiles), pixels (--max-pixels)",
+            "frames (num_frames), tiles (max_tiles), pixels (max_pixels)",
         ),
         ("a.jpg: scale it down (--max-megapixels raises the limit)", "a.jpg: scale it down"),
         ("a.mp4: a video; give it with --video", "a.mp4: a video; give it with video_url"),

@@ -47,6 +47,8 @@ class Illava(llm.Model):
         start: float | None = Field(default=None, description="start within a video, in seconds")
         end: float | None = Field(default=None, description="end within a video, in seconds")
         max_tiles: int | None = Field(default=None, description="most tiles of an image")
+        min_pixels: int | None = Field(default=None, description="fewest pixels of an image or frame (Qwen)")
+        max_pixels: int | None = Field(default=None, description="most pixels of an image or frame (Qwen)")
 
     def __init__(self, name: str):
         self.name, self.model_id = name, f"illava/{name}"
