@@ -22,6 +22,8 @@ FAMILIES = {
     "qwen2_vl": FamilyEntry("Qwen2-VL", "qwen2_vl.Qwen2VL", "qwen2-vl"),
     "qwen2_5_vl": FamilyEntry("Qwen2.5-VL", "qwen2_5_vl.Qwen2_5VL", "qwen2.5-vl"),
     "qwen3_vl": FamilyEntry("Qwen3-VL", "qwen3_vl.Qwen3VL", "qwen3-vl"),
+    "qwen3_5": FamilyEntry("Qwen3.5", "qwen3_5.Qwen3_5", "qwen3.5"),
+    "qwen3_5_moe": FamilyEntry("Qwen3.5-MoE", "qwen3_5.Qwen3_5Moe", "qwen3.5", "qwen3_5"),
     "qwen3_vl_moe": FamilyEntry("Qwen3-VL-MoE", "qwen3_vl.Qwen3VLMoe", "qwen3-vl", "qwen3_vl"),
 }
 

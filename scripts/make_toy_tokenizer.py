@@ -181,6 +181,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         make, _ = LIKE[family.get("like", "qwen2")]
         tokenizer = make(family["special_tokens"])
+        tokenizer.add_tokens([AddedToken(word, normalized=False) for word in family.get("words", [])])
         write_tokenizer(folder, tokenizer, family)
         write_json(folder / "preprocessor_config.json", family["preprocessor"])
         if "video" in family:

@@ -16,6 +16,7 @@ from illava_cli.reduction import METHODS
 from tests.builders import WRITERS
 from tests.guides import write_clip, write_clipseg
 from tests.needs import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401 - hooks
+from tests.reference import qwen3_5
 
 LIMITS = {"slow": 3600, "network": 3600}  # seconds: 20 kills and restarts; 6 GB from the hub
 IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(family, "tests").markers)
@@ -98,6 +99,12 @@ def _plain_terminal():
 @pytest.fixture(autouse=True)
 def _two_threads():
     torch.set_num_threads(2)
+
+
+@pytest.fixture
+def exact_recurrence(monkeypatch):
+    """What `transformers` computes in float32 of a linear attention is in float64 where the model is."""
+    qwen3_5.exact(monkeypatch)
 
 
 @pytest.fixture

@@ -41,6 +41,9 @@ SCHEDULES = {
             "llm.queries=last",
         ),
     ),
+    # of the decoder's layers 1, 3 and 5 have full attention
+    "qwen3.5, paper": ("qwen3_5", (*COMMON, *QWEN, "llm.queries=visual")),
+    "qwen3.5 moe, authors": ("qwen3_5_moe", (*COMMON, *QWEN, "variant=authors")),
     "qwen3 moe, paper": ("qwen3_vl_moe", (*COMMON, *QWEN, "llm.queries=visual")),
 }
 

@@ -3,32 +3,14 @@
 import av
 import pytest
 import torch
-import yaml
 from PIL import Image
-from transformers import (
-    AutoImageProcessor,
-    AutoTokenizer,
-    LlavaNextConfig,
-    LlavaNextForConditionalGeneration,
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2VLConfig,
-    Qwen2VLForConditionalGeneration,
-)
+from transformers import AutoImageProcessor, AutoTokenizer
 
 from .builders import TOKENIZERS
 from .conftest import WRITERS
+from .test_architectures import CLASSES, load_config
 
 ASSETS = TOKENIZERS.parent
-ARCHITECTURES = ASSETS.parents[1] / "configs" / "architectures"
-CLASSES = {
-    "llava_next": (LlavaNextConfig, LlavaNextForConditionalGeneration),
-    "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
-    "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
-    "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
-}
 COMMON = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SPECIAL_TOKENS = {
     "llava-next": ["<image>", "<pad>"],
@@ -42,27 +24,7 @@ SPECIAL_TOKENS = {
         "<|video_pad|>",
     ],
 }
-# Millions of parameters, as the hub counts them.
-SIZES = {
-    "llava-next-vicuna-7b": 7063,
-    "llava-next-mistral-7b": 7567,
-    "llava-next-vicuna-13b": 13351,
-    "llava-next-34b": 34752,
-    "llava-next-toy": 1,
-    "llava-onevision-0.5b": 894,
-    "llava-onevision-7b": 8031,
-    "llava-onevision-72b": 73182,
-    "llava-onevision-toy": 1,
-    "qwen2-vl-2b": 2209,
-    "qwen2-vl-7b": 8291,
-    "qwen2-vl-72b": 73406,
-    "qwen2-vl-toy": 1,
-    "qwen2.5-vl-3b": 3755,
-    "qwen2.5-vl-7b": 8292,
-    "qwen2.5-vl-32b": 33453,
-    "qwen2.5-vl-72b": 73411,
-    "qwen2.5-vl-toy": 1,
-}
+SPECIAL_TOKENS |= dict.fromkeys(("qwen3-vl", "qwen3.5"), SPECIAL_TOKENS["qwen2-vl"])
 IMAGE, VIDEO = {"type": "image"}, {"type": "video"}
 
 
@@ -100,7 +62,7 @@ def test_any_text_comes_back(tokenizer, sample):
 
 def test_special_tokens_are_single_ids(tokenizer, family):
     ids = [tokenizer(token, add_special_tokens=False).input_ids for token in SPECIAL_TOKENS[family]]
-    start = len(tokenizer) - len(ids)
+    start = ids[0][0]
     assert ids == [[start + i] for i in range(len(ids))]
     assert all(token in tokenizer.all_special_tokens for token in SPECIAL_TOKENS[family])
     assert tokenizer.decode([i for (i,) in ids], skip_special_tokens=True) == ""
@@ -169,12 +131,30 @@ PROMPTS = {
 }
 
 
+PROMPTS |= {  # the later ones have no system prompt of their own
+    (later, chat): prompt.removeprefix(SYSTEM)
+    for (own, chat), prompt in PROMPTS.items()
+    for later in ("qwen3-vl", "qwen3.5")
+    if own == "qwen2-vl"
+}
+ANSWERS = {"llava-next": "", "qwen3.5": "<|im_start|>assistant\n<think>\n"}
+
+
 @pytest.mark.parametrize("chat", CHATS)
 def test_chat_template(tokenizer, family, chat):
     prompt = tokenizer.apply_chat_template(CHATS[chat], tokenize=False)
     assert prompt == PROMPTS[family, chat]
     prompt = tokenizer.apply_chat_template(CHATS[chat], tokenize=False, add_generation_prompt=True)
-    assert prompt == PROMPTS[family, chat] + ("" if family == "llava-next" else "<|im_start|>assistant\n")
+    assert prompt == PROMPTS[family, chat] + ANSWERS.get(family, "<|im_start|>assistant\n")
+
+
+def test_qwen3_5_need_not_think():
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS / "qwen3.5")
+    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    prompt = tokenizer.apply_chat_template(CHATS["one image"], **options)
+    assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert tokenizer.tokenize("<think>a</think>")[::2] == ["<think>", "</think>"]
+    assert tokenizer.decode(tokenizer("<think>a").input_ids, skip_special_tokens=True) == "<think>a"
 
 
 def test_qwen2_vl_can_number_its_media():
@@ -196,60 +176,12 @@ def test_image_processors_load(family):
     elif family == "llava-next":
         assert inputs["pixel_values"].shape == (1, 5, 3, 336, 336)
         assert processor.image_grid_pinpoints == load_config("llava-next-34b").image_grid_pinpoints
+    elif family != "qwen2-vl":
+        assert inputs["image_grid_thw"].tolist() == [[1, 30, 40]]
+        assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (65536, 16777216)
     else:
         assert inputs["image_grid_thw"].tolist() == [[1, 34, 46]]
         assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (3136, 12845056)
-
-
-def test_every_architecture_is_listed():
-    assert {path.stem for path in ARCHITECTURES.glob("*.yaml")} == set(SIZES)
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_architecture_builds(name):
-    architecture = yaml.safe_load((ARCHITECTURES / f"{name}.yaml").read_text(encoding="utf-8"))
-    assert architecture.keys() == {"description", "family", "config"}
-    config_class, model_class = CLASSES[architecture["family"]]
-    config = config_class(**architecture["config"])
-    with torch.device("meta"):
-        model = model_class(config)
-    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == SIZES[name]
-    tied = model.lm_head.weight is model.get_input_embeddings().weight
-    assert tied == (name in ("llava-onevision-0.5b", "qwen2-vl-2b", "qwen2.5-vl-3b"))
-    theta = {"llava-next-34b": 5e6, "llava-next-mistral-7b": 1e6}.get(name, 1e4) if "next" in name else 1e6
-    assert config.text_config.rope_parameters["rope_theta"] == theta
-    # No misspelt value: everything in the file is a field of its config class.
-    written, known = architecture["config"], config.to_dict()
-    assert written.keys() <= known.keys()
-    for part in ("vision_config", "text_config"):
-        assert written[part].keys() - {"tie_word_embeddings"} <= known[part].keys()
-
-
-def load_config(name: str):
-    architecture = yaml.safe_load((ARCHITECTURES / f"{name}.yaml").read_text(encoding="utf-8"))
-    return CLASSES[architecture["family"]][0](**architecture["config"])
-
-
-def test_toys_have_the_real_geometry():
-    toy, real = load_config("llava-onevision-toy"), load_config("llava-onevision-7b")
-    for field in ("image_grid_pinpoints", "vision_aspect_ratio", "vision_feature_layer"):
-        assert getattr(toy, field) == getattr(real, field)
-    for config in (toy, real):
-        assert (config.vision_config.image_size // config.vision_config.patch_size) ** 2 == 729
-    toy, real = load_config("llava-next-toy"), load_config("llava-next-vicuna-7b")
-    for field in ("image_grid_pinpoints", "vision_feature_layer", "vision_feature_select_strategy"):
-        assert getattr(toy, field) == getattr(real, field)
-    for config in (toy, real):
-        assert (config.vision_config.image_size // config.vision_config.patch_size) ** 2 == 576
-    fields = ["patch_size", "spatial_merge_size", "temporal_patch_size"]
-    for series, more in (("qwen2-vl", []), ("qwen2.5-vl", ["window_size", "tokens_per_second"])):
-        toy, real = load_config(f"{series}-toy"), load_config(f"{series}-7b")
-        for field in (*fields, *more):
-            assert getattr(toy.vision_config, field) == getattr(real.vision_config, field)
-        for config in (toy, real):
-            text_config = config.text_config
-            head_dim = text_config.hidden_size // text_config.num_attention_heads
-            assert sum(text_config.rope_parameters["mrope_section"]) == head_dim // 2
 
 
 def test_toys_hold_their_tokenizer(family):

@@ -17,6 +17,11 @@ class Mark:
     pending: tuple[int, ...]
     said: int
 
+    @property
+    def states(self) -> dict:
+        """By layer of linear attention, what it held: nothing leads back to it."""
+        return self.cache[2]
+
 
 class Past:
     """A conversation so far. Media are merged once, in the round in which they arrive.
@@ -48,7 +53,8 @@ class Past:
     @property
     def nbytes(self) -> int:
         """Memory of the cache."""
-        return sum(room.nbytes for room in (*self.cache.keys, *self.cache.values) if room is not None)
+        kept = [state for mark in self.marks for state in mark.states.values() if state is not None]
+        return self.cache.nbytes + sum(x.nbytes for state in kept for x in state)
 
     def end_round(
         self, leading: str | None, spoken: Sequence[int], answer: Sequence[int], pending: int

@@ -55,7 +55,7 @@ class Runner:
 
     def new_cache(self) -> MergeCache:
         """A cache without rows."""
-        return MergeCache(self.family.text_config.num_hidden_layers)
+        return MergeCache(self.family.text_config.num_hidden_layers, self.family.linear_layers)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

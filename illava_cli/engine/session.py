@@ -190,8 +190,7 @@ class Session:
         self.runner.refuse_within()
         prepared = self.prepare(Request(prompt, images, videos, system, id), fresh=bool(trace), cancel=cancel)
         turn = self.turn(prepared, cancel=cancel, trace=trace, logits=logits, on_text=told(on_text))
-        (answer,) = self.passes.answer(turn)
-        return generation_of(answer, self.family, self.load_seconds)
+        return generation_of(*self.passes.answer(turn), self.family, self.load_seconds)
 
     def stream(
         self, prompt: str, images: Sequence[Any] = (), videos: Sequence[Any] = (), **about: Any
@@ -234,8 +233,8 @@ class Session:
             Cancelled: `cancel` was set meanwhile.
         """
         prompts.user_message(self.family, request.prompt, *request.counts)
-        guidance = self._guidance(request)
-        reader = MediaReader(self.family, self.config.media, self._tower_settings(), guidance, cancel)
+        about = self._tower_settings(), self._guidance(request), cancel
+        reader = MediaReader(self.family, self.config.media, *about)
         return reader.prepare(request, None if fresh else self.features)
 
     def _guidance(self, request: Request) -> Guidance | None:

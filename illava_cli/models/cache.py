@@ -10,7 +10,7 @@ more than an amortised constant number of times per token or row that comes or g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -21,6 +21,7 @@ from transformers import Cache
 from illava_cli.errors import MergeError
 from illava_cli.models.hf import versions
 from illava_cli.models.host import to_device
+from illava_cli.models.states import Chosen, LinearStates
 
 GROWTH = 1.25  # of the room for tokens
 ROOM = 32  # tokens by which it grows at least
@@ -62,12 +63,17 @@ class Places:
 class MergeCache(Cache):
     """Keys and values of B rows in every layer, (B, H, L, D), with what each row holds.
 
+    A layer of linear attention has states instead, which are there once and not for each token.
+
     Args:
         layers: of the decoder.
+        linear: which of them have linear attention.
     """
 
-    def __init__(self, layers: int):
+    def __init__(self, layers: int, linear: Collection[int] = ()):
         super().__init__(layers=[])
+        self.states = {layer: LinearStates() for layer in linear}
+        self.layers = [self.states.get(layer) for layer in range(layers)]  # where `transformers` looks
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.depths: dict[int, list[int]] = {0: []}  # first layer -> tokens of each row
@@ -127,6 +133,39 @@ class MergeCache(Cache):
             seen.append(room[: at.rows, :, : at.stop])
         return tuple(seen)
 
+    def among(self, layer: int, chosen: Chosen, tokens: int) -> None:
+        """Let the next pass through a layer of linear attention be of these rows, with so many tokens each.
+
+        They either all hold something or all nothing.
+        """
+        held = self.lengths(layer)
+        first = chosen.start or 0 if isinstance(chosen, slice) else chosen[0]
+        self.states[layer].among(chosen, tokens, fresh=not held[first] if first < len(held) else False)
+
+    def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
+        states = self.states[layer_idx]
+        return states.conv_states[state_idx] if states.has_previous_state else None
+
+    def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
+        states = self.states[layer_idx]
+        return states.recurrent_states[state_idx] if states.has_previous_state else None
+
+    def update_conv_state(
+        self, conv_states: Tensor, layer_idx: int, state_idx: int = 0, *, conv_kernel_size: int
+    ) -> Tensor:
+        return self.states[layer_idx].update_conv_state(conv_states, conv_kernel_size)
+
+    def update_recurrent_state(
+        self, recurrent_states: Tensor, layer_idx: int, state_idx: int = 0, **kwargs
+    ) -> Tensor:
+        return self.states[layer_idx].update_recurrent_state(recurrent_states)
+
+    def has_previous_state(self, layer_idx: int, state_idx: int = 0) -> bool:
+        return self.states[layer_idx].has_previous_state
+
+    def is_recording_past(self, layer_idx: int) -> bool:
+        return False
+
     def extend(self, new: Sequence[int], first: int = 0, stop: int | None = None) -> None:
         """Count `new` tokens of each row in the layers `first` to `stop`."""
         for depth, held in self.depths.items():
@@ -135,7 +174,7 @@ class MergeCache(Cache):
 
     def count_step(self) -> None:
         """Count one token more of each row in all layers."""
-        self._written = [0] * len(self.keys)
+        self._forget_counts()
         self.extend([1] * self.rows)
         self.next_position = [position + 1 for position in self.next_position]
 
@@ -145,13 +184,19 @@ class MergeCache(Cache):
         Raises:
             MergeError: a layer took more or fewer, as where a merge did not happen.
         """
-        written, self._written = self._written, [0] * len(planned)
+        written = [self.states[n].taken if n in self.states else w for n, w in enumerate(self._written)]
+        self._forget_counts()
         for layer, (taken, expected) in enumerate(zip(written, planned, strict=True)):
             if taken != expected:
                 raise MergeError(
                     f"merging in the LLM did not happen as scheduled: layer {layer} took {taken} new tokens, "
                     f"not {expected} ({versions()})"
                 )
+
+    def _forget_counts(self) -> None:
+        self._written = [0] * len(self.keys)
+        for states in self.states.values():
+            states.taken = 0
 
     # --- rows -------------------------------------------------------------------------------------
 
@@ -170,11 +215,13 @@ class MergeCache(Cache):
         for own, new in ((self.keys, other.keys), (self.values, other.values)):
             for layer, there in enumerate(new):
                 length = other.get_seq_length(layer)
-                if length:
+                if length and there is not None:
                     self._reserve(own, layer, there, rows + len(chosen), length)
                     room = own[layer][rows : rows + len(chosen)]
                     room[:, :, :length] = there[source, :, :length]
                     room[:, :, length:] = 0  # what a row leaves behind may not be a number
+        for layer, states in self.states.items():
+            states.join(rows, other.states[layer], chosen)
         for first, held in self.depths.items():
             self.depths[first] = held + [other.depths[first][row] for row in chosen]
         self.next_position = self.next_position + [other.next_position[row] for row in chosen]
@@ -189,6 +236,8 @@ class MergeCache(Cache):
                         length = self.lengths(layer)[last]
                         room[row, :, :length] = room[last, :, :length]
                         room[row, :, length:] = 0
+            for states in self.states.values():
+                states.move(last, row)
         for held in (*self.depths.values(), self.next_position):
             held[row] = held[last]
             del held[last]
@@ -207,8 +256,11 @@ class MergeCache(Cache):
         for own, there in ((self.keys, other.keys), (self.values, other.values)):
             for layer, room in enumerate(there):
                 start, stop = self.lengths(layer)[0], other.lengths(layer)[row]
-                self._reserve(own, layer, room, 1, stop)
-                own[layer][0, :, start:stop] = room[row, :, start:stop]
+                if room is not None:
+                    self._reserve(own, layer, room, 1, stop)
+                    own[layer][0, :, start:stop] = room[row, :, start:stop]
+        for layer, states in self.states.items():
+            states.follow(other.states[layer], row)
         self.depths = {first: [other.lengths(first)[row]] for first in self.depths}
         self.next_position = [other.next_position[row]]
 
@@ -218,28 +270,51 @@ class MergeCache(Cache):
             for layer, room in enumerate(held):
                 if room is not None:
                     held[layer] = room[list(rows)]
+        for states in self.states.values():
+            states.select(rows)
         self.depths = {first: [held[row] for row in rows] for first, held in self.depths.items()}
         self.next_position = [self.next_position[row] for row in rows]
         self.generation = next(GENERATIONS)
 
     def snapshot(self) -> tuple:
         """What `restore` needs to forget every token that comes after."""
-        return {first: list(held) for first, held in self.depths.items()}, list(self.next_position)
+        depths = {first: list(held) for first, held in self.depths.items()}
+        return depths, list(self.next_position), self.state_copies()
+
+    def state_copies(self) -> dict[int, tuple[Tensor, Tensor] | None]:
+        """By layer of linear attention, its rows' states: a later one holds no way back to them."""
+        return {layer: states.copies(self.rows) for layer, states in self.states.items()}
+
+    def restore_states(self, copies: dict[int, tuple[Tensor, Tensor] | None]) -> None:
+        """Put back what `state_copies` gave."""
+        for layer, states in self.states.items():
+            states.restore(copies[layer])
 
     def restore(self, snapshot: tuple) -> None:
         """Back to a snapshot, after a pass that failed midway."""
-        depths, next_position = snapshot
+        depths, next_position, states = snapshot
+        self.restore_states(states)
         self.depths, self.next_position = (
             {first: list(held) for first, held in depths.items()},
             list(next_position),
         )
-        self._written = [0] * len(self.keys)
+        self._forget_counts()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all that is held."""
+        rooms = sum(room.nbytes for room in (*self.keys, *self.values) if room is not None)
+        return rooms + sum(states.nbytes for states in self.states.values())
 
     def reserve(self, rows: int, stops: dict[int, int]) -> None:
         """Room for so many rows, and for keys up to `stops` by depth, in a cache that holds some."""
         for held in (self.keys, self.values):
             for layer, room in enumerate(held):
-                self._reserve(held, layer, room, rows, stops[self.depth_at(layer)])
+                if room is not None:
+                    self._reserve(held, layer, room, rows, stops[self.depth_at(layer)])
+        for states in self.states.values():
+            if states.reserve(rows):
+                self.generation = next(GENERATIONS)
 
     def _reserve(self, held: list, layer: int, like: Tensor, rows: int, tokens: int) -> None:
         """Room for so many rows and tokens, in zeros: what is masked has to be a number."""

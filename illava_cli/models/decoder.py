@@ -18,8 +18,14 @@ from illava_cli.models.decoder_merge import Prompt, Scoring
 from illava_cli.models.hf import CACHE
 from illava_cli.models.host import to_device
 from illava_cli.models.prefill import Prefill
+from illava_cli.models.states import Chosen
 
 T = TypeVar("T")
+
+
+def attends(layer: nn.Module) -> bool:
+    """Whether a layer has attention over tokens; one of linear attention has states in its place."""
+    return hasattr(layer, "self_attn")
 
 
 def compile_decoder(text_model: nn.Module) -> None:
@@ -34,7 +40,7 @@ def compile_decoder(text_model: nn.Module) -> None:
 
 def mask_of(text_model: nn.Module, at: Places, tokens: int, like: Tensor) -> Tensor | None:
     """The mask of new tokens in one depth; None where a causal one, or none, says all."""
-    backend = text_model.layers[0].self_attn.tap.backend
+    backend = next(layer for layer in text_model.layers if attends(layer)).self_attn.tap.backend
     if at.index is None and (tokens == 1 or (at.start == 0 and backend.causal)):
         return None
     if at.index is None:
@@ -106,12 +112,15 @@ def _through(
     start: int,
 ) -> Tensor:
     """A part of a prompt, from its token `start` on, through the layers `first` to `stop`."""
-    hidden_states, mask = part.hidden_states, None
+    hidden_states, mask, masked = part.hidden_states, None, None
     cache.place(part.tokens, hidden_states.device, first, stop)
     for index in range(first, stop):
         layer = text_model.layers[index]
-        if index == first or index in cache.depths:
-            mask = mask_of(text_model, cache.places[cache.depth_at(index)], part.tokens, hidden_states)
+        if not attends(layer):
+            hidden_states = _through_linear(layer, index, hidden_states, part, cache)
+            continue
+        if (depth := cache.depth_at(index)) != masked:
+            masked, mask = depth, mask_of(text_model, cache.places[depth], part.tokens, hidden_states)
         with layer.self_attn.tap.recording(scoring.scorer(index, index + 1 == stop, start)):
             hidden_states = layer(
                 hidden_states,
@@ -124,6 +133,43 @@ def _through(
             hidden_states = hidden_states + part.injections[index].to(hidden_states.device)
     cache.extend(part.lengths, first, stop)
     return hidden_states
+
+
+def _through_linear(
+    layer: nn.Module, index: int, hidden_states: Tensor, part: Prompt, cache: MergeCache
+) -> Tensor:
+    """A part of a prompt through a layer of linear attention.
+
+    What fills a shorter row up would enter its states, so that rows go through by their lengths.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, length in enumerate(part.lengths):
+        groups.setdefault(length, []).append(row)
+    if list(groups) == [part.tokens]:
+        return _linear(layer, index, hidden_states, part.rope, cache, slice(len(part.lengths)), part.tokens)
+    given = torch.zeros_like(hidden_states)
+    longest = max(groups)
+    for length, rows in groups.items():
+        rope = tuple(x[..., rows, :length, :] for x in part.rope)
+        counted = length if length == longest else 0  # as the layers of attention count the longest row
+        own = hidden_states[rows, :length]
+        given[rows, :length] = _linear(layer, index, own, rope, cache, rows, counted)
+    return given
+
+
+def _linear(
+    layer: nn.Module,
+    index: int,
+    hidden_states: Tensor,
+    rope: tuple[Tensor, Tensor],
+    cache: MergeCache,
+    rows: Chosen,
+    tokens: int,
+) -> Tensor:
+    cache.among(index, rows, tokens)
+    return layer(
+        hidden_states, attention_mask=None, position_embeddings=rope, use_cache=True, **{CACHE: cache}
+    )
 
 
 def step(text_model: nn.Module, embeds: Tensor, cache: MergeCache, rope_axes: int) -> Tensor:
@@ -155,10 +201,15 @@ def run_step(
     if rope_axes > 1:
         position_ids = position_ids.expand(rope_axes, -1, -1)
     rope = text_model.rotary_emb(embeds, position_ids)
-    hidden_states, mask = embeds, None
+    hidden_states, mask, masked = embeds, None, None
     for index, layer in enumerate(text_model.layers):
-        if index in cache.depths:
-            mask = mask_of(text_model, cache.places[index], 1, hidden_states)
+        depth = cache.depth_at(index)
+        if not attends(layer):
+            rows = slice(cache.places[depth].rows)
+            hidden_states = _linear(layer, index, hidden_states, rope, cache, rows, 1)
+            continue
+        if depth != masked:
+            masked, mask = depth, mask_of(text_model, cache.places[depth], 1, hidden_states)
         hidden_states = layer(
             hidden_states, attention_mask=mask, position_embeddings=rope, use_cache=True, **{CACHE: cache}
         )

@@ -21,7 +21,7 @@ from illava_cli.errors import UsageError
 from illava_cli.families import family_name
 from illava_cli.models.attention import PLAIN, install_tap
 from illava_cli.models.control_tokens import ControlTokens
-from illava_cli.models.decoder import compile_decoder
+from illava_cli.models.decoder import attends, compile_decoder
 from illava_cli.models.forms import Expansion
 from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
@@ -77,7 +77,7 @@ class Family(ABC):
         # called without our loops the model is the stock one
         for block in self.tower_blocks():
             install_tap(getattr(block, self.block_parts.attention), self.tower_attention)
-        for layer in self.text_model.layers:
+        for layer in filter(attends, self.text_model.layers):
             install_tap(layer.self_attn)
 
     # --- what a family says -----------------------------------------------------------------
@@ -246,7 +246,13 @@ class Family(ABC):
             decoder_layers=self.text_config.num_hidden_layers,
             tile_tokens=self.tile_tokens,
             attention=self.model.config._attn_implementation,
+            linear=self.linear_layers,
         )
+
+    @cached_property
+    def linear_layers(self) -> tuple[int, ...]:
+        """The decoder's layers of linear attention."""
+        return tuple(n for n, layer in enumerate(self.text_model.layers) if not attends(layer))
 
     def tokens(self, geometry: Geometry, schedule: Schedule) -> Expansion | None:
         """Decoder tokens that a medium takes under a schedule, from its size alone.

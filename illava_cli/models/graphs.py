@@ -103,5 +103,7 @@ class StepGraphs:
             hidden = run_step(family.text_model, embeds, step.position_ids, cache, family.rope_axes)
             step.logits = family.logits(hidden)
 
+        held = cache.state_copies()  # what recording runs would be in the states of all rows
         step.replay = self.record(run)
+        cache.restore_states(held)
         return step

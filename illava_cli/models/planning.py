@@ -50,7 +50,7 @@ def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:
     if stages.guide is not None:
         check_guide(stages.guide)
     tower = _tower(stages.vision, reduction, shape) if stages.vision else None
-    decoder = _decoder(stages.llm, reduction.variant, shape.decoder_layers) if stages.llm else ()
+    decoder = _decoder(stages.llm, reduction.variant, shape) if stages.llm else ()
     _check_input(stages.input, reduction)
     if shape.tile_tokens is None and reduction.positions == "packed":
         raise UsageError("positions 'packed' is for LLaVA: with M-RoPE survivors keep their own position")
@@ -185,13 +185,20 @@ def _check_grid(reduction: Reduction, left: int) -> None:
         )
 
 
-def _decoder(stage: LLMStage, variant: str, layers: int) -> tuple[tuple[int, MergePoint], ...]:
-    method = known_method(stage.method, "llm")
+def _decoder(stage: LLMStage, variant: str, shape: ScheduleShape) -> tuple[tuple[int, MergePoint], ...]:
+    method, layers = known_method(stage.method, "llm"), shape.decoder_layers
     keep = per_layer(stage.keep, stage.layers, "llm.keep")
     for layer in stage.layers:
         if not 1 <= layer < layers:
             raise UsageError(
                 f"llm.layers: {layer} is out of range: tokens merge before layers 1 to {layers - 1}"
+            )
+        if layer - 1 in shape.linear:
+            able = [one for one in range(1, layers) if one - 1 not in shape.linear]
+            near = sorted(sorted(able, key=lambda one: abs(one - layer))[:2])
+            raise UsageError(
+                f"llm.layers: tokens cannot be ranked before {layer}, as layer {layer - 1} has linear "
+                f"attention: name {' or '.join(map(str, near))}"
             )
     if variant == "authors" and stage.queries not in (None, "last"):
         raise UsageError("llm.queries: variant 'authors' ranks by the last token: set queries: last")

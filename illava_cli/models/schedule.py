@@ -27,6 +27,7 @@ class ScheduleShape:
         tile_tokens: tokens of a tile, of a tower over square tiles; None: it takes segments of any size,
             whose tokens are 2x2 groups.
         attention: the attention back end.
+        linear: decoder layers of linear attention, where no token receives any that it could be ranked by.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ScheduleShape:
     decoder_layers: int
     tile_tokens: int | None
     attention: str = "sdpa"
+    linear: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

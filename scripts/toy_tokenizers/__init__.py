@@ -1,6 +1,6 @@
 """What each family's toy tokenizer is made of: special tokens, chat template, image processor."""
 
-from toy_tokenizers import llava_next, llava_onevision, qwen2_vl, qwen3_vl
+from toy_tokenizers import llava_next, llava_onevision, qwen2_vl, qwen3_5, qwen3_vl
 
 # by the folder's name
 FAMILIES = {
@@ -8,4 +8,5 @@ FAMILIES = {
     "llava-onevision": llava_onevision.FAMILY,
     "qwen2-vl": qwen2_vl.FAMILY,
     "qwen3-vl": qwen3_vl.FAMILY,
+    "qwen3.5": qwen3_5.FAMILY,
 }

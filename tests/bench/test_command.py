@@ -99,7 +99,7 @@ def test_without_time_only_two_variants_are_measured(lab):
     assert result["variants"]["merging"]["rounds"] == 1
 
 
-@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl", "qwen3-vl"])
 def test_a_family_has_its_own_preset(name, report):
     (result,) = report("-m", f"random:{name}-toy", *QUICK)["results"]
     assert list(result["variants"]) == ["transformers", name, "off"]
@@ -149,6 +149,7 @@ def test_what_can_be_read_once_is_measured_again_and_again(bench, small, tmp_pat
         ("llava_onevision", "--frames"),
         ("qwen2_vl", "--frames"),
         ("qwen2_5_vl", "--frames"),
+        ("qwen3_vl", "--frames"),
     ],
 )
 def test_profile_has_every_part(family, medium, report, small):
@@ -188,7 +189,7 @@ def test_profile_leaves_nothing_behind(lab):
     assert not {"preprocess_image", "lay_out", "resize_frame"} & vars(small.family).keys()
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_tower(family, report, small):
     results = report(*small(family), *QUICK, "--tower", "--frames", 1, "--frames", 2)["tower"]
     assert [r["medium"]["frames"] for r in results] == [1, 2]

@@ -27,6 +27,7 @@ CHOSEN = [
     "llava faithful, original",
     "qwen, authors",
     "qwen2.5, authors",
+    "qwen3, paper",
 ]
 
 
@@ -129,7 +130,7 @@ def test_unmodified_model(lab):
     from illava_cli.bench.compare import STOCK, _our_tokens, _stock_tokens
     from illava_cli.bench.media import synthetic_image
 
-    families = {"llava_next": 1, "llava_onevision": 1, "qwen2_vl": 1, "qwen2_5_vl": 2}
+    families = {"llava_next": 1, "llava_onevision": 1, "qwen2_vl": 1, "qwen2_5_vl": 2, "qwen3_vl": 1}
     for family, kinds in families.items():
         small = lab(family)
         variants = small.variants(synthetic_image(5, small.family), 1)

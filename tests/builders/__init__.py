@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.builders.common import TOKENIZERS
 from tests.builders.llava import NEXT_PINPOINTS, PINPOINTS, write_llava_next, write_llava_onevision
 from tests.builders.qwen2_vl import write_qwen2_5_vl, write_qwen2_vl
+from tests.builders.qwen3_5 import write_qwen3_5, write_qwen3_5_moe
 from tests.builders.qwen3_vl import write_qwen3_vl, write_qwen3_vl_moe
 
 # by the `model_type` of a checkpoint
@@ -24,6 +25,8 @@ WRITERS: dict[str, Callable[..., Path]] = {
     "llava_onevision": write_llava_onevision,
     "qwen2_vl": write_qwen2_vl,
     "qwen2_5_vl": write_qwen2_5_vl,
+    "qwen3_5": write_qwen3_5,
+    "qwen3_5_moe": write_qwen3_5_moe,
     "qwen3_vl": write_qwen3_vl,
     "qwen3_vl_moe": write_qwen3_vl_moe,
 }
@@ -37,6 +40,8 @@ __all__ = [
     "write_llava_onevision",
     "write_qwen2_5_vl",
     "write_qwen2_vl",
+    "write_qwen3_5",
+    "write_qwen3_5_moe",
     "write_qwen3_vl",
     "write_qwen3_vl_moe",
 ]

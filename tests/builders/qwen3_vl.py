@@ -14,23 +14,27 @@ from transformers import (
 
 from tests.builders.common import Layout, merged, random_model, text_config, tokenizer_of, write, write_json
 
+TEXT = {"head_dim": 8, "rope_parameters": {"mrope_section": [2, 1, 1], "mrope_interleaved": True}}
+
 
 def write_qwen3_vl(folder: str | Path, **settings) -> Path:
     """9 to 36 tokens an image; 6 tower layers, of which 3 are tapped, and 6 text layers."""
-    return _write(folder, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, **settings)
+    return write_qwen3(folder, Qwen3VLConfig, Qwen3VLForConditionalGeneration, TEXT, **settings)
 
 
 def write_qwen3_vl_moe(folder: str | Path, **settings) -> Path:
     """As `write_qwen3_vl`, with 4 experts of which 2 work."""
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
-    return _write(folder, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, experts, **settings)
+    classes = Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+    return write_qwen3(folder, *classes, TEXT | experts, **settings)
 
 
-def _write(
+def write_qwen3(
     folder: str | Path,
     config_class: type,
     model_class: type[PreTrainedModel],
     text: dict,
+    family: str = "qwen3-vl",
     *,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
@@ -40,8 +44,9 @@ def _write(
     video_pixels: tuple[int, int] = (4 * 32 * 32, 6 * 32 * 32 * 20),
     **overrides,
 ) -> Path:
-    source, ids = tokenizer_of("qwen3-vl")
-    rope = {"mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    """A checkpoint with Qwen3-VL's processors; only its own tower has layers that are tapped."""
+    source, ids = tokenizer_of(family)
+    taps = {"deepstack_visual_indexes": [1, 3, 4]} if family == "qwen3-vl" else {}
     config = {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
@@ -54,9 +59,9 @@ def _write(
             "num_heads": 4,
             "out_hidden_size": 32,
             "num_position_embeddings": 36,
-            "deepstack_visual_indexes": [1, 3, 4],
+            **taps,
         },
-        "text_config": merged(text_config(ids), {"head_dim": 8, "rope_parameters": rope, **text}),
+        "text_config": merged(text_config(ids), text),
     }
     config = config_class(**merged(config, overrides))
     preprocessor = json.loads((source / "preprocessor_config.json").read_text(encoding="utf-8"))

@@ -135,6 +135,26 @@ def test_qwen2_5_drops_at_full_attention(toy):
     assert visual(toy("qwen2.5-vl-toy", "preset=auto").ask("?", [picture(280, 560)])) == visual(answer)
 
 
+def test_qwen3_counts_each_pair_of_frames(toy):
+    """16-pixel patches; text stands between the frames, and each keeps as many groups."""
+    answer = toy("qwen3-vl-toy", "preset=qwen3-vl").ask("?", [picture(320, 640)])
+    groups = kept = 10 * 20
+    for _ in range(4):
+        kept -= int(0.16 * kept)
+    left = kept
+    for _ in range(3):
+        left -= round(left * 0.1)
+    assert visual(answer) == (groups * 4, kept * 4, kept, left, 0, 0)
+    assert visual(toy("qwen3-vl-toy", "preset=auto").ask("?", [picture(320, 640)])) == visual(answer)
+    session = toy("qwen3-vl-toy", "preset=qwen3-vl")
+    video, none = session.ask("?", videos=[clip(5, 320, 320)]), session.ask("?")
+    words = session.family.tokenizer("".join(f"<{t} seconds>" for t in ("0.0", "0.1", "0.2")))["input_ids"]
+    tokens = video.usage.visual.llm_in
+    assert tokens % 3 == 0  # pairs of frames, the last one repeated
+    marks = 2 + 3 * 2
+    assert video.usage.prompt_tokens == none.usage.prompt_tokens + tokens + len(words) + marks
+
+
 @pytest.mark.parametrize(("size", "groups", "kept"), [((140, 140), 25, 12), ((84, 140), 15, 8)])
 def test_fastv_keeps_what_its_code_keeps_at_exact_halves(toy, size, groups, kept):
     """topk(round(n * keep)), where the others remove round(n * (1 - keep)); a half is rounded to even."""

@@ -17,6 +17,7 @@ from tests.reference import reference_conversation, reference_greedy
 from tests.schedules import SCHEDULES, asked_of
 from tests.tolerances import FLOAT64, NEIGHBOURS
 
+pytestmark = pytest.mark.usefixtures("exact_recurrence")
 REQUESTS = {
     "one tile": Request("What?", [picture(80, 80, 1)]),
     "tiles with padding": Request("What is it?", [picture(200, 150, 2)]),
@@ -79,6 +80,7 @@ def test_several_tiled_images_equal_the_reference(name, open_session):
         ("next faithful, original", "two images"),
         ("qwen, paper", "image and video"),
         ("qwen2.5, paper", "image and video"),
+        ("qwen3, paper", "image and video"),
     ],
 )
 @pytest.mark.parametrize("method", [*(m for m in slow.METHODS if m != "prumerge"), "bipartite, proportional"])
@@ -133,6 +135,8 @@ def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, cas
         ("next faithful, original", "two images"),
         ("qwen, paper", "image and video"),
         ("qwen2.5, paper", "image and video"),
+        ("qwen3, early", "image and video"),
+        ("qwen3 moe, paper", "image and video"),
     ],
 )
 def test_greedy_tokens_equal_the_reference(name, case, double):
@@ -168,7 +172,14 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
 
 @pytest.mark.parametrize(
     "name",
-    ["llava grid, paper", "llava faithful, original", "next grid, paper", "qwen, paper", "qwen2.5, paper"],
+    [
+        "llava grid, paper",
+        "llava faithful, original",
+        "next grid, paper",
+        "qwen, paper",
+        "qwen2.5, paper",
+        "qwen3, early",
+    ],
 )
 @pytest.mark.parametrize("stage", ["vision", "llm"])
 def test_an_off_by_one_layer_is_noticed(name, stage, double):

@@ -20,6 +20,10 @@ MERGING = {
     "llava_onevision": "llava faithful, original",
     "qwen2_vl": "qwen, paper",
     "qwen2_5_vl": "qwen2.5, paper",
+    "qwen3_vl": "qwen3, early",
+    "qwen3_vl_moe": "qwen3 moe, paper",
+    "qwen3_5": "qwen3.5, paper",
+    "qwen3_5_moe": "qwen3.5 moe, authors",
 }
 # unlike media, prompts and lengths of the answer
 QUESTIONS = [

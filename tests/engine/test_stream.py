@@ -124,7 +124,7 @@ def test_finish_reason_length(open_session):
     assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 1)
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_markers_place_media(family, open_session):
     session = open_session(family, "preset=off", "generation.max_tokens=1")
     images = [picture(60, 60, 1), picture(60, 60, 2)]

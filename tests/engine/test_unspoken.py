@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from tests.conftest import WRITERS, picture
+from tests.stock import FAMILIES
 
-MEDIA = {
-    "llava_next": ["<image>"],
-    "llava_onevision": ["<image>", "<video>"],
-    "qwen2_vl": ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"],
-    "qwen2_5_vl": ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"],
-}
 QUESTION = ("What?", [picture(90, 60)])
+
+
+def placeholders(family, tokenizer):
+    """Those that a tokenizer has."""
+    return [word for word in FAMILIES[family].PLACEHOLDERS if word in tokenizer.get_vocab()]
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def preferring(open_session):
     def get(family, *settings):
         session = open_session(family, "preset=off", "generation.max_tokens=6", *settings, fresh=True)
         tokenizer, head = session.family.tokenizer, session.model.get_output_embeddings()
-        media = tokenizer.convert_tokens_to_ids(MEDIA[family])
+        media = tokenizer.convert_tokens_to_ids(placeholders(family, tokenizer))
         bonus = torch.zeros(head.weight.shape[0])
         bonus[[*range(len(tokenizer), len(bonus)), *media]] = 100
         head.register_forward_hook(lambda module, args, logits: logits + bonus)
@@ -36,7 +36,7 @@ def test_no_answer_has_them(family, preferring, open_session):
     usual = open_session(family, "preset=off", "generation.max_tokens=6")
     expected = usual.ask(*QUESTION, logits=True)
     answer = session.ask(*QUESTION, logits=True)
-    assert len(disliked) > len(MEDIA[family])  # there are rows without a token
+    assert len(disliked) > len(list(FAMILIES[family].PLACEHOLDERS))  # there are rows without a token
     assert answer.token_ids == expected.token_ids
     assert answer.logits.argmax() in disliked  # the logits stay what the model said
     rows = session.ask_batch([{"prompt": "What?", "images": QUESTION[1]}, {"prompt": "Why?"}])

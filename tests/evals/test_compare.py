@@ -172,7 +172,7 @@ def test_a_video_merges_at_its_own_layers(open_session):
     assert decoder == "llm={layers: [3], keep: 0.5}"
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_small_pictures_keep_what_was_asked(compare, family):
     """36 tokens a tile, 9 groups a picture, which preset auto would leave whole: to within a token."""
     code, report, err = compare("--method", "illava", "--method", "random", "--keep", "1/3", models=(family,))

@@ -20,7 +20,9 @@ def own_kernels(tmp_path_factory):
 
 @pytest.mark.usefixtures("exact_float32")
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper"])
+@pytest.mark.parametrize(
+    "name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper", "qwen3, early"]
+)
 def test_compiled_equals_eager(name, device, open_session):
     family, settings = SCHEDULES[name]
     settings = [*settings, f"model.device={device}", "model.dtype=float32"]

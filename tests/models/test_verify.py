@@ -11,10 +11,10 @@ from illava_cli.models.binding import bind
 from illava_cli.models.hf import CACHE
 from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import MergePoint
-from tests.conftest import picture
+from tests.conftest import WRITERS, picture
 from tests.schedules import SCHEDULES
 
-FAMILIES = ("llava grid, paper", "next grid, paper", "qwen, paper", "qwen2.5, paper")
+FAMILIES = ("llava grid, paper", "next grid, paper", "qwen, paper", "qwen2.5, paper", "qwen3, early")
 ONE_LINE = r"did not happen.*\(transformers \d.*, torch \d.*\); .*"
 
 
@@ -100,7 +100,8 @@ def test_a_reduction_after_the_tower_that_is_lost_is_an_error(open_session, monk
 
 def test_a_decoder_merge_that_is_lost_is_an_error(session, monkeypatch):
     monkeypatch.setattr("illava_cli.models.decoder_merge.Prompt.merged", lambda self, *arguments: self)
-    with pytest.raises(MergeError, match=r"layer 2 took \d+ new tokens, not \d+"):
+    first, _ = session.schedules["image"].decoder[0]
+    with pytest.raises(MergeError, match=rf"layer {first} took \d+ new tokens, not \d+"):
         ask(session)
 
 
@@ -141,7 +142,7 @@ def test_planned_lengths():
     assert new.planned(4) == [12, 8, 8, 6]
 
 
-@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", list(WRITERS))
 def test_layers_take_the_cache_under_the_name_of_the_seam(family, open_session):
     import inspect
 

@@ -21,7 +21,7 @@ from collections.abc import Collection
 
 import torch
 
-from tests.reference import llava_next, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl
+from tests.reference import llava_next, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
 from tests.reference.decoder import run
 from tests.reference.values import Counts, Medium, Result, Schedule
 
@@ -34,6 +34,8 @@ FAMILIES = {
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_5": qwen3_5,
+    "qwen3_5_moe": qwen3_5,
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl,
 }

@@ -7,6 +7,7 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
 )
 
@@ -15,6 +16,7 @@ from tests.builders import (
     write_llava_onevision,
     write_qwen2_5_vl,
     write_qwen2_vl,
+    write_qwen3_5,
     write_qwen3_vl,
 )
 from tests.reference.stock import load
@@ -93,3 +95,13 @@ def qwen3(qwen3_folder):
 @pytest.fixture(scope="session")
 def eager_qwen3(qwen3_folder):
     return load(Qwen3VLForConditionalGeneration, qwen3_folder, attn_implementation="eager")
+
+
+@pytest.fixture(scope="session")
+def qwen35_folder(tmp_path_factory):
+    return write_qwen3_5(tmp_path_factory.mktemp("qwen35"), dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def qwen35(qwen35_folder):
+    return load(Qwen3_5ForConditionalGeneration, qwen35_folder)

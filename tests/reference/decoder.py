@@ -115,7 +115,7 @@ def run(family, model, turns: list[list], schedule: Schedule) -> Result:
     if any(not 1 <= index < len(text.layers) for index in schedule.llm):
         raise ValueError(f"llm layers {sorted(schedule.llm)}, but they go from 1 to {len(text.layers) - 1}")
     kinds = getattr(text.config, "layer_types", None) or []
-    if any(kind != "full_attention" for kind in kinds) or getattr(text.config, "sliding_window", None):
+    if "sliding_attention" in kinds or getattr(text.config, "sliding_window", None):
         raise ValueError("sliding windows are not part of this reference")
     sequence, next_position = lay_out(family, model, turns, schedule)
     x = torch.stack([token.embedding for token in sequence])  # (T, C)

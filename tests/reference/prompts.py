@@ -107,6 +107,7 @@ PROMPTS = {
     "qwen": QWEN_PROMPTS,
     "qwen25": QWEN25_PROMPTS,
     "qwen3": QWEN3_PROMPTS,
+    "qwen35": QWEN3_PROMPTS,
 }
 ALL_PROMPTS = [(family, name) for family, prompts in PROMPTS.items() for name in prompts]
 

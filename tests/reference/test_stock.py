@@ -8,6 +8,8 @@ from tests.reference.prompts import ALL_PROMPTS, LLAVA_PROMPTS, anyres, prompt_o
 from tests.reference.stock import stock_inputs
 from tests.tolerances import FLOAT64
 
+pytestmark = pytest.mark.usefixtures("exact_recurrence")
+
 
 @pytest.mark.parametrize(("family", "name"), ALL_PROMPTS)
 def test_without_a_schedule_logits_are_the_stock_model_s(family, name, request):

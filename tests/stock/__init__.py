@@ -16,6 +16,8 @@ FAMILIES = {
     "llava_onevision": llava,
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_vl,
+    "qwen3_5": qwen3_vl,
+    "qwen3_5_moe": qwen3_vl,
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl,
 }

@@ -35,6 +35,7 @@ CASES = {
     "qwen, odd": ("qwen, paper", [(84, 140)], 0, (0, 0, 7)),
     "qwen, video": ("qwen, paper", [], 4, (0, 1, 4)),
     "qwen2.5, odd": ("qwen2.5, windows", [(140, 84)], 0, (0, 0, 11)),
+    "qwen3, odd": ("qwen3, early", [(160, 96)], 0, (0, 0, 7)),
 }
 
 
@@ -84,7 +85,7 @@ def test_the_mask_of_a_token_is_the_bright_object(open_session, case):
     assert ((np.asarray(sent)[..., 0] > 127) == mask(sent.size, np.array([[x, y, w, h]]))).all()
 
 
-@pytest.mark.parametrize("case", ["tiles and padding", "video", "qwen2.5, odd"])
+@pytest.mark.parametrize("case", ["tiles and padding", "video", "qwen2.5, odd", "qwen3, odd"])
 def test_what_is_left_shows_and_nothing_else(open_session, case):
     schedule, sizes, frames, _ = CASES[case]
     family, settings = SCHEDULES[schedule]

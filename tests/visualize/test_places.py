@@ -25,6 +25,7 @@ IMAGES = {
     "next, one of several": ("llava_next", 84, 168, True),
     "qwen, odd": ("qwen2_vl", 84, 140, False),
     "qwen2.5, odd": ("qwen2_5_vl", 140, 84, False),
+    "qwen3, odd": ("qwen3_vl", 160, 96, False),
 }
 
 

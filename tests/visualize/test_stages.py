@@ -30,6 +30,7 @@ CASES = [
     *((name, "several images") for name in ("next faithful, original", "llava grid, authors")),
     *((name, "image and video") for name in ("llava grid, paper", "llava faithful, packed")),
     *((name, "image and video") for name in ("llava grid, authors", "qwen, authors", "qwen2.5, windows")),
+    ("qwen3, early", "image and video"),
 ]
 
 
@@ -134,7 +135,7 @@ def test_a_pooled_cell_stands_for_the_cells_whose_centres_lie_in_it(cells):
     assert merge.apply(torch.ones(1, rows * columns)).allclose(torch.ones(1))
 
 
-@pytest.mark.parametrize("schedule", ["next grid, paper", "llava faithful, original", "qwen2.5, windows"])
+@pytest.mark.parametrize("schedule", ["next grid, paper", "llava faithful, original", "qwen3, early"])
 def test_watching_changes_nothing(open_session, schedule):
     family, settings = SCHEDULES[schedule]
     session = open_session(family, *settings)

@@ -27,6 +27,8 @@ STOCK: dict[str, type[StockFamily]] = {
     "llava_onevision": StockLlavaOnevision,
     "qwen2_vl": StockQwen2VL,
     "qwen2_5_vl": StockQwen2_5VL,
+    "qwen3_5": StockQwen3VL,
+    "qwen3_5_moe": StockQwen3VL,
     "qwen3_vl": StockQwen3VL,
     "qwen3_vl_moe": StockQwen3VL,
 }

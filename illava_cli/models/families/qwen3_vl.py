@@ -39,6 +39,10 @@ class Qwen3VL(Qwen2VL):
     def tokenizer_folder(cls) -> str:
         return "qwen3-vl"
 
+    def bind(self) -> None:
+        self.taps = tuple(getattr(self.model.config.vision_config, "deepstack_visual_indexes", ()))
+        super().bind()
+
     def bytes_per_token(self) -> int:
         config = self.model.config.vision_config
         width = 8 * config.hidden_size + 2 * config.intermediate_size
@@ -95,9 +99,9 @@ class Qwen3VL(Qwen2VL):
         return hidden_states + positions.to(hidden_states.dtype).repeat(run.segments, 1)
 
     def tap(self, tower: nn.Module, layer: int, hidden_states: Tensor, run: TowerPass) -> None:
-        if layer not in tower.deepstack_visual_indexes:
+        if layer not in self.taps:
             return
-        number = list(tower.deepstack_visual_indexes).index(layer)
+        number = self.taps.index(layer)
         features = tower.deepstack_merger_list[number](hidden_states).unflatten(0, (run.segments, -1))
         run.tokens = replace(run.tokens, taps=run.tokens.taps | {number: features})
 
