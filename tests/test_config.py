@@ -103,6 +103,17 @@ def test_one_way_of_sampling_frames_replaces_the_other():
         resolve("qwen2-vl-2b", overrides={"media": {"fps": 2, "num_frames": 3}}, environ={})
 
 
+def test_bounds_on_pixels_come_from_everywhere(tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text("model: {id: a/b}\nmedia: {min_pixels: 784, max_pixels: 9000}\n")
+    assert resolve(str(path), environ={}).media.max_pixels == 9000
+    environ = {"ILLAVA_MIN_PIXELS": "3136", "ILLAVA_MAX_PIXELS": "8000"}
+    media = resolve(str(path), settings=["media.max_pixels=7000"], environ=environ).media
+    assert (media.min_pixels, media.max_pixels) == (3136, 7000)
+    with pytest.raises(UsageError, match=r"min_pixels \(3136\) is over max_pixels \(100\)"):
+        resolve(str(path), overrides={"media": {"max_pixels": 100}}, environ=environ)
+
+
 def test_overrides_change_part_of_a_preset():
     def reduction(*settings):
         config = resolve("a/b", settings=["preset=video", *settings], environ={})

@@ -122,3 +122,12 @@ def test_a_bound_on_frames_is_in_the_hash_where_there_is_one():
     bounded = resolve("a/b", settings=["media.fps=2", "media.max_frames=8"], environ={})
     assert bounded.identity()["media"]["max_frames"] == 8
     assert bounded.hash() != resolve("a/b", settings=["media.fps=2"], environ={}).hash()
+
+
+@pytest.mark.parametrize("name", ["min_pixels", "max_pixels"])
+def test_a_bound_on_pixels_is_in_the_hash_where_there_is_one(name):
+    bounded = resolve("a/b", settings=[f"media.{name}=5000"], environ={})
+    assert bounded.identity()["media"][name] == 5000
+    plain = resolve("a/b", settings=[f"media.{name}=null"], environ={})
+    assert name not in plain.identity()["media"]
+    assert bounded.hash() != plain.hash() == resolve("a/b", environ={}).hash()

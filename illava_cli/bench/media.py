@@ -70,8 +70,11 @@ class Medium:
         return pixels
 
 
-def synthetic_image(tiles: int, family: Family) -> Medium:
+def synthetic_image(tiles: int, family: Family, options: MediaOptions = MediaOptions()) -> Medium:
     """A picture that a model with tiles cuts into `tiles`, the overview included; 1 is a padded square.
+
+    Args:
+        options: of which the bounds on its pixels hold.
 
     Raises:
         UsageError: no grid of tiles has that many.
@@ -85,7 +88,7 @@ def synthetic_image(tiles: int, family: Family) -> Medium:
         Description(label, "image", True, tiles=tiles, width=columns * edge, height=rows * edge),
         (image,),
         (),
-        MediaOptions(max_tiles=1 if whole else None),
+        MediaOptions(max_tiles=1 if whole else None, **_pixels(options)),
     )
 
 
@@ -113,16 +116,24 @@ def _grid(cells: int, family: Family, edge: int) -> tuple[int, int]:
     return min(fitting, key=lambda grid: abs(grid[0] - grid[1]))
 
 
-def synthetic_video(frames: int) -> Medium:
-    """A clip of `frames` different pictures, all of which are used."""
+def synthetic_video(frames: int, options: MediaOptions = MediaOptions()) -> Medium:
+    """A clip of `frames` different pictures, all of which are used.
+
+    Args:
+        options: of which the bounds on their pixels hold.
+    """
     clip = np.stack([blobs(EDGE, EDGE, seed) for seed in range(frames)])
     label = "1 frame" if frames == 1 else f"{frames} frames"
     return Medium(
         Description(label, "video", True, frames=frames, width=EDGE, height=EDGE),
         (),
         (clip,),
-        MediaOptions(num_frames=frames),
+        MediaOptions(num_frames=frames, **_pixels(options)),
     )
+
+
+def _pixels(options: MediaOptions) -> dict[str, int | None]:
+    return {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
 
 
 def real(images: Sequence[Any], videos: Sequence[Any], options: MediaOptions) -> Medium:

@@ -218,7 +218,8 @@ def _media(
     tiles, frames = synthetic
     if not tiles and not frames:
         tiles = [1]
-    return [synthetic_image(n, family) for n in tiles or []] + [synthetic_video(n) for n in frames or []]
+    pictures = [synthetic_image(n, family, options) for n in tiles or []]
+    return pictures + [synthetic_video(n, options) for n in frames or []]
 
 
 def _measure(

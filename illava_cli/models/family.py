@@ -187,6 +187,18 @@ class Family(ABC):
 
     # --- shared -------------------------------------------------------------------------------
 
+    def refuse_pixels(self, options: MediaOptions) -> None:
+        """For families whose pictures and frames have sizes of their own.
+
+        Raises:
+            UsageError: bounds on pixels, which would do nothing.
+        """
+        if options.min_pixels is not None or options.max_pixels is not None:
+            raise UsageError(
+                f"--min-pixels and --max-pixels are for models that take pictures of any size: {self.name} "
+                "has tiles, give --max-tiles or --num-frames"
+            )
+
     @cached_property
     def control_tokens(self) -> ControlTokens:
         """What keeps words that spell a token words."""

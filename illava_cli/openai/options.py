@@ -140,7 +140,7 @@ def _places(fields: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         at = "media_io_kwargs"
         for medium, values in given(fields[at], at, ("image", "video")).items():
             known = ("num_frames", "fps", "start", "end") if medium == "video" else ("max_tiles",)
-            own = given(values, f"{at}.{medium}", (*known, *PIXELS))
+            own = given(values, f"{at}.{medium}", known)
             # vLLM's defaults, which mean that nothing was said
             places.append((f"{at}.{medium}", {name: v for name, v in own.items() if v != -1}))
     return places

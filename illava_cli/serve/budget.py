@@ -35,7 +35,8 @@ def within_budget(session: Session, video: VideoMedium, budget: int) -> VideoMed
 
 
 def _tokens(session: Session, video: VideoMedium, frames: int) -> int:
-    geometry = session.family.geometry("video", video.frames[0].shape[:2], frames)
+    # of the frames as they are: by their number and the request's options they had other sizes before
+    geometry = session.family.preprocess_video(video.frames[:frames])
     schedule = session.rules.schedules.get("video", Schedule())
     expansion = session.family.tokens(geometry, schedule) or session.family.tokens(geometry, Schedule())
     return expansion.total

@@ -43,6 +43,18 @@ def test_json_lines(written, tmp_path):
     assert items[1].config(Config()).hash() == Config().hash()
 
 
+def test_a_line_bounds_its_pixels(written):
+    """A line's are not checked against the run's before they are laid over it."""
+    line = {"image": "a.jpg", "prompt": "?", "max_pixels": 5000}
+    for path in (written([line]), written("image,prompt,max_pixels\na.jpg,?,5000\n", "m.csv")):
+        (item,) = read_manifest(path, [])
+        assert item.settings == {"media": {"max_pixels": 5000}}
+        media = item.config(Config(media={"min_pixels": 784, "max_pixels": 9000})).media
+        assert (media.min_pixels, media.max_pixels) == (784, 5000)
+        with pytest.raises(UsageError, match=r"line \d.*min_pixels \(9000\) is over max_pixels \(5000\)"):
+            item.config(Config(media={"min_pixels": 9000}))
+
+
 def test_a_line_has_a_schema_of_its_own(written):
     """Whole, not laid over the run's, in JSON and in a table's cell."""
     schema = {"type": "object", "properties": {"b": {}, "a": {}}}

@@ -88,6 +88,8 @@ def test_settings_of_media_may_stand_in_a_line():
     """As in a manifest's; of a low `detail` the model may know nothing, `max_tiles` is said by name."""
     data = line(image("a.jpg"), text("?"), max_tiles=3, fps=2, start=1, mm_processor_kwargs={"end": 4})
     assert read_line(data, "", "").settings["media"] == {"max_tiles": 3, "fps": 2.0, "start": 1.0, "end": 4.0}
+    bounded = line(image("a.jpg"), text("?"), min_pixels=9, mm_processor_kwargs={"max_pixels": 10**8})
+    assert read_line(bounded, "", "").settings["media"] == {"min_pixels": 9, "max_pixels": 10**8}
     both = line(video("b.mp4"), text("?"), media_io_kwargs={"video": {"num_frames": 8, "fps": 2}})
     assert read_line(both, "", "").config(Config()).media.max_frames == 8
     low = {"type": "image_url", "image_url": {"url": "a.jpg", "detail": "low"}}

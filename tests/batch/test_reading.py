@@ -77,6 +77,20 @@ def test_media_come_in_order_and_as_read_here(folder, processes):
     assert ahead.read_s > 0
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_size_follows_from_the_number_of_frames_and_the_options(folder, processes):
+    asked = []
+
+    def frame_size(*about):
+        asked.append(about)
+        return 8, 12
+
+    with ReadAhead(items(folder, "clip.mp4"), job, frame_size, together, processes=processes) as ahead:
+        dict(taken(ahead))
+    clip = read_video(folder / "clip.mp4", num_frames=2)
+    assert asked == [((clip.height, clip.width), 2, OPTIONS)]  # once, for both frames
+
+
 def test_warnings_come_along(folder):
     with ReadAhead(items(folder, "moving.gif"), job, frame_size, together, processes=1) as ahead:
         ((_, media),) = taken(ahead)

@@ -1,6 +1,7 @@
 """Synthetic media: the right number of tiles and frames, and never the same pixels twice."""
 
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,6 +28,14 @@ def test_a_model_without_tiles_gets_as_large_an_image(lab):
     family = lab("qwen2_vl").family
     assert synthetic_image(1, family).images[0].shape == (384, 384, 3)
     assert synthetic_image(7, family).images[0].shape == (768, 1152, 3)
+
+
+def test_bounds_on_pixels_hold_for_synthetic_media_too(lab):
+    family, bounds = lab("qwen2_vl").family, MediaOptions(max_pixels=5000, fps=2)
+    for make, count in ((partial(synthetic_image, 1, family), 1), (partial(synthetic_video, 4), 2)):
+        (usual,), (bounded,) = (m.read(family, *m.fresh(0)) for m in (make(), make(options=bounds)))
+        assert bounded.segments == usual.segments == count
+        assert bounded.tokens == 4 < usual.tokens  # 56 x 56 pixels
 
 
 @pytest.mark.parametrize("frames", [1, 4, 33])

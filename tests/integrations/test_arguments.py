@@ -28,6 +28,8 @@ def test_settings_go_by_other_models_names_or_in_full():
             "attn_implementation": "sdpa",
             "max_frames_num": 8,
             "max_new_tokens": 32,
+            "min_pixels": 3136,
+            "max_pixels": "100352",
             "llm.keep": 0.5,
             "layout": "faithful",
             "device": None,
@@ -35,6 +37,7 @@ def test_settings_go_by_other_models_names_or_in_full():
     )
     assert (config.model.attn, config.model.device) == ("sdpa", "auto")
     assert (config.media.num_frames, config.generation.max_tokens) == (8, 32)
+    assert (config.media.min_pixels, config.media.max_pixels) == (3136, 100352)
     assert (config.llm.keep, config.layout) == (0.5, "faithful")
 
 

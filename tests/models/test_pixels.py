@@ -1,5 +1,7 @@
 """`media.min_pixels` and `media.max_pixels`: what a picture or frame costs, of models that take any size."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ import torch
 from illava_cli.config import MediaOptions
 from illava_cli.errors import UsageError
 from illava_cli.models.hf import smart_resize, video_smart_resize
-from tests.conftest import clip, picture
+from tests.builders import WRITERS
+from tests.conftest import IMAGES_ONLY, clip, picture
+from tests.stock import Stock
 from tests.tolerances import FLOAT32
 
 ANY_SIZE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -65,6 +69,67 @@ def test_a_session_pays_for_so_many(family, open_session):
     torch.testing.assert_close(again.logits, whole.logits, **FLOAT32)
 
 
+@pytest.mark.parametrize("family", ANY_SIZE)
+def test_it_is_the_unmodified_model_of_a_checkpoint_with_these_limits(family, open_session, tmp_path):
+    least, most, frames = 9_000, 12_000, 5
+    limits = {"min_pixels": least, "max_pixels": most}
+    if family == "qwen3_vl":  # whose checkpoint says it of all frames
+        limits["video_pixels"] = (frames * least, frames * most)
+    dtype = "float64" if family == "qwen2_5_vl" else "float32"  # as in engine/test_identity.py
+    stock = Stock(WRITERS[family](tmp_path / "bounded", **limits), dtype=getattr(torch, dtype))
+    session = open_session(
+        family,
+        "preset=off",
+        f"model.dtype={dtype}",
+        "generation.max_tokens=4",
+        f"media.min_pixels={least}",
+        f"media.max_pixels={most}",
+    )
+    images, videos = [picture(200, 150, 1), picture(40, 60, 2)], [clip(frames, 120, 90)]
+    answer = session.ask("What?", images, videos, logits=True)
+    media = [{"type": "image"}] * 2 + [{"type": "video"}]
+    text = stock.chat([{"role": "user", "content": [*media, {"type": "text", "text": "What?"}]}])
+    logits, tokens = stock.answer(text, images, [list(video) for video in videos], tokens=4)
+    torch.testing.assert_close(answer.logits, logits, **FLOAT32)
+    assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
+
+
+@pytest.mark.parametrize("family", ANY_SIZE)
+def test_a_region_is_seen_no_larger_than_in_the_whole(family, open_session):
+    """Of the fewest pixels it has its share."""
+    model = open_session(family, "preset=off").family
+    small, large = picture(100, 75, 1), picture(200, 150, 1)
+    enlarged = model.preprocess_image(small, options(60_000, 90_000), True).tokens
+    half = model.preprocess_region(small.crop((0, 0, 50, 75)), (75, 100), options(60_000, 90_000), True)
+    assert half.tokens == pytest.approx(enlarged / 2, rel=0.15)
+    quarter = large.crop((0, 0, 100, 75))
+    bounded = model.preprocess_region(quarter, (150, 200), options(16_000, None), True)
+    usual = model.preprocess_region(quarter, (150, 200), options(None, None), True)
+    assert bounded.tokens <= usual.tokens  # not enlarged to 16,000 by itself
+    frame = np.asarray(small)
+    whole = model.resize_frame(frame, 4, options(60_000, 90_000))
+    part = model.resize_region(frame[:, :50], (75, 100), 4, options(60_000, 90_000))
+    assert part.size == pytest.approx(whole.size / 2, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+@pytest.mark.parametrize("family", WRITERS)
+def test_every_family_heeds_them_or_says_what_bounds_it(family, kind, open_session):
+    model = open_session(family, "preset=off").family
+    bounded, usual = (
+        partial(model.geometry, kind, (150, 200), 2, given)
+        for given in (options(None, 5_000), options(None, None))
+    )
+    if family not in TILED:
+        assert bounded().tokens < usual().tokens
+    elif kind == "video" and family in IMAGES_ONLY:
+        with pytest.raises(UsageError, match="takes images only"):
+            bounded()
+    else:
+        with pytest.raises(UsageError, match=r"--max-pixels are for .* give --max-tiles or --num-frames"):
+            bounded()
+
+
 @pytest.mark.parametrize("family", TILED)
 def test_tiles_have_no_such_bounds(family, open_session):
     session = open_session(family, "preset=off").updated(["max_pixels=5000"])
@@ -72,6 +137,15 @@ def test_tiles_have_no_such_bounds(family, open_session):
         session.ask("?", [picture(60, 60)])
 
 
-def test_the_fewest_are_not_over_the_most():
-    with pytest.raises(ValueError, match=r"min_pixels \(9\) is over max_pixels \(8\)"):
-        options(9, 8)
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ((9, 8), r"min_pixels \(9\) is over max_pixels \(8\)"),
+        ((0, None), "min_pixels"),
+        ((None, 0), "max_pixels"),
+        ((10**8 + 1, None), "min_pixels"),
+    ],
+)
+def test_bounds_that_cannot_be(bounds, message):
+    with pytest.raises(ValueError, match=message):
+        options(*bounds)

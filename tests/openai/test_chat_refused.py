@@ -140,6 +140,11 @@ OPTIONS = [
     ({"max_tiles": 65}, "max_tiles", "from 1 to 64"),
     ({"max_pixels": 2**24 + 1}, "max_pixels", "from 1 to 16777216"),
     ({"min_pixels": 9, "mm_processor_kwargs": {"max_pixels": 8}}, "min_pixels", "is over max_pixels"),
+    (
+        {"media_io_kwargs": {"image": {"max_pixels": 9000}}},
+        "media_io_kwargs.image.max_pixels",
+        "unknown field",
+    ),
     ({"video_budget": 0}, "video_budget", "1 or more"),
     ({"merge_map": "x"}, "merge_map", "true or false"),
     ({"mm_processor_kwargs": {"size": 1}}, "mm_processor_kwargs.size", "unknown field"),

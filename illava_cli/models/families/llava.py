@@ -114,19 +114,12 @@ class Llava(Family):
         alone: bool = True,
     ) -> Geometry:
         if kind == "image":
-            self._refuse_pixels(options)
+            self.refuse_pixels(options)
             pinpoints = self._pinpoints(options, alone)
             form = Tiles(self.tile, size, pinpoints) if pinpoints else Square(self.tile, size)
         else:
             form = self._frames(self.frame_size(size, frames, options), frames)
         return Geometry(kind, form, (kind, self.tile.edge))
-
-    def _refuse_pixels(self, options: MediaOptions) -> None:
-        if options.min_pixels is not None or options.max_pixels is not None:
-            raise UsageError(
-                f"--min-pixels and --max-pixels are for models that take pictures of any size: {self.name} "
-                "has tiles, give --max-tiles or --num-frames"
-            )
 
     def _frames(self, size: tuple[int, int], frames: int) -> Tiled:
         """The form of a video."""

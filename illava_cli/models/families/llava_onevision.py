@@ -49,7 +49,7 @@ class LlavaOnevision(Llava):
     def frame_size(
         self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
     ) -> tuple[int, int]:
-        self._refuse_pixels(options)
+        self.refuse_pixels(options)
         return self.tile.edge, self.tile.edge  # the video processor squashes a frame: no aspect kept, no crop
 
     def _frames(self, size: tuple[int, int], frames: int) -> Frames:

@@ -200,13 +200,14 @@ class Qwen2VL(Family):
     ) -> Pixels:
         self._refuse_narrow("an image", *whole)
         size = self._resized(whole, self._limits(options))
-        return self.preprocess_image(at_scale(image, whole, size), options, alone)
+        share = shared(options, (image.height, image.width), whole)
+        return self.preprocess_image(at_scale(image, whole, size), share, alone)
 
     def resize_region(
         self, frame: np.ndarray, whole: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
     ) -> np.ndarray:
         region = at_scale(Image.fromarray(frame), whole, self.frame_size(whole, frames, options))
-        return self.resize_frame(np.asarray(region), frames, options)
+        return self.resize_frame(np.asarray(region), frames, shared(options, frame.shape[:2], whole))
 
     def _limits(
         self, options: MediaOptions, size: Mapping[str, int] | None = None, pictures: int = 1
@@ -307,3 +308,15 @@ def at_scale(region: Image.Image, whole: tuple[int, int], size: tuple[int, int])
     scale = min(1.0, size[0] / whole[0], size[1] / whole[1])
     size = [max(1, round(extent * scale)) for extent in region.size]
     return region.resize(size, Image.Resampling.BICUBIC)
+
+
+def shared(options: MediaOptions, region: tuple[int, int], whole: tuple[int, int]) -> MediaOptions:
+    """`options` for a region: of the fewest pixels it has its share, that it may not be seen larger.
+
+    Args:
+        region, whole: height and width, before either is resized.
+    """
+    if options.min_pixels is None:
+        return options
+    least = round(options.min_pixels * math.prod(region) / math.prod(whole))
+    return options.model_copy(update={"min_pixels": max(1, least)})
