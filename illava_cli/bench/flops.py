@@ -33,8 +33,40 @@ Projector = tuple[tuple[int, int], ...]  # (inputs, outputs) of its matrices, pe
 
 
 @dataclass(frozen=True)
+class LinearShape:
+    """Linear attention by a gated delta rule: heads and their widths.
+
+    `kernel` inputs of each channel go into its convolution.
+    """
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    kernel: int
+
+    @property
+    def value_width(self) -> int:
+        return self.value_heads * self.value_dim
+
+    @property
+    def channels(self) -> int:
+        """That are convolved: queries, keys and values."""
+        return 2 * self.key_heads * self.key_dim + self.value_width
+
+    @property
+    def state(self) -> int:
+        """Numbers in a row's state."""
+        return self.value_heads * self.key_dim * self.value_dim
+
+
+@dataclass(frozen=True)
 class DecoderShape:
-    """A decoder with grouped queries and a gated MLP; `vocabulary` is the width of the output head."""
+    """A decoder with grouped queries and a gated MLP; `vocabulary` is the width of the output head.
+
+    Where there are experts, `inner` is that of those which work for a token, and `router` their number;
+    `gated`: queries come with a gate; `linear`: the shape of the layers `linear_layers`.
+    """
 
     width: int
     query_width: int
@@ -42,6 +74,10 @@ class DecoderShape:
     inner: int
     layers: int
     vocabulary: int
+    router: int = 0
+    gated: bool = False
+    linear: LinearShape | None = None
+    linear_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,11 +165,25 @@ def tower_layer(shape: TowerShape, attended: int, kept: int, pairs: int | None =
 
 def decoder_layer(shape: DecoderShape, tokens: int, past: int = 0) -> int:
     """A layer on `tokens` new tokens after `past` cached ones."""
-    width, query, key, inner = shape.width, shape.query_width, shape.key_width, shape.inner
+    width, query, key = shape.width, shape.query_width, shape.key_width
     seen = tokens * past + tokens * (tokens + 1) // 2
-    matrices = [(width, query), (width, key), (width, key), (query, width)]
-    matrices += [(width, inner), (width, inner), (inner, width)]
-    return linear(tokens, *matrices) + 4 * seen * query
+    matrices = [(width, query * (1 + shape.gated)), (width, key), (width, key), (query, width)]
+    return linear(tokens, *matrices) + 4 * seen * query + perceptron(shape, tokens)
+
+
+def linear_layer(shape: DecoderShape, tokens: int) -> int:
+    """A layer of linear attention, its rule taken token by token: three products with the state."""
+    own, width = shape.linear, shape.width
+    matrices = [(width, own.channels), (width, own.value_width), (own.value_width, width)]
+    matrices += [(width, own.value_heads)] * 2
+    rule = 2 * own.channels * own.kernel + 6 * own.state
+    return linear(tokens, *matrices) + tokens * rule + perceptron(shape, tokens)
+
+
+def perceptron(shape: DecoderShape, tokens: int) -> int:
+    """The gated MLP of a decoder layer, and what chooses its experts."""
+    width, inner = shape.width, shape.inner
+    return linear(tokens, (width, inner), (width, inner), (inner, width), (width, shape.router))
 
 
 def count(shape: ModelShape, counts: RequestCounts) -> Flops:
@@ -156,12 +206,22 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
     head = linear(1, (decoder.width, decoder.vocabulary))
     decoding = 0
     for step in range(counts.new_tokens - 1):
-        decoding += head + sum(decoder_layer(decoder, 1, past + step) for past in counts.decoder)
+        decoding += head + sum(
+            linear_layer(decoder, 1)
+            if layer in decoder.linear_layers
+            else decoder_layer(decoder, 1, past + step)
+            for layer, past in enumerate(counts.decoder)
+        )
     return Flops(
         patches=patches,
         tower=tuple(by_layer),
         projector=projector,
-        decoder=tuple(decoder_layer(decoder, tokens) for tokens in counts.decoder),
+        decoder=tuple(
+            linear_layer(decoder, tokens)
+            if layer in decoder.linear_layers
+            else decoder_layer(decoder, tokens)
+            for layer, tokens in enumerate(counts.decoder)
+        ),
         head=head,
         decoding=decoding,
     )

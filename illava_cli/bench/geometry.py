@@ -7,11 +7,13 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
-from illava_cli.bench.flops import DecoderShape, ModelShape, RequestCounts, TowerPass
+from illava_cli.bench.flops import DecoderShape, LinearShape, ModelShape, RequestCounts, TowerPass
 from illava_cli.bench.stock import stock_family
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Session
+from illava_cli.models.decoder import attends
 from illava_cli.models.family import Family
 from illava_cli.models.media import Geometry
 from illava_cli.models.schedule import Schedule
@@ -23,17 +25,48 @@ NOTHING: Mapping[int, Merge] = MappingProxyType({})
 def model_shape(family: Family) -> ModelShape:
     """The widths of a family's model."""
     tower, projector = stock_family(family).tower_shape()
+    return ModelShape(tower, projector, family.patches_per_token, decoder_shape(family))
+
+
+def decoder_shape(family: Family) -> DecoderShape:
+    """The widths of its decoder."""
     text = family.text_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    decoder = DecoderShape(
+    attention = next(layer for layer in family.text_model.layers if attends(layer)).self_attn
+    return DecoderShape(
         width=text.hidden_size,
         query_width=head * text.num_attention_heads,
         key_width=head * text.num_key_value_heads,
-        inner=text.intermediate_size,
         layers=text.num_hidden_layers,
         vocabulary=text.vocab_size,
+        gated=attention.q_proj.out_features > attention.o_proj.in_features,
+        linear=linear_shape(family),
+        linear_layers=family.linear_layers,
+        **perceptron_shape(text),
     )
-    return ModelShape(tower, projector, family.patches_per_token, decoder)
+
+
+def perceptron_shape(text: PreTrainedConfig) -> dict[str, int]:
+    """The width of the MLP, or of the experts that work for a token, and how many these are chosen from."""
+    if not getattr(text, "num_experts_per_tok", None):
+        return {"inner": text.intermediate_size}
+    shared = getattr(text, "shared_expert_intermediate_size", 0)
+    own = text.num_experts_per_tok * text.moe_intermediate_size
+    return {"inner": own + shared, "router": text.num_experts + bool(shared)}
+
+
+def linear_shape(family: Family) -> LinearShape | None:
+    """The heads of its layers of linear attention, where it has any."""
+    if not family.linear_layers:
+        return None
+    text = family.text_config
+    return LinearShape(
+        key_heads=text.linear_num_key_heads,
+        value_heads=text.linear_num_value_heads,
+        key_dim=text.linear_key_head_dim,
+        value_dim=text.linear_value_head_dim,
+        kernel=text.linear_conv_kernel_dim,
+    )
 
 
 def unmerged_counts(

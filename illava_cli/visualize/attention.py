@@ -61,11 +61,11 @@ def shares(way: Way) -> dict[str, list] | None:
     part[: way.trace["system_tokens"]] = PARTS.index("system")
     part[kinds == VISUAL] = PARTS.index("visual")
     part[kinds == NEWLINE] = PARTS.index("other")
-    merges = dict(way.trace["llm"])
+    merges = list(way.trace["llm"])
     found: dict[str, list] = {"layers": sorted(received), **{name: [] for name in PARTS}}
     for layer in found["layers"]:
-        if layer in merges:
-            part = part[merges[layer].anchor[0].cpu()]
+        while merges and merges[0][0] <= layer:  # before it, or before one of linear attention
+            part = part[merges.pop(0)[1].anchor[0].cpu()]
         sums = np.bincount(part.numpy(), way.llm_attention(layer), minlength=len(PARTS))
         sums[PARTS.index("other")] += max(0.0, 1 - sums.sum())  # of earlier turns
         for name, share in zip(PARTS, sums.tolist(), strict=True):

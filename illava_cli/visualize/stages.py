@@ -134,7 +134,8 @@ def _last_attention(way: Way, number: int) -> np.ndarray | None:
     """What the tokens after the decoder's first `number` merges receive, as the next one ranks them."""
     if number < len(way.llm_layers):
         return way.llm_ranking(way.llm_layers[number])
-    return way.llm_attention(max(way.trace["llm_attention"], default=0))
+    last = max(way.trace["llm_attention"], default=0)
+    return way.llm_attention(last) if last >= max(way.llm_layers, default=0) else None
 
 
 def _layout_name(way: Way) -> str:

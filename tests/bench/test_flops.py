@@ -9,7 +9,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from illava_cli.bench.flops import DecoderShape, TowerShape, count, decoder_layer, linear, tower_layer
+from illava_cli.bench.flops import (
+    DecoderShape,
+    LinearShape,
+    ModelShape,
+    RequestCounts,
+    TowerShape,
+    count,
+    decoder_layer,
+    linear,
+    linear_layer,
+    tower_layer,
+)
 from illava_cli.bench.geometry import merged_counts, model_shape, pairs_within
 from illava_cli.models import decoder_merge, tower
 from tests.conftest import clip, picture
@@ -43,6 +54,22 @@ def test_by_hand():
     matrices = 16 + 8 + 8 + 16 + 3 * 32
     assert decoder_layer(text, 3) == 2 * 3 * matrices + 4 * 4 * (1 + 2 + 3)
     assert decoder_layer(text, 1, past=6) == 2 * matrices + 4 * 4 * 7
+
+
+def test_experts_gates_and_linear_attention_by_hand():
+    text = DecoderShape(width=4, query_width=4, key_width=2, inner=8, layers=2, vocabulary=10)
+    chosen = replace(text, router=16)
+    assert decoder_layer(chosen, 3) == decoder_layer(text, 3) + 2 * 3 * 4 * 16
+    assert decoder_layer(replace(text, gated=True), 3) == decoder_layer(text, 3) + 2 * 3 * 4 * 4
+    own = LinearShape(key_heads=1, value_heads=2, key_dim=3, value_dim=5, kernel=4)
+    assert (own.channels, own.value_width, own.state) == (2 * 3 + 10, 10, 2 * 15)
+    mixed = replace(text, linear=own, linear_layers=(0,))
+    matrices = 4 * 16 + 4 * 10 + 10 * 4 + 2 * 4 * 2 + 3 * 32
+    assert linear_layer(mixed, 7) == 7 * (2 * matrices + 2 * 16 * 4 + 6 * 30)
+    counts = RequestCounts((), (7, 7), 2)
+    flops = count(ModelShape(TowerShape(4, 8, 1, 12), (), 1, mixed), counts)
+    assert flops.decoder == (linear_layer(mixed, 7), decoder_layer(mixed, 7))
+    assert flops.decoding == flops.head + linear_layer(mixed, 1) + decoder_layer(mixed, 1, 7)
 
 
 @pytest.fixture
