@@ -17,6 +17,7 @@ class FamilyEntry:
 
 # by the `model_type` of a checkpoint
 FAMILIES = {
+    "internvl": FamilyEntry("InternVL", "internvl.InternVL", "internvl"),
     "llava_next": FamilyEntry("LLaVA-NeXT", "llava_next.LlavaNext", "llava-next"),
     "llava_onevision": FamilyEntry("LLaVA-OneVision", "llava_onevision.LlavaOnevision", "paper"),
     "qwen2_vl": FamilyEntry("Qwen2-VL", "qwen2_vl.Qwen2VL", "qwen2-vl"),

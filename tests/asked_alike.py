@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
+from illava_cli.models.families.internvl import Mosaic
 from illava_cli.models.families.tiled import Frames, Square, Tiles
 from illava_cli.models.planning import stages_of
 from tests.reference import Medium, Schedule
@@ -64,6 +65,9 @@ def _medium(family, pixels, slot) -> Medium:
     form = pixels.form.part(slot.part)
     segments = pixels.segments // pixels.form.parts
     values = pixels.pixel_values(slot.part * segments, (slot.part + 1) * segments)
+    if isinstance(form, Mosaic):
+        run = slot.index if pixels.kind == "video" else None
+        return Medium(pixels.kind, values, run=run)
     if family.key.startswith("qwen"):
         run = slot.index if pixels.kind == "video" and family.frames_apart else None
         return Medium(pixels.kind, values, grid_thw=form.grid, run=run)

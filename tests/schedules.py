@@ -22,6 +22,9 @@ SCHEDULES = {
         "llava_onevision",
         (*COMMON, *LLAVA, "layout=grid", "llm.scope=all", "llm.queries=visual"),
     ),
+    "internvl, original": ("internvl", (*COMMON, *QWEN, "llm.queries=last")),
+    "internvl, packed": ("internvl", (*COMMON, *QWEN, "positions=packed", "llm.queries=visual")),
+    "internvl, authors": ("internvl", (*COMMON, *QWEN, "variant=authors")),
     "qwen, paper": ("qwen2_vl", (*COMMON, *QWEN, "llm.queries=visual")),
     "qwen, authors": ("qwen2_vl", (*COMMON, *QWEN, "variant=authors")),
     # of the tower's layers 1 and 4 see the whole frame, 2 and 3 their window

@@ -4,6 +4,8 @@ import pytest
 import torch
 import yaml
 from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaOnevisionConfig,
@@ -26,6 +28,7 @@ from .builders import TOKENIZERS
 
 ARCHITECTURES = TOKENIZERS.parents[2] / "configs" / "architectures"
 CLASSES = {
+    "internvl": (InternVLConfig, InternVLForConditionalGeneration),
     "llava_next": (LlavaNextConfig, LlavaNextForConditionalGeneration),
     "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
     "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
@@ -37,6 +40,13 @@ CLASSES = {
 }
 # Millions of parameters, as the hub counts them.
 SIZES = {
+    "internvl3-1b": 938,
+    "internvl3-2b": 2089,
+    "internvl3-8b": 7944,
+    "internvl3-14b": 15117,
+    "internvl3-38b": 38388,
+    "internvl3-78b": 78408,
+    "internvl-toy": 1,
     "llava-next-vicuna-7b": 7063,
     "llava-next-mistral-7b": 7567,
     "llava-next-vicuna-13b": 13351,

@@ -24,6 +24,7 @@ SPECIAL_TOKENS = {
         "<|video_pad|>",
     ],
 }
+SPECIAL_TOKENS["internvl"] = [*COMMON, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
 SPECIAL_TOKENS |= dict.fromkeys(("qwen3-vl", "qwen3.5"), SPECIAL_TOKENS["qwen2-vl"])
 IMAGE, VIDEO = {"type": "image"}, {"type": "video"}
 
@@ -119,6 +120,15 @@ PROMPTS = {
     ("llava-onevision", "several images and a video"): (
         "<|im_start|>user <image><image><video>\nOne,\n two.<|im_end|>"
     ),
+    ("internvl", "one image"): "<|im_start|>user\n<IMG_CONTEXT>\nWhat?<|im_end|>\n",
+    ("internvl", "string content"): "<|im_start|>user\nHi<|im_end|>\n",
+    ("internvl", "system and turns"): (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat?<IMG_CONTEXT>\n<|im_end|>\n"
+        "<|im_start|>assistant\nA dog.<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n"
+    ),
+    ("internvl", "several images and a video"): (
+        "<|im_start|>user\n<video>\n<IMG_CONTEXT>\nOne,<IMG_CONTEXT>\n two.<|im_end|>\n"
+    ),
     ("qwen2-vl", "one image"): f"{SYSTEM}<|im_start|>user\n{QWEN_IMAGE}What?<|im_end|>\n",
     ("qwen2-vl", "string content"): f"{SYSTEM}<|im_start|>user\nHi<|im_end|>\n",
     ("qwen2-vl", "system and turns"): (
@@ -176,6 +186,9 @@ def test_image_processors_load(family):
     elif family == "llava-next":
         assert inputs["pixel_values"].shape == (1, 5, 3, 336, 336)
         assert processor.image_grid_pinpoints == load_config("llava-next-34b").image_grid_pinpoints
+    elif family == "internvl":
+        assert inputs["pixel_values"].shape == (1, 3, 448, 448)  # its processor, not this one, cuts tiles
+        assert (processor.min_patches, processor.max_patches) == (1, 12)
     elif family != "qwen2-vl":
         assert inputs["image_grid_thw"].tolist() == [[1, 30, 40]]
         assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (65536, 16777216)

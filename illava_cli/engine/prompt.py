@@ -155,7 +155,7 @@ def _shown(family: Family, text: str, markers: Markers) -> tuple[str, list[Slot]
         if index >= len(markers[kind]):
             return ""
         marker = markers[kind][index]
-        parts = marker.count(family.special_tokens[kind])
+        parts = marker.count(family.placeholders[kind])
         slots.extend(Slot(kind, index, part) for part in range(parts))
         return marker
 
@@ -177,9 +177,9 @@ def _pieces(family: Family, ids: list[int], slots: Iterable[Slot]) -> list[Piece
     """Token ids cut at the placeholders, which are those of `slots`."""
     pieces: list[Piece] = []
     run: list[int] = []
-    left = iter(slots)
+    left, placeholders = iter(slots), set(family.placeholder_ids.values())
     for token in ids:
-        if token not in family.placeholder_ids:
+        if token not in placeholders:
             run.append(token)
             continue
         if run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 
@@ -25,3 +26,12 @@ def replace_forward(module: nn.Module, forward: Callable) -> None:
 def bind(module: nn.Module, forward: Callable) -> None:
     """`replace_forward` by one that takes the module as its first argument."""
     replace_forward(module, types.MethodType(forward, module))
+
+
+def at_hand(module: nn.Module) -> AbstractContextManager:
+    """Meanwhile a module's own parameters are on its device: they may be offloaded."""
+    if not hasattr(module, "_hf_hook"):
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    return align_module_device(module)

@@ -40,7 +40,9 @@ class Family(ABC):
     stock_class: ClassVar[type]  # of `transformers`, which we load and extend
     image_processor_class: ClassVar[type]  # the PIL one: torchvision need not be there
     rope_axes = 1
+    has_tiles = False  # whether an image may be cut into several
     special_tokens: ClassVar[dict[str, str]]  # `NAME_token_id` of its config -> the token
+    marks: ClassVar[tuple[str, ...]] = ()  # further tokens that stand around media
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
     block_parts: ClassVar[BlockParts]  # of the tower's blocks
     tower_attention = PLAIN  # the function that its attention is given
@@ -199,6 +201,11 @@ class Family(ABC):
                 "has tiles, give --max-tiles or --num-frames"
             )
 
+    @property
+    def placeholders(self) -> dict[str, str]:
+        """Kind of a medium -> the token in the place of each part."""
+        return {kind: self.special_tokens[kind] for kind in self.markers}
+
     @cached_property
     def control_tokens(self) -> ControlTokens:
         """What keeps words that spell a token words."""
@@ -210,9 +217,10 @@ class Family(ABC):
         return family_name(self.key)
 
     @cached_property
-    def placeholder_ids(self) -> dict[int, str]:
-        """Token id of a placeholder -> kind of its medium."""
-        return {getattr(self.model.config, f"{kind}_token_id"): kind for kind in self.markers}
+    def placeholder_ids(self) -> dict[str, int]:
+        """Kind of a medium -> token id of its placeholder; several may have one."""
+        names = {token: f"{name}_token_id" for name, token in self.special_tokens.items()}
+        return {kind: getattr(self.model.config, names[token]) for kind, token in self.placeholders.items()}
 
     @property
     def device(self) -> torch.device:
@@ -231,8 +239,9 @@ class Family(ABC):
         An output head is often padded to a round number of rows, beyond what its tokenizer has.
         """
         rows, vocabulary = self.model.get_output_embeddings().weight.shape[0], self.tokenizer.get_vocab()
-        media = {vocabulary[token] for token in self.special_tokens.values() if token in vocabulary}
-        media |= self.placeholder_ids.keys()
+        words = (*self.special_tokens.values(), *self.marks)
+        media = {vocabulary[word] for word in words if word in vocabulary}
+        media |= set(self.placeholder_ids.values())
         spoken = (set(vocabulary.values()) - media) | self.end_ids
         unspoken = torch.ones(rows, dtype=torch.bool)
         unspoken[[id for id in spoken if id < rows]] = False
@@ -257,6 +266,7 @@ class Family(ABC):
             tower_layers=self.tower_layers,
             decoder_layers=self.text_config.num_hidden_layers,
             tile_tokens=self.tile_tokens,
+            rope_axes=self.rope_axes,
             attention=self.model.config._attn_implementation,
             linear=self.linear_layers,
         )

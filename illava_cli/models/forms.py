@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from illava_cli.models.survivors import Survivors
@@ -109,3 +110,26 @@ class Form(ABC):
     @abstractmethod
     def lay_out(self, survivors: Survivors, layout: str, newline: Tensor | None) -> Layout:
         """The survivors of all segments as decoder tokens; `newline` (C,) is the model's embedding."""
+
+
+class InPlace(Form):
+    """A form whose survivors stand at their own places, segment by segment, with no newlines."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether text stands between its segments."""
+        return False
+
+    @property
+    def parts(self) -> int:
+        return self.segments if self.apart else 1
+
+    def expansion(self, kept: int, layout: str) -> Expansion:
+        return Expansion(self.segments * kept, 0)
+
+    def lay_out(self, survivors: Survivors, layout: str, newline: None) -> Layout:
+        start = torch.arange(self.segments, device=survivors.place.device)[:, None] * self.tokens
+        place, embeds = (survivors.place + start).flatten(), survivors.features.flatten(0, 1)
+        newline = torch.zeros_like(place, dtype=torch.bool)
+        taps = {layer: values.flatten(0, 1) for layer, values in survivors.taps.items()}
+        return Layout(embeds, place, newline, self.segments * self.tokens, taps=taps)

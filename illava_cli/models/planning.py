@@ -52,8 +52,8 @@ def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:
     tower = _tower(stages.vision, reduction, shape) if stages.vision else None
     decoder = _decoder(stages.llm, reduction.variant, shape) if stages.llm else ()
     _check_input(stages.input, reduction)
-    if shape.tile_tokens is None and reduction.positions == "packed":
-        raise UsageError("positions 'packed' is for LLaVA: with M-RoPE survivors keep their own position")
+    if shape.rope_axes > 1 and reduction.positions == "packed":
+        raise UsageError("positions 'packed' is not for M-RoPE, where survivors keep their own position")
     return Schedule(
         guide=stages.guide,
         tower=tower,

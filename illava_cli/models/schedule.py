@@ -26,6 +26,7 @@ class ScheduleShape:
         tower_layers, decoder_layers: how many are run.
         tile_tokens: tokens of a tile, of a tower over square tiles; None: it takes segments of any size,
             whose tokens are 2x2 groups.
+        rope_axes: 3 for M-RoPE.
         attention: the attention back end.
         linear: decoder layers of linear attention, where no token receives any that it could be ranked by.
     """
@@ -35,6 +36,7 @@ class ScheduleShape:
     tower_layers: int
     decoder_layers: int
     tile_tokens: int | None
+    rope_axes: int = 1
     attention: str = "sdpa"
     linear: tuple[int, ...] = ()
 

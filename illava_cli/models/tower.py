@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from illava_cli.errors import MergeError
-from illava_cli.models.binding import replace_forward, stock_forward
+from illava_cli.models.binding import at_hand, replace_forward, stock_forward
 from illava_cli.models.hf import versions
 from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.tokens import Tokens, aligned
@@ -30,16 +30,28 @@ from illava_cli.reduction.merge import accumulation_dtype
 
 @dataclass(frozen=True)
 class BlockParts:
-    """Names of a block's parts."""
+    """Names of a block's parts.
+
+    Args:
+        scales: of the two parameters by which what attention and MLP give is multiplied, where there are any.
+    """
 
     norm1: str
     attention: str
     norm2: str
     mlp: str
+    scales: tuple[str, str] | None = None
 
     def of(self, block: nn.Module) -> list[nn.Module]:
         """The parts, in order."""
         return [getattr(block, name) for name in (self.norm1, self.attention, self.norm2, self.mlp)]
+
+    def added(self, block: nn.Module, number: int, given: Tensor) -> Tensor:
+        """What a block adds to its input of what its attention (0) or MLP (1) gives."""
+        if self.scales is None:
+            return given
+        with at_hand(block):
+            return getattr(block, self.scales[number]).to(given.device) * given
 
 
 @dataclass(frozen=True)
@@ -82,13 +94,13 @@ class TowerTokens(Tokens):
 
     def holding(self, h: Tensor, class_tokens: int) -> TowerTokens:
         """With a block's hidden states, (B, class + N, C) or all patches one after another (B * N, C)."""
-        states = h.reshape(len(self.place), class_tokens + self.count, -1)
+        states = h.reshape(len(self.place), -1, h.shape[-1])
         before, states = states.tensor_split([class_tokens], dim=1)
-        return replace(self, hidden_states=states, before=before)
+        return replace(self, hidden_states=states.reshape(len(before), self.count, -1), before=before)
 
     def apart(self, like: Tensor) -> tuple[TowerTokens, Tensor]:
         """The tokens without their hidden states, and these as a block takes them."""
-        states = self.hidden_states
+        states = self.hidden_states.reshape(len(self.place), -1, like.shape[-1])
         if self.before.shape[1]:
             states = torch.cat([self.before, states], dim=1)
         h = states.reshape(*like.shape[:-2], -1, like.shape[-1])
@@ -236,12 +248,12 @@ def run_blocks(
             attended = attention(norm1(h), **more)
         attended = attended[0] if isinstance(attended, tuple) else attended
         # accelerate may hold this block on another device, to which the block's own hook would have moved h
-        h = h.to(attended.device) + attended
+        h = h.to(attended.device) + parts.added(block, 0, attended)
         run.note(layer, tap.scores)
         if run.plan.budget.get(layer):
             tokens = run.tokens.holding(h, run.class_tokens).after(run.decide(layer))
             run.tokens, h = tokens.apart(like=h)
-        h = h + mlp(norm2(h))
+        h = h + parts.added(block, 1, mlp(norm2(h)))
         given(layer, h, run)
     if layer < run.plan.deepest:
         raise MergeError(

@@ -40,7 +40,7 @@ class Sessions:
         settings = dict(asked.settings)
         preset = settings.pop("preset", None)
         session = self._reducing(preset, asked.keep, asked.method)
-        if asked.low_detail and session.family.tile_tokens is None:
+        if asked.low_detail and not session.family.has_tiles:
             media = {name: value for name, value in settings["media"].items() if name != "max_tiles"}
             settings["media"] = media
         if not settings:

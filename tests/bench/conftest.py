@@ -30,7 +30,9 @@ SCHEDULES = {
         "llm": {"layers": [2], "keep": 0.7, "queries": "last"},
     },
 }
-SCHEDULES |= dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), SCHEDULES["qwen2_vl"])
+SCHEDULES |= dict.fromkeys(
+    ("internvl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), SCHEDULES["qwen2_vl"]
+)
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,7 @@ CHOSEN = [
     "qwen, authors",
     "qwen2.5, authors",
     "qwen3, paper",
+    "internvl, packed",
 ]
 
 
@@ -102,7 +103,7 @@ def counted(session, media, new_tokens):
     tower = defaultdict(int)
     for name, operations in counter.get_flop_counts().items():
         # by a layer's parts: where the tower merges, its loop runs them and not the block
-        if found := re.search(r"(?:layers|blocks)\.(\d+)\.\w+$", name):
+        if found := re.search(r"(?:layers?|blocks)\.(\d+)\.\w+$", name):
             tower[int(found[1])] += sum(operations.values())
     by_layer = [[layers[index] for index in sorted(layers)] for layers in (tower, decoder)]
     return answer, *by_layer, counter.get_total_flops()

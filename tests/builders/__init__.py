@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.builders.common import TOKENIZERS
+from tests.builders.internvl import write_internvl
 from tests.builders.llava import NEXT_PINPOINTS, PINPOINTS, write_llava_next, write_llava_onevision
 from tests.builders.qwen2_vl import write_qwen2_5_vl, write_qwen2_vl
 from tests.builders.qwen3_5 import write_qwen3_5, write_qwen3_5_moe
@@ -21,6 +22,7 @@ from tests.builders.qwen3_vl import write_qwen3_vl, write_qwen3_vl_moe
 
 # by the `model_type` of a checkpoint
 WRITERS: dict[str, Callable[..., Path]] = {
+    "internvl": write_internvl,
     "llava_next": write_llava_next,
     "llava_onevision": write_llava_onevision,
     "qwen2_vl": write_qwen2_vl,
@@ -36,6 +38,7 @@ __all__ = [
     "PINPOINTS",
     "TOKENIZERS",
     "WRITERS",
+    "write_internvl",
     "write_llava_next",
     "write_llava_onevision",
     "write_qwen2_5_vl",

@@ -71,6 +71,8 @@ def _moments(name: str, parameter: torch.Tensor) -> tuple[float, float]:
     """Mean and standard deviation to draw a weight with."""
     if "norm" in name or "ln_q" in name:
         return (1.0, 0.2) if name.endswith("weight") else (0.0, 0.1)
+    if "lambda_" in name:
+        return 1.0, 0.2
     if "pos_embed" in name or "position_embedding" in name or "image_newline" in name:
         return 0.0, 0.5
     if parameter.ndim == 1:

@@ -49,7 +49,8 @@ def as_before(family, prompt):
     """The ids that the tokenizer gives the rendered template as a whole."""
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
     text = family.tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    return [token for token in family.tokenizer(text)["input_ids"] if token not in family.placeholder_ids]
+    placeholders = family.placeholder_ids.values()
+    return [token for token in family.tokenizer(text)["input_ids"] if token not in placeholders]
 
 
 def test_each_token_s_name_in_a_prompt_is_text(family):

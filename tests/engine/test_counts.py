@@ -155,6 +155,21 @@ def test_qwen3_counts_each_pair_of_frames(toy):
     assert video.usage.prompt_tokens == none.usage.prompt_tokens + tokens + len(words) + marks
 
 
+def test_internvl_keeps_a_share_of_the_groups_of_each_tile(toy):
+    """448-pixel tiles of 16x16 groups: 640x480 is cut into 4x3, and seen as a whole after that."""
+    answer = toy("internvl-toy", "preset=internvl").ask("?", [picture(640, 480)])
+    kept = 256
+    for layer in range(1, 5):
+        kept = round(256 * 0.85**layer)
+    assert kept == 134
+    assert visual(answer) == (13 * 1024, 13 * kept * 4, 13 * kept, 13 * kept, 0, 0)
+    one = toy("internvl-toy", "preset=off", "media.max_tiles=1").ask("?", [picture(640, 480)])
+    few = toy("internvl-toy", "preset=off", "media.max_tiles=5").ask("?", [picture(640, 480)])
+    assert (one.usage.visual.llm_in, few.usage.visual.llm_in) == (256, 256)  # 1x1 is nearer to 4:3 than 2x2
+    clips = toy("internvl-toy", "preset=off").ask("?", videos=[clip(3, 64, 48)])
+    assert clips.usage.visual.llm_in == 3 * 256
+
+
 @pytest.mark.parametrize(("size", "groups", "kept"), [((140, 140), 25, 12), ((84, 140), 15, 8)])
 def test_fastv_keeps_what_its_code_keeps_at_exact_halves(toy, size, groups, kept):
     """topk(round(n * keep)), where the others remove round(n * (1 - keep)); a half is rounded to even."""

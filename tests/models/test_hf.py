@@ -41,6 +41,12 @@ def test_what_a_release_moved_is_named(monkeypatch):
 ARGUMENTS = {
     "create_causal_mask": (hf.CACHE,),
     "get_anyres_image_grid_shape": ("image_size", "grid_pinpoints", "patch_size"),
+    "get_optimal_tiled_canvas": (
+        "original_image_size",
+        "target_tile_size",
+        "min_image_tiles",
+        "max_image_tiles",
+    ),
     "get_patch_output_size": ("image", "target_resolution", "input_data_format"),
     "get_vision_position_ids": ("grid_thw", "spatial_merge_size"),
     "select_best_resolution": ("original_size", "possible_resolutions"),

@@ -41,7 +41,8 @@ def test_offloaded_to_disk(family, tmp_path):
     question = {"images": [picture(150, 90)], "logits": True}
     schedule = ["preset=off", "layout=faithful", "llm={layers: [2], keep: 0.5}"]
     qwen = family.startswith("qwen")
-    schedule.append("vision={layers: [1], drop: 0.3}" if qwen else "vision={layers: [1], r: 11}")
+    grouped = not family.startswith("llava")
+    schedule.append("vision={layers: [1], drop: 0.3}" if grouped else "vision={layers: [1], r: 11}")
     whole = session(folder, *schedule).ask("What?", **question)
     tower = "model.visual" if qwen else "model.vision_tower"
     text = "model.language_model"
@@ -49,7 +50,9 @@ def test_offloaded_to_disk(family, tmp_path):
     names |= {f"{text}.layers.{i}": "disk" if i in (2, 3) else "cpu" for i in range(6)}
     names |= {tower: "disk", "lm_head": "cpu"}
     if not qwen:
-        names |= {"model.multi_modal_projector": "disk", "model.image_newline": "cpu"}
+        names |= {"model.multi_modal_projector": "disk"}
+    if not grouped:
+        names |= {"model.image_newline": "cpu"}
     spread = load(
         config=resolve(
             str(folder),

@@ -14,8 +14,8 @@ from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.stock import Stock
 from tests.tolerances import FLOAT32
 
-ANY_SIZE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-TILED = ("llava_next", "llava_onevision")
+ANY_SIZE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
+TILED = ("internvl", "llava_next", "llava_onevision")
 BOUNDS = [(None, 30_000), (40_000, None), (9_000, 12_000), (None, 500), (60_000, 60_000)]
 
 
@@ -46,7 +46,7 @@ def test_frames(family, open_session):
     """Of Qwen3-VL, whose own limits are for all frames of a clip, they are those of each."""
     model = open_session(family, "preset=off").family
     factor, bounds = model.patch * 2, {"min_pixels": 9_000, "max_pixels": 12_000}
-    if family == "qwen3_vl":
+    if family.startswith("qwen3"):
         all_frames = {name: 7 * value for name, value in bounds.items()}
         expected = video_smart_resize(7, 150, 200, factor=factor, **all_frames)
     else:
@@ -73,7 +73,7 @@ def test_a_session_pays_for_so_many(family, open_session):
 def test_it_is_the_unmodified_model_of_a_checkpoint_with_these_limits(family, open_session, tmp_path):
     least, most, frames = 9_000, 12_000, 5
     limits = {"min_pixels": least, "max_pixels": most}
-    if family == "qwen3_vl":  # whose checkpoint says it of all frames
+    if family.startswith("qwen3"):  # whose checkpoint says it of all frames
         limits["video_pixels"] = (frames * least, frames * most)
     dtype = "float64" if family == "qwen2_5_vl" else "float32"  # as in engine/test_identity.py
     stock = Stock(WRITERS[family](tmp_path / "bounded", **limits), dtype=getattr(torch, dtype))

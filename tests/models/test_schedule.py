@@ -16,7 +16,7 @@ from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 from tests.schedules import SCHEDULES
 
 TILES = ScheduleShape("LLaVA-OneVision", "paper", 26, 28, tile_tokens=729)
-GROUPS = ScheduleShape("Qwen2-VL", "qwen2-vl", 32, 28, tile_tokens=None)
+GROUPS = ScheduleShape("Qwen2-VL", "qwen2-vl", 32, 28, tile_tokens=None, rope_axes=3)
 SHAPES = {"tiles": TILES, "groups": GROUPS}
 
 
@@ -106,7 +106,7 @@ WRONG = {
         "set queries: last",
     ),
     "places of a grid": ("tiles", {"vision": {"layers": [1], "r": 53}, "positions": "original"}, "no places"),
-    "packed groups": ("groups", {"positions": "packed"}, "for LLaVA"),
+    "packed groups": ("groups", {"positions": "packed"}, "not for M-RoPE"),
     "input in a grid": ("tiles", {"input": {"keep": 0.5}}, "set layout: faithful"),
     "input without a share": ("tiles", {"input": {}, "layout": "faithful"}, "input.keep is missing"),
     "an unknown method": ("tiles", {"method": "ilava"}, "unknown method 'ilava'.*illava"),

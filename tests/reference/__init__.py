@@ -21,7 +21,7 @@ from collections.abc import Collection
 
 import torch
 
-from tests.reference import llava_next, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
+from tests.reference import internvl, llava_next, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
 from tests.reference.decoder import run
 from tests.reference.values import Counts, Medium, Result, Schedule
 
@@ -30,6 +30,7 @@ __all__ = ["FAMILIES", "Counts", "Medium", "Schedule"]
 # survivors' positions may be packed, stock_inputs(model, images, videos), TYPED: whether the stock model is
 # told the kinds of tokens; and decoder_layer(layer, x, rotary), where that is not `decoder.decoder_layer`.
 FAMILIES = {
+    "internvl": internvl,
     "llava_next": llava_next,
     "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,

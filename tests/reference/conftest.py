@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import (
+    InternVLForConditionalGeneration,
     LlavaNextForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
@@ -12,6 +13,7 @@ from transformers import (
 )
 
 from tests.builders import (
+    write_internvl,
     write_llava_next,
     write_llava_onevision,
     write_qwen2_5_vl,
@@ -105,3 +107,13 @@ def qwen35_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def qwen35(qwen35_folder):
     return load(Qwen3_5ForConditionalGeneration, qwen35_folder)
+
+
+@pytest.fixture(scope="session")
+def internvl_folder(tmp_path_factory):
+    return write_internvl(tmp_path_factory.mktemp("internvl"), dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def internvl(internvl_folder):
+    return load(InternVLForConditionalGeneration, internvl_folder)

@@ -34,6 +34,12 @@ def frames(t, h, w, run, seed=0):
     return [piece for i, step in enumerate(steps) for piece in ([7 + i, 11], step)]
 
 
+def tiles(count, seed=0, run=None):
+    """InternVL: tiles of an image and its overview, or a frame of a video."""
+    kind = "image" if run is None else "video"
+    return Medium(kind, noise(count, 3, 84, 84, seed=seed), run=run)
+
+
 def wide_patches(h, w, seed=0):
     """An image of patches of 16x16."""
     return Medium("image", noise(h * w, 3 * 2 * 16 * 16, seed=seed), grid_thw=(1, h, w))
@@ -101,7 +107,15 @@ QWEN3_PROMPTS = {
         [8],
     ],
 }
+INTERNVL_PROMPTS = {
+    "text": [[3, 4, 5]],
+    "one tile": [[3, 4], tiles(1), [5]],
+    "two images": [[3, 4], tiles(5), [5], tiles(3, 1), [6, 7]],
+    "video": [[3, 4], tiles(1, 2, run=0), [6, 7], tiles(1, 3, run=0), [5, 6]],
+    "mixture": [[3], tiles(3), [4], tiles(1, 2, run=0), [6, 7], tiles(1, 3, run=0), [8]],
+}
 PROMPTS = {
+    "internvl": INTERNVL_PROMPTS,
     "llava": LLAVA_PROMPTS,
     "llava_next": NEXT_PROMPTS,
     "qwen": QWEN_PROMPTS,

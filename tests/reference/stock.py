@@ -18,9 +18,9 @@ def stock_inputs(model, pieces):
     for piece in pieces:
         if isinstance(piece, Medium):  # a wrong length makes HF raise
             n = family.encode(model, piece, Schedule()).length
-            is_video = piece.kind == "video"
-            ids += [getattr(model.config, f"{'video' if is_video else 'image'}_token_id")] * n
-            types += [2 if is_video else 1] * n
+            token = getattr(model.config, f"{piece.kind}_token_id", model.config.image_token_id)
+            ids += [token] * n
+            types += [2 if piece.kind == "video" else 1] * n
         else:
             ids, types = ids + piece, types + [0] * len(piece)
     media = [piece for piece in pieces if isinstance(piece, Medium)]

@@ -8,10 +8,11 @@ the parts of a medium; `PLACEHOLDERS` are the words that no answer has.
 import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from tests.stock import llava, qwen2_vl, qwen3_vl
+from tests.stock import internvl, llava, qwen2_vl, qwen3_vl
 
 # by the `model_type` of a checkpoint
 FAMILIES = {
+    "internvl": internvl,
     "llava_next": llava,
     "llava_onevision": llava,
     "qwen2_vl": qwen2_vl,
@@ -42,6 +43,9 @@ class Stock:
     def inputs(self, text, images=(), videos=(), groups=None):
         """Model inputs for one prompt; `groups` says how many images came in each turn."""
         inputs, lengths = {}, {self.image_id: [], self.video_id: []}
+        if hasattr(self.family, "media"):  # where images and videos have one placeholder
+            text, inputs = self.family.media(self, text, images, videos)
+            images = videos = ()
         if images:
             more, lengths[self.image_id] = self.family.images(self, list(images), groups)
             inputs |= more

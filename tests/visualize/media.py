@@ -20,6 +20,10 @@ def seen(session, pixels: Pixels) -> torch.Tensor:
     """(segments, cells, values) what the tower gets of each cell."""
     values = pixels.pixel_values(0, pixels.segments)
     family = session.family
+    if values.ndim == 4 and family.patches_per_token > 1:  # tiles of groups
+        side = pixels.form.side
+        cells = values.unflatten(3, (side, -1)).unflatten(2, (side, -1))  # (S, 3, rows, h, columns, w)
+        return cells.permute(0, 2, 4, 1, 3, 5).reshape(pixels.segments, side**2, -1)
     if family.patches_per_token > 1:  # a group's patches stand together
         return values.reshape(pixels.segments, pixels.tokens, -1)
     side, patch = family.tile.side, family.tile.patch

@@ -30,7 +30,7 @@ CASES = [
     *((name, "several images") for name in ("next faithful, original", "llava grid, authors")),
     *((name, "image and video") for name in ("llava grid, paper", "llava faithful, packed")),
     *((name, "image and video") for name in ("llava grid, authors", "qwen, authors", "qwen2.5, windows")),
-    ("qwen3, early", "image and video"),
+    *((name, "image and video") for name in ("qwen3, early", "qwen3.5, paper", "internvl, packed")),
 ]
 
 

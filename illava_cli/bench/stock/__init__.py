@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from illava_cli.bench.stock.base import StockFamily
+from illava_cli.bench.stock.internvl import StockInternVL
 from illava_cli.bench.stock.llava import StockLlavaNext, StockLlavaOnevision
 from illava_cli.bench.stock.qwen import StockQwen2_5VL, StockQwen2VL, StockQwen3VL
 from illava_cli.engine import prompt as prompts
@@ -23,6 +24,7 @@ from illava_cli.models.schedule import Schedule
 
 # by the `model_type` of a checkpoint
 STOCK: dict[str, type[StockFamily]] = {
+    "internvl": StockInternVL,
     "llava_next": StockLlavaNext,
     "llava_onevision": StockLlavaOnevision,
     "qwen2_vl": StockQwen2VL,
@@ -63,7 +65,6 @@ def stock_model(family: Family) -> nn.Module:
 def prompt_ids(family: Family, text: str, images: int, videos: int, media: Sequence[Pixels]) -> list[int]:
     """Token ids of a question about `media` (images first), each placeholder repeated for its tokens."""
     user = prompts.user_message(family, text, images, videos)
-    placeholder = {kind: token for token, kind in family.placeholder_ids.items()}
     ids: list[int] = []
     markers = {"image": media[:images], "video": media[images:]}
     markers = {kind: [family.marker(kind, one) for one in markers[kind]] for kind in family.markers}
@@ -71,7 +72,7 @@ def prompt_ids(family: Family, text: str, images: int, videos: int, media: Seque
         if isinstance(piece, Slot):
             pixels = media[piece.index + (images if piece.kind == "video" else 0)]
             count = family.tokens(pixels, Schedule()).total // pixels.form.parts
-            ids += [placeholder[piece.kind]] * count
+            ids += [family.placeholder_ids[piece.kind]] * count
         else:
             ids += piece
     return ids
@@ -88,7 +89,7 @@ def model_inputs(
     if family.rope_axes > 1:
         kinds = {"image": 1, "video": 2}
         types = torch.zeros_like(inputs["input_ids"], dtype=torch.int32)
-        for token, kind in family.placeholder_ids.items():
+        for kind, token in family.placeholder_ids.items():
             types[inputs["input_ids"] == token] = kinds[kind]
         inputs["mm_token_type_ids"] = types
     return on_device(family, model, inputs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from illava_cli.config.options import MediaOptions
 from illava_cli.errors import ModelError, UsageError
-from illava_cli.models.binding import bind, stock_forward
+from illava_cli.models.binding import at_hand, bind, stock_forward
 from illava_cli.models.families.tiled import Square, Tiled, Tiles, TileShape
 from illava_cli.models.family import IMAGES_ONLY, Family
 from illava_cli.models.media import Geometry, Pixels
@@ -51,6 +50,7 @@ class Llava(Family):
     """A LLaVA with tiles."""
 
     block_parts = BlockParts("layer_norm1", "self_attn", "layer_norm2", "mlp")
+    has_tiles = True
     max_tiles: float = math.inf  # tiles' worth of cells beyond which the model interpolates
 
     def bind(self) -> None:
@@ -173,9 +173,5 @@ class Llava(Family):
 
     def newline(self, like: Tensor) -> Tensor:
         module = self.model.model
-        if hasattr(module, "_hf_hook"):  # the weights may be offloaded
-            from accelerate.utils import align_module_device as at_hand
-        else:
-            at_hand = nullcontext
         with at_hand(module):
             return module.image_newline.to(like.device, like.dtype)

@@ -23,17 +23,16 @@ from illava_cli.errors import MediaError, ModelError, UsageError
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.families.packed import PACKED
 from illava_cli.models.family import Family
-from illava_cli.models.forms import Expansion, Form, Layout
+from illava_cli.models.forms import InPlace
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Geometry, Pixels, normalised
-from illava_cli.models.survivors import Survivors
 from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, run_blocks
 from illava_cli.trace import View
 
 
 @dataclass(frozen=True)
-class PatchGrid(Form):
+class PatchGrid(InPlace):
     """Steps in time of a grid of patches, of which `side` x `side` make a token.
 
     Args:
@@ -46,10 +45,6 @@ class PatchGrid(Form):
     side: int
     frames: int | None = None
     apart: bool = False
-
-    @property
-    def parts(self) -> int:
-        return self.grid[0] if self.apart else 1
 
     def part(self, index: int) -> PatchGrid:
         return replace(self, grid=(1, *self.grid[1:])) if self.apart else self
@@ -71,16 +66,6 @@ class PatchGrid(Form):
         if self.frames is None:
             return [View(*self.groups)]
         return [View(*self.groups, frame=step * self.frames) for step in range(self.segments)]
-
-    def expansion(self, kept: int, layout: str) -> Expansion:
-        return Expansion(self.segments * kept, 0)
-
-    def lay_out(self, survivors: Survivors, layout: str, newline: None) -> Layout:
-        start = torch.arange(self.segments, device=survivors.place.device)[:, None] * self.tokens
-        place, embeds = (survivors.place + start).flatten(), survivors.features.flatten(0, 1)
-        newline = torch.zeros_like(place, dtype=torch.bool)
-        taps = {layer: values.flatten(0, 1) for layer, values in survivors.taps.items()}
-        return Layout(embeds, place, newline, self.segments * self.tokens, taps=taps)
 
 
 class Qwen2VL(Family):
