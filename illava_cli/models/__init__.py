@@ -22,8 +22,12 @@ def family_class(key: str, source: str) -> type[Family]:
         UsageError: none that we know.
     """
     if key not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise UsageError(f"{source} is a {key!r} model, which illava does not know (it knows: {known})")
+        from transformers import CONFIG_MAPPING
+
+        why = "which illava does not know"
+        if key not in CONFIG_MAPPING:  # such as LLaVA-OneVision-1.5, which brings code of its own
+            why = "for which transformers has no class: code of checkpoints is not run"
+        raise UsageError(f"{source} is a {key!r} model, {why} (illava knows: {', '.join(FAMILIES)})")
     module, name = FAMILIES[key].code.split(".")
     return getattr(import_module(f"illava_cli.models.families.{module}"), name)
 
