@@ -166,7 +166,13 @@ class PyAVReader:
             container.close()
             raise MediaError(f"{name}: is not a video; give a picture with --image")
         check_pixels(name, stream.codec_context.width, stream.codec_context.height, self._max_megapixels)
-        stream.thread_type = "SLICE" if self._careful else "AUTO"
+        if self._careful:
+            stream.thread_type = "SLICE"
+        else:
+            # With several frames at once, a frame may come out before the thread that decodes it has flagged
+            # it; an error of the decoder always arrives.
+            stream.thread_type = "AUTO"
+            stream.codec_context.options = {"err_detect": "explode"}
         return container, stream
 
     def _opened(self, stack: contextlib.ExitStack) -> tuple[av.container.InputContainer, av.VideoStream]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,14 @@ def test_whatever_packet_is_hit_all_pixels_are_right(tmp_path: Path, codec: str,
         assert 16 <= len(medium.frames) < 32
         for index, frame in zip(medium.indices, medium.frames, strict=True):
             assert np.array_equal(frame, clean[index])
+
+
+def test_damage_is_found_while_the_processor_is_busy(tmp_path: Path):
+    """A decoder of several frames at once gave a frame out before its damage was flagged, once in 150 times."""
+    path = damage(write_clip(tmp_path / "whole.mp4", frames=32), tmp_path / "damaged.mp4", 10)
+    with ThreadPoolExecutor(12) as pool:
+        lengths = list(pool.map(lambda _: len(read_video(path, backend="pyav").frames), range(300)))
+    assert set(lengths) == {26}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
