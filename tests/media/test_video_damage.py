@@ -98,7 +98,7 @@ def test_whatever_packet_is_hit_all_pixels_are_right(tmp_path: Path, codec: str,
 
 
 def test_damage_is_found_while_the_processor_is_busy(tmp_path: Path):
-    """A decoder of several frames at once gave a frame out before it flagged its damage, once in 150 times."""
+    """A decoder of several frames at once gave one out before it flagged its damage, once in 150 reads."""
     path = damage(write_clip(tmp_path / "whole.mp4", frames=32), tmp_path / "damaged.mp4", 10)
     with ThreadPoolExecutor(12) as pool:
         lengths = list(pool.map(lambda _: len(read_video(path, backend="pyav").frames), range(300)))
