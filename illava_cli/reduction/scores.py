@@ -1,10 +1,12 @@
 """Attention received by each token, exactly, without an N x N map in memory (paper eq. 1 and 2).
 
-The map is softmaxed and summed over its columns a block of queries at a time, so that extra memory
+The map is softmaxed and summed over its columns a block at a time, so that extra memory
 grows with N and not with its square. Only merge layers pay for it. On CUDA a Triton kernel does the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -16,9 +18,20 @@ from illava_cli.reduction.merge import accumulation_dtype
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 32 << 20}
 
 
-def _blocks(queries: int, bytes_per_query: int, device: torch.device) -> range:
+def _blocks(
+    heads: int, queries: int, bytes_per_query: int, device: torch.device
+) -> Iterator[tuple[slice, slice]]:
+    """The heads and the queries of each block: all queries of some heads, or some queries of one head.
+
+    Few queries of many heads would be as large; the products of a block are then narrow, and slow (twice as
+    slow at 4,096 tokens of 16 heads in bfloat16 on two CPU cores).
+    """
     budget = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
-    return range(0, queries, max(1, min(queries, budget // max(1, bytes_per_query))))
+    wide = max(1, min(heads, budget // max(1, bytes_per_query * queries)))
+    long = max(1, min(queries, budget // max(1, bytes_per_query * wide)))
+    for head in range(0, heads, wide):
+        for start in range(0, queries, long):
+            yield slice(head, min(head + wide, heads)), slice(start, min(start + long, queries))
 
 
 def received_attention(
@@ -71,39 +84,44 @@ def received_attention(
         )
     batch, heads, queries, dim = query.shape
     kv_heads, keys = key.shape[1], key.shape[2]
-    wide = accumulation_dtype(query.dtype)
-    grouped = query.reshape(batch * kv_heads, heads // kv_heads, queries, dim)
+    share_of, wide = heads // kv_heads, accumulation_dtype(query.dtype)
+    # one head of keys with its heads of queries, of one row
+    query = query.reshape(batch * kv_heads, share_of, queries, dim)
     transposed = key.reshape(batch * kv_heads, keys, dim).transpose(1, 2)
+    lse = None if lse is None else lse.reshape(batch * kv_heads, share_of, queries, 1).to(wide)
+    key_valid, query_group, key_group = (
+        None if of_row is None else of_row.repeat_interleave(kv_heads, dim=0)
+        for of_row in (key_valid, query_group, key_group)
+    )
     first = query_start + (causal_offset or 0)  # key index of query 0
-    key_index = torch.arange(keys, device=query.device)
-    received = torch.zeros(batch, keys, dtype=wide, device=query.device)
+    index = torch.arange(keys, device=query.device)
+    received = torch.zeros(batch * kv_heads, keys, dtype=wide, device=query.device)
     nothing = query.new_zeros(1, 1, 1)
 
-    for start in (blocks := _blocks(queries, batch * heads * keys * wide.itemsize, query.device)):
-        stop = min(start + blocks.step, queries)
-        block = grouped[:, :, start:stop].flatten(1, 2)  # (B * H_kv, G * q, D)
-        logits = torch.baddbmm(nothing, block, transposed, beta=0, alpha=scaling)
-        logits = logits.view(batch, heads, stop - start, keys)
-        own = torch.arange(first + start, first + stop, device=query.device)[:, None]  # (q, 1)
+    for head, part in _blocks(batch * kv_heads, queries, share_of * keys * wide.itemsize, query.device):
+        block = query[head, :, part]  # (U, G, q, D)
+        logits = torch.baddbmm(nothing, block.flatten(1, 2), transposed[head], beta=0, alpha=scaling)
+        logits = logits.view(*block.shape[:3], keys)
+        seen = slice(first + part.start, first + part.stop)
+        own = torch.arange(seen.start, seen.stop, device=query.device)[:, None]  # (q, 1)
         if causal_offset is not None:
-            logits.masked_fill_(key_index > own, -torch.inf)
+            logits.masked_fill_(index > own, -torch.inf)
         if key_valid is not None:
-            logits.masked_fill_(~key_valid[:, None, None, :], -torch.inf)
+            logits.masked_fill_(~key_valid[head, None, None], -torch.inf)
         if lse is None:
-            share = torch.softmax(logits, dim=-1, dtype=wide)  # (B, H, q, K)
+            share = torch.softmax(logits, dim=-1, dtype=wide)  # (U, G, q, K)
         else:
-            share = torch.exp(logits.to(wide) - lse[:, :, start:stop, None].to(wide))
+            share = torch.exp(logits.to(wide) - lse[head, :, part])
         if key_valid is not None:
             share.nan_to_num_(0)  # a padding query sees no key
         if query_group is None:
-            received += share.sum((1, 2))
+            received[head] += share.sum((1, 2))
             if not include_self:
-                seen = slice(first + start, first + stop)
-                received[:, seen] -= share[..., seen].diagonal(dim1=2, dim2=3).sum(1)
+                received[head, seen] -= share[..., seen].diagonal(dim1=2, dim2=3).sum(1)
             continue
-        group = query_group[:, start:stop, None]
-        counts = (group == key_group[:, None, :]) & (group >= 0)  # (B, q, K)
+        group = query_group[head, part, None]
+        counts = (group == key_group[head, None, :]) & (group >= 0)  # (U, q, K)
         if not include_self:
-            counts &= key_index != own
-        received += share.sum(1).where(counts, 0).sum(1)
-    return received / heads
+            counts &= index != own
+        received[head] += share.sum(1).where(counts, 0).sum(1)
+    return received.view(batch, kv_heads, keys).sum(1) / heads
