@@ -13,8 +13,8 @@ from illava_cli.bench.flops import DecoderShape, LinearShape, ModelShape, Reques
 from illava_cli.bench.stock import stock_family
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Session
-from illava_cli.models.decoder import attends
 from illava_cli.models.family import Family
+from illava_cli.models.layers import attends
 from illava_cli.models.media import Geometry
 from illava_cli.models.schedule import Schedule
 from illava_cli.reduction import Merge
@@ -41,7 +41,7 @@ def decoder_shape(family: Family) -> DecoderShape:
         vocabulary=text.vocab_size,
         gated=attention.q_proj.out_features > attention.o_proj.in_features,
         linear=linear_shape(family),
-        linear_layers=family.linear_layers,
+        linear_layers=family.layers.linear,
         **perceptron_shape(text),
     )
 
@@ -57,7 +57,7 @@ def perceptron_shape(text: PreTrainedConfig) -> dict[str, int]:
 
 def linear_shape(family: Family) -> LinearShape | None:
     """The heads of its layers of linear attention, where it has any."""
-    if not family.linear_layers:
+    if not family.layers.linear:
         return None
     text = family.text_config
     return LinearShape(

@@ -100,7 +100,6 @@ def _filled_injections(laid: list[_Laid]) -> dict[int, Tensor]:
 
 def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
     device = family.device
-    embed = family.model.get_input_embeddings()
     embeds, kinds, groups, places = [], [], [], []
     counts: list[int] = []
     group_of: dict[Hashable, int] = {}  # parts of a medium rank together
@@ -111,7 +110,7 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
     for part in row.parts:
         if isinstance(part, list):
             tokens = len(part)
-            embeds.append(embed(to_device(part, device)))
+            embeds.append(family.embed(to_device(part, device)))
             kinds.append(torch.full((tokens,), TEXT, dtype=torch.int8, device=device))
             groups.append(torch.full((tokens,), -1, device=device))
             places.append(torch.arange(unmerged, unmerged + tokens, device=device))
@@ -126,7 +125,8 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
             span += [length, length + tokens]
             if one.injections:
                 injected.append((length, one))
-            embeds.append(one.embeds.to(embeds[0].dtype) if embeds else one.embeds)
+            fed = family.fed(one.embeds)
+            embeds.append(fed.to(embeds[0].dtype) if embeds else fed)
             kinds.append(one.kinds)
             groups.append(torch.where(one.rankable, group, -1))
             places.append(one.place + unmerged)

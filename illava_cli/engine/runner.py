@@ -55,7 +55,7 @@ class Runner:
 
     def new_cache(self) -> MergeCache:
         """A cache without rows."""
-        return MergeCache(self.family.text_config.num_hidden_layers, self.family.linear_layers)
+        return MergeCache(self.family.text_config.num_hidden_layers, self.family.layers.linear)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -254,7 +254,7 @@ class Runner:
             self._limit(turn, cache.get_seq_length(), position)
             for turn, position in zip(turns, new.next_position, strict=True)
         ]
-        hidden_states, prompt = yield from decoder.prefill(family.text_model, new, cache, chunk)
+        hidden_states, prompt = yield from decoder.prefill(family.layers, new, cache, chunk)
         traces = [trace_of(family, turn, new.kinds, traced) for turn in turns]
         for turn, kept in zip(turns, kept_counts(prompt.kinds), strict=True):
             turn.kept = kept
@@ -271,8 +271,8 @@ class Runner:
         if self.graphs is not None:
             logits = self.graphs.step(newest, cache)
         else:
-            embeds = family.model.get_input_embeddings()(to_device(newest, family.device)[:, None])
-            logits = family.logits(decoder.step(family.text_model, embeds, cache, family.rope_axes))
+            embeds = family.embed(to_device(newest, family.device)[:, None])
+            logits = family.logits(decoder.step(family.layers, embeds, cache))
         self._choose(logits, answers)
 
     def _choose(self, logits: Tensor, answers: Sequence[Answer]) -> None:

@@ -13,19 +13,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from illava_cli.models.cache import MergeCache, Places
+from illava_cli.models.cache import MergeCache
 from illava_cli.models.decoder_merge import Prompt, Scoring
 from illava_cli.models.hf import CACHE
 from illava_cli.models.host import to_device
+from illava_cli.models.layers import Layers, Rope, attends
 from illava_cli.models.prefill import Prefill
 from illava_cli.models.states import Chosen
+from illava_cli.trace import VISUAL
 
 T = TypeVar("T")
-
-
-def attends(layer: nn.Module) -> bool:
-    """Whether a layer has attention over tokens; one of linear attention has states in its place."""
-    return hasattr(layer, "self_attn")
 
 
 def compile_decoder(text_model: nn.Module) -> None:
@@ -35,29 +32,8 @@ def compile_decoder(text_model: nn.Module) -> None:
             part.compile(dynamic=True)
 
 
-# --- masks -----------------------------------------------------------------------------------------
-
-
-def mask_of(text_model: nn.Module, at: Places, tokens: int, like: Tensor) -> Tensor | None:
-    """The mask of new tokens in one depth; None where a causal one, or none, says all."""
-    backend = next(layer for layer in text_model.layers if attends(layer)).self_attn.tap.backend
-    if at.index is None and (tokens == 1 or (at.start == 0 and backend.causal)):
-        return None
-    if at.index is None:
-        own = torch.arange(at.start, at.stop, device=like.device)[None]
-    else:
-        own = at.index[1].to(like.device)  # (B, T)
-    seen = torch.arange(at.stop, device=like.device) <= own[:, None, :, None]  # (B, 1, T, K)
-    if backend.mask == "2-D":  # its causal mask ends with the last key, as ours does
-        return seen[:, 0, 0] if tokens == 1 else None
-    return torch.zeros_like(seen, dtype=like.dtype).masked_fill_(~seen, torch.finfo(like.dtype).min)
-
-
-# --- the loops -------------------------------------------------------------------------------------
-
-
 def prefill(
-    text_model: nn.Module, new: Prefill, cache: MergeCache, chunk: int | None = None
+    layers: Layers, new: Prefill, cache: MergeCache, chunk: int | None = None
 ) -> Generator[None, None, tuple[Tensor, Prompt]]:
     """New tokens through all layers; pauses between the parts of a long prompt.
 
@@ -77,33 +53,34 @@ def prefill(
         cache.begin(rows)
     for layer in new.merge_points:
         cache.open_depth(layer)
-    prompt = Prompt.of(new, text_model.rotary_emb(new.embeds, new.position_ids))
-    layers = list(text_model.layers)
-    borders = [0, *(layer for layer in sorted(new.merge_points) if prompt.rankable), len(layers)]
+    prompt = Prompt.of(new, *layers.opened(new.embeds, new.position_ids))
+    depth = len(layers.blocks)
+    borders = [0, *(layer for layer in sorted(new.merge_points) if prompt.rankable), depth]
 
     scores = None
     for first, stop in pairwise(borders):
         if first:
             prompt = prompt.merged(first, new.merge_points[first], scores, new.trace)
-        scoring = Scoring(prompt, cache.lengths(first)[0], new.merge_points.get(stop), new.trace)
-        size = chunk if chunk and rows == 1 and new.trace is None else prompt.tokens
+        scoring = Scoring(prompt, cache.lengths(first)[0], new.merge_points.get(stop), new.trace, layers)
+        in_parts = chunk and rows == 1 and new.trace is None and not layers.whole
+        size = chunk if in_parts else prompt.tokens
         given = []
         for start in range(0, prompt.tokens, size):
             if start or first:
                 yield
             part = prompt.part(start, start + size)
-            given.append(_through(text_model, part, cache, first, stop, scoring, start))
+            given.append(_through(layers, part, cache, first, stop, scoring, start))
         prompt = prompt.with_hidden(torch.cat(given, dim=1) if len(given) > 1 else given[0])
         scores, prompt = scoring.scores, prompt.with_keys(scoring.keys)
-    cache.verify(new.planned(len(layers)))
+    cache.verify(new.planned(depth))
     cache.next_position = list(new.next_position)
     # a slice of all tokens would have strides for which PyTorch copies the whole output head before the
     # product (0.5 s of a bfloat16 prefill of LLaVA-OneVision-0.5B on two CPU cores)
-    return text_model.norm(prompt.last().contiguous()), prompt
+    return layers.norm(prompt.last().contiguous()), prompt
 
 
 def _through(
-    text_model: nn.Module,
+    layers: Layers,
     part: Prompt,
     cache: MergeCache,
     first: int,
@@ -112,22 +89,24 @@ def _through(
     start: int,
 ) -> Tensor:
     """A part of a prompt, from its token `start` on, through the layers `first` to `stop`."""
-    hidden_states, mask, masked = part.hidden_states, None, None
+    hidden_states, masks, shared = part.hidden_states, {}, layers.shared()
     cache.place(part.tokens, hidden_states.device, first, stop)
     for index in range(first, stop):
-        layer = text_model.layers[index]
+        layer, depth, kind = layers.blocks[index], cache.depth_at(index), layers.kinds[index]
         if not attends(layer):
-            hidden_states = _through_linear(layer, index, hidden_states, part, cache)
+            hidden_states = _through_linear(layer, index, hidden_states, part, part.rope[kind], cache)
             continue
-        if (depth := cache.depth_at(index)) != masked:
-            masked, mask = depth, mask_of(text_model, cache.places[depth], part.tokens, hidden_states)
+        if (depth, kind) not in masks:
+            at = cache.places[depth]
+            masks[depth, kind] = layers.mask(index, at, part.tokens, hidden_states, part.kinds == VISUAL)
         with layer.self_attn.tap.recording(scoring.scorer(index, index + 1 == stop, start)):
             hidden_states = layer(
                 hidden_states,
-                attention_mask=mask,
-                position_embeddings=part.rope,
+                attention_mask=masks[depth, kind],
+                position_embeddings=part.rope[kind],
                 use_cache=True,
                 **{CACHE: cache},
+                **layers.arguments(index, part.along, shared),
             )
         if index in part.injections:
             hidden_states = hidden_states + part.injections[index].to(hidden_states.device)
@@ -136,7 +115,7 @@ def _through(
 
 
 def _through_linear(
-    layer: nn.Module, index: int, hidden_states: Tensor, part: Prompt, cache: MergeCache
+    layer: nn.Module, index: int, hidden_states: Tensor, part: Prompt, rope: Rope, cache: MergeCache
 ) -> Tensor:
     """A part of a prompt through a layer of linear attention.
 
@@ -146,14 +125,14 @@ def _through_linear(
     for row, length in enumerate(part.lengths):
         groups.setdefault(length, []).append(row)
     if list(groups) == [part.tokens]:
-        return _linear(layer, index, hidden_states, part.rope, cache, slice(len(part.lengths)), part.tokens)
+        return _linear(layer, index, hidden_states, rope, cache, slice(len(part.lengths)), part.tokens)
     given = torch.zeros_like(hidden_states)
     longest = max(groups)
     for length, rows in groups.items():
-        rope = tuple(x[..., rows, :length, :] for x in part.rope)
+        own_rope = tuple(x[..., rows, :length, :] for x in rope)
         counted = length if length == longest else 0  # as the layers of attention count the longest row
         own = hidden_states[rows, :length]
-        given[rows, :length] = _linear(layer, index, own, rope, cache, rows, counted)
+        given[rows, :length] = _linear(layer, index, own, own_rope, cache, rows, counted)
     return given
 
 
@@ -161,7 +140,7 @@ def _linear(
     layer: nn.Module,
     index: int,
     hidden_states: Tensor,
-    rope: tuple[Tensor, Tensor],
+    rope: Rope,
     cache: MergeCache,
     rows: Chosen,
     tokens: int,
@@ -172,48 +151,48 @@ def _linear(
     )
 
 
-def step(text_model: nn.Module, embeds: Tensor, cache: MergeCache, rope_axes: int) -> Tensor:
+def step(layers: Layers, embeds: Tensor, cache: MergeCache) -> Tensor:
     """One generated token of each row (B, 1, C) through all layers -> (B, C), normed.
-
-    Args:
-        rope_axes: 1, or 3 for M-RoPE, where generated text is at the same position on all.
 
     Raises:
         MergeError: a layer took no token.
     """
     cache.place(1, embeds.device)
     position_ids = to_device(cache.next_position, embeds.device)[:, None]
-    hidden_states = run_step(text_model, embeds, position_ids, cache, rope_axes)
+    hidden_states = run_step(layers, embeds, position_ids, cache)
     cache.verify([1] * len(cache.keys))
     cache.count_step()
     return hidden_states
 
 
-def run_step(
-    text_model: nn.Module, embeds: Tensor, position_ids: Tensor, cache: MergeCache, rope_axes: int
-) -> Tensor:
+def run_step(layers: Layers, embeds: Tensor, position_ids: Tensor, cache: MergeCache) -> Tensor:
     """What of a step runs on the device, with nothing of it known to the host: it may be recorded.
 
     Args:
-        position_ids: (B, 1).
+        position_ids: (B, 1); generated text is at the same position on all axes of a rope.
         cache: its `places` are set.
     """
-    if rope_axes > 1:
-        position_ids = position_ids.expand(rope_axes, -1, -1)
-    rope = text_model.rotary_emb(embeds, position_ids)
-    hidden_states, mask, masked = embeds, None, None
-    for index, layer in enumerate(text_model.layers):
-        depth = cache.depth_at(index)
+    if layers.rope_axes > 1:
+        position_ids = position_ids.expand(layers.rope_axes, -1, -1)
+    hidden_states, ropes, along = layers.opened(embeds, position_ids)
+    masks, shared = {}, layers.shared()
+    for index, layer in enumerate(layers.blocks):
+        depth, kind = cache.depth_at(index), layers.kinds[index]
         if not attends(layer):
             rows = slice(cache.places[depth].rows)
-            hidden_states = _linear(layer, index, hidden_states, rope, cache, rows, 1)
+            hidden_states = _linear(layer, index, hidden_states, ropes[kind], cache, rows, 1)
             continue
-        if depth != masked:
-            masked, mask = depth, mask_of(text_model, cache.places[depth], 1, hidden_states)
+        if (depth, kind) not in masks:
+            masks[depth, kind] = layers.mask(index, cache.places[depth], 1, hidden_states)
         hidden_states = layer(
-            hidden_states, attention_mask=mask, position_embeddings=rope, use_cache=True, **{CACHE: cache}
+            hidden_states,
+            attention_mask=masks[depth, kind],
+            position_embeddings=ropes[kind],
+            use_cache=True,
+            **{CACHE: cache},
+            **layers.arguments(index, along, shared),
         )
-    return text_model.norm(hidden_states)[:, 0]
+    return layers.norm(hidden_states)[:, 0]
 
 
 def drained(work: Generator[None, None, T]) -> T:

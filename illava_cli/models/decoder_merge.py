@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from illava_cli.models.attention import Scorer
 from illava_cli.models.host import to_device
+from illava_cli.models.layers import Layers, Rope
 from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import MergePoint
 from illava_cli.models.tokens import Tokens, aligned
@@ -30,7 +31,8 @@ class Prompt(Tokens):
 
     Args:
         hidden_states: (B, T, C).
-        rope: cos and sin (B, T, D).
+        rope: cos and sin (B, T, D) by kind of layer.
+        along: (B, T, ...) what layers are given of each token beside that.
         kinds, groups: as in `Prefill`.
         sizes: (B, T) how many tokens each stands for.
         keys: (B, T, D) attention keys of the layer before a merge, where its method compares.
@@ -39,26 +41,28 @@ class Prompt(Tokens):
     """
 
     hidden_states: Tensor = aligned("apply")
-    rope: tuple[Tensor, Tensor] = aligned("keep")
+    rope: dict[str, Rope] = aligned("keep")
     kinds: Tensor = aligned("keep")
     groups: Tensor = aligned("keep")
     sizes: Tensor = aligned("total")
     keys: Tensor | None = aligned("keep", default=None)
     injections: dict[int, Tensor] = aligned("apply", default_factory=dict)
+    along: Tensor | None = aligned("keep", default=None)
     lengths: list[int] = field(default_factory=list)
     counts: list[list[int]] = field(default_factory=list)
     span: tuple[int, int] = (0, 0)
 
     @staticmethod
-    def of(new: Prefill, rope: tuple[Tensor, Tensor]) -> Prompt:
-        """At the decoder's door."""
+    def of(new: Prefill, hidden_states: Tensor, rope: dict[str, Rope], along: Tensor | None = None) -> Prompt:
+        """At the decoder's door, as `Layers.opened` gives it."""
         return Prompt(
-            new.embeds,
+            hidden_states,
             rope,
             new.kinds,
             new.groups,
             torch.ones_like(new.groups, dtype=torch.float32),
             injections=new.injections,
+            along=along,
             lengths=list(new.lengths),
             counts=[list(row) for row in new.counts],
             span=new.span,
@@ -183,8 +187,10 @@ class Scoring:
         trace: also keep what each token receives of the last one in every layer, where it is watched.
     """
 
-    def __init__(self, prompt: Prompt, past: int, point: MergePoint | None, trace: DecoderTrace | None):
-        self.prompt, self.past, self.trace = prompt, past, trace
+    def __init__(
+        self, prompt: Prompt, past: int, point: MergePoint | None, trace: DecoderTrace | None, layers: Layers
+    ):
+        self.prompt, self.past, self.trace, self.layers = prompt, past, trace, layers
         self.point = point if prompt.rankable else None
         self.scores: Tensor | None = None  # (B, T)
         self.keys: Tensor | None = None  # (B, T, D), where the method compares

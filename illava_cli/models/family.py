@@ -21,10 +21,11 @@ from illava_cli.errors import UsageError
 from illava_cli.families import family_name
 from illava_cli.models.attention import PLAIN, install_tap
 from illava_cli.models.control_tokens import ControlTokens
-from illava_cli.models.decoder import attends, compile_decoder
+from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.forms import Expansion
 from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
+from illava_cli.models.layers import Layers, attends
 from illava_cli.models.media import Features, Geometry, Pixels
 from illava_cli.models.schedule import Schedule, ScheduleShape
 from illava_cli.models.sizes import key_of, own_preset
@@ -50,6 +51,7 @@ class Family(ABC):
     patches_per_token = 1
     class_tokens = 0  # of the tower, before the patches
     tile_tokens: int | None = None  # tokens of a tile, of a tower over square tiles
+    layers_class: ClassVar[type[Layers]] = Layers  # of its decoder
     compiled = False
     frames_of_one_size = False  # a region of a frame has as many tokens as all of it
 
@@ -75,6 +77,7 @@ class Family(ABC):
         self.text_model = model.model.language_model
         self.text_config = model.config.text_config
         self.schedule_key = key_of(self.key, self.text_config.hidden_size, schedule)
+        self.layers = self.layers_class(self.text_model, self.rope_axes)
         self.bind()
         # called without our loops the model is the stock one
         for block in self.tower_blocks():
@@ -247,6 +250,14 @@ class Family(ABC):
         unspoken[[id for id in spoken if id < rows]] = False
         return to_device(unspoken, self.device)
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """What the decoder is fed of tokens, (..., T) -> (..., T, C)."""
+        return self.model.get_input_embeddings()(ids)
+
+    def fed(self, features: Tensor) -> Tensor:
+        """What the decoder is fed of a medium's features (T, C), as wide as what `embed` gives."""
+        return features
+
     def logits(self, hidden_states: Tensor) -> Tensor:
         """(B, C) of the decoder -> (B, vocabulary)."""
         return self.model.get_output_embeddings()(hidden_states)
@@ -268,13 +279,8 @@ class Family(ABC):
             tile_tokens=self.tile_tokens,
             rope_axes=self.rope_axes,
             attention=self.model.config._attn_implementation,
-            linear=self.linear_layers,
+            linear=self.layers.linear,
         )
-
-    @cached_property
-    def linear_layers(self) -> tuple[int, ...]:
-        """The decoder's layers of linear attention."""
-        return tuple(n for n, layer in enumerate(self.text_model.layers) if not attends(layer))
 
     def tokens(self, geometry: Geometry, schedule: Schedule) -> Expansion | None:
         """Decoder tokens that a medium takes under a schedule, from its size alone.

@@ -99,8 +99,8 @@ class StepGraphs:
 
         def run() -> None:
             cache.places = {depth: Places.at(start, 1, stops[depth]) for depth, start in step.starts.items()}
-            embeds = family.model.get_input_embeddings()(step.tokens)
-            hidden = run_step(family.text_model, embeds, step.position_ids, cache, family.rope_axes)
+            embeds = family.embed(step.tokens)
+            hidden = run_step(family.layers, embeds, step.position_ids, cache)
             step.logits = family.logits(hidden)
 
         held = cache.state_copies()  # what recording runs would be in the states of all rows

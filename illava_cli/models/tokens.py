@@ -29,7 +29,7 @@ FOLLOW: dict[str, Callable[[Merge, Any], Any]] = {
 def aligned(how: str, **options: Any) -> Any:
     """A dataclass field (B, N, ...) that follows a merge as `how`, a key of `FOLLOW`, says.
 
-    It holds a tensor, a tuple or a dict of tensors that all follow alike, or None.
+    It holds a tensor, a tuple of tensors or a dict of either that all follow alike, or None.
     """
     return field(metadata={"rows": True, "follows": FOLLOW[how]}, **options)
 
@@ -88,7 +88,7 @@ class Tokens:
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
-        return {name: change(x) for name, x in value.items()}
+        return {name: _each(x, change) for name, x in value.items()}
     return tuple(map(change, value)) if isinstance(value, tuple) else change(value)
 
 
