@@ -17,6 +17,7 @@ class FamilyEntry:
 
 # by the `model_type` of a checkpoint
 FAMILIES = {
+    "gemma4": FamilyEntry("Gemma 4", "gemma4.Gemma4", "gemma-4"),
     "internvl": FamilyEntry("InternVL", "internvl.InternVL", "internvl"),
     "llava_next": FamilyEntry("LLaVA-NeXT", "llava_next.LlavaNext", "llava-next"),
     "llava_onevision": FamilyEntry("LLaVA-OneVision", "llava_onevision.LlavaOnevision", "paper"),

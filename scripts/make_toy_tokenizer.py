@@ -161,6 +161,7 @@ def write_json(path: Path, content: dict) -> None:
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, family: dict) -> None:
     """tokenizer.json, tokenizer_config.json and chat_template.jinja of a family's settings."""
     _, settings = LIKE[family.get("like", "qwen2")]
+    settings = settings | family.get("tokens", {})
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = settings | {
         "clean_up_tokenization_spaces": False,

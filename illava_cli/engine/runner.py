@@ -55,7 +55,8 @@ class Runner:
 
     def new_cache(self) -> MergeCache:
         """A cache without rows."""
-        return MergeCache(self.family.text_config.num_hidden_layers, self.family.layers.linear)
+        layers = self.family.layers
+        return MergeCache(len(layers.blocks), layers.linear, layers.borrowing)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

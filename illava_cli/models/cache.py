@@ -68,10 +68,12 @@ class MergeCache(Cache):
     Args:
         layers: of the decoder.
         linear: which of them have linear attention.
+        borrowing: which look at the keys and values of another's, and hold none.
     """
 
-    def __init__(self, layers: int, linear: Collection[int] = ()):
+    def __init__(self, layers: int, linear: Collection[int] = (), borrowing: Collection[int] = ()):
         super().__init__(layers=[])
+        self._borrowing = frozenset(borrowing)
         self.states = {layer: LinearStates() for layer in linear}
         self.layers = [self.states.get(layer) for layer in range(layers)]  # where `transformers` looks
         self.keys: list[Tensor | None] = [None] * layers
@@ -187,7 +189,7 @@ class MergeCache(Cache):
         written = [self.states[n].taken if n in self.states else w for n, w in enumerate(self._written)]
         self._forget_counts()
         for layer, (taken, expected) in enumerate(zip(written, planned, strict=True)):
-            if taken != expected:
+            if taken != expected and layer not in self._borrowing:
                 raise MergeError(
                     f"merging in the LLM did not happen as scheduled: layer {layer} took {taken} new tokens, "
                     f"not {expected} ({versions()})"

@@ -52,6 +52,7 @@ class Family(ABC):
     class_tokens = 0  # of the tower, before the patches
     tile_tokens: int | None = None  # tokens of a tile, of a tower over square tiles
     layers_class: ClassVar[type[Layers]] = Layers  # of its decoder
+    decoder_fixed = ""  # why nothing merges in its decoder
     compiled = False
     frames_of_one_size = False  # a region of a frame has as many tokens as all of it
 
@@ -280,6 +281,7 @@ class Family(ABC):
             rope_axes=self.rope_axes,
             attention=self.model.config._attn_implementation,
             linear=self.layers.linear,
+            decoder_fixed=self.decoder_fixed,
         )
 
     def tokens(self, geometry: Geometry, schedule: Schedule) -> Expansion | None:

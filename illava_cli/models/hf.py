@@ -7,11 +7,13 @@ pyproject.toml; both ends of it are tested, and tests/models/test_hf.py says wha
 from __future__ import annotations
 
 import inspect
+from collections import UserDict
 from importlib import import_module
 from typing import Any
 
 import torch
 import transformers
+from transformers import cache_utils
 from transformers.masking_utils import create_causal_mask
 
 # name -> the module below `transformers` that has it, `:` and its name there where that is another; imported
@@ -20,6 +22,7 @@ INNER = {
     "ALL_ATTENTION_FUNCTIONS": "modeling_utils",
     "CLIPImageProcessorPil": "models.clip.image_processing_pil_clip",
     "ChannelDimension": "image_utils",
+    "Gemma4ImageProcessorPil": "models.gemma4.image_processing_pil_gemma4",
     "GotOcr2ImageProcessorPil": "models.got_ocr2.image_processing_pil_got_ocr2",
     "LlavaNextImageProcessorPil": "models.llava_next.image_processing_pil_llava_next",
     "LlavaOnevisionImageProcessorPil": "models.llava_onevision.image_processing_pil_llava_onevision",
@@ -30,6 +33,7 @@ INNER = {
     "ViTImageProcessorPil": "models.vit.image_processing_pil_vit",
     "apply_rotary_pos_emb": "models.qwen2.modeling_qwen2",
     "get_anyres_image_grid_shape": "models.llava_onevision.modeling_llava_onevision",
+    "get_aspect_ratio_preserving_size": "models.gemma4.image_processing_pil_gemma4",
     "get_optimal_tiled_canvas": "models.got_ocr2.image_processing_pil_got_ocr2",
     "get_patch_output_size": "image_processing_utils",
     "get_vision_interpolation_indices_and_weights": "vision_utils",
@@ -43,6 +47,8 @@ INNER = {
 
 # how a decoder's layers call the KV cache: 5.24 renamed it
 CACHE = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
+# where layers leave keys and values for later ones; a plain dict would be copied on its way through hooks
+KVSharingDict = getattr(cache_utils, "KVSharingDict", UserDict)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from illava_cli.models.cache import Places
 Rope = tuple[Tensor, Tensor]  # cos and sin (B, T, D), or (3, B, T, D)
 
 ALIKE = ""  # the kind of layers that are all of one
+SLIDING = "sliding_attention"  # the kind that sees a window, as `transformers` calls it
 
 
 def attends(layer: nn.Module) -> bool:

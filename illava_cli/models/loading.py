@@ -27,6 +27,7 @@ from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, architecture, checkpoint_folder, first_line, read_config
 from illava_cli.models.family import Family
 from illava_cli.models.hf import no_init_weights
+from illava_cli.models.layers import SLIDING, Layers
 from illava_cli.models.processor import slow_dtype
 from illava_cli.models.repository import (
     KEY_MAPPING,
@@ -260,7 +261,8 @@ def _assemble(family_type, model, tokenizer, image_processor, folder: Path, opti
     text = model.config.text_config
     # a Mistral has no layer types: where a window is set, all its layers have it
     layer_types = getattr(text, "layer_types", None) or []
-    if "sliding_attention" in layer_types or (not layer_types and getattr(text, "sliding_window", None)):
+    slides = SLIDING in layer_types or (not layer_types and getattr(text, "sliding_window", None))
+    if slides and family_type.layers_class is Layers:  # which knows of no windows
         raise ModelError(f"{options.id} has sliding-window layers, for which merging is not defined here")
     return family_type(
         model,
@@ -296,7 +298,7 @@ def _video_settings(folder: Path, image_processor) -> dict:
     for name, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
         if settings.get(name) is not None:
             size[edge] = settings[name]
-    settings["size"] = size or dict(image_processor.size)
+    settings["size"] = size or dict(image_processor.size or {})
     return settings
 
 
@@ -317,7 +319,7 @@ def _quantization(name: str, dtype: torch.dtype):
     from transformers import BitsAndBytesConfig
 
     # the tower and the projector are small and sensitive: they stay as they are
-    skip = ["vision_tower", "visual", "multi_modal_projector", "lm_head"]
+    skip = ["vision_tower", "visual", "multi_modal_projector", "embed_vision", "lm_head"]
     if name == "bnb-8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
     return BitsAndBytesConfig(

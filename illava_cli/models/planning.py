@@ -188,6 +188,11 @@ def _check_grid(reduction: Reduction, left: int) -> None:
 def _decoder(stage: LLMStage, variant: str, shape: ScheduleShape) -> tuple[tuple[int, MergePoint], ...]:
     method, layers = known_method(stage.method, "llm"), shape.decoder_layers
     keep = per_layer(stage.keep, stage.layers, "llm.keep")
+    if shape.decoder_fixed and stage.layers:
+        raise UsageError(
+            f"llm: nothing merges in the decoder of {shape.name}, as {shape.decoder_fixed}: reduce in its "
+            f"tower or before the decoder (llm=null; preset {shape.own_preset})"
+        )
     for layer in stage.layers:
         if not 1 <= layer < layers:
             raise UsageError(

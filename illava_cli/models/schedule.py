@@ -29,6 +29,7 @@ class ScheduleShape:
         rope_axes: 3 for M-RoPE.
         attention: the attention back end.
         linear: decoder layers of linear attention, where no token receives any that it could be ranked by.
+        decoder_fixed: why nothing merges in the decoder; "" where it may.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ScheduleShape:
     rope_axes: int = 1
     attention: str = "sdpa"
     linear: tuple[int, ...] = ()
+    decoder_fixed: str = ""
 
 
 @dataclass(frozen=True)

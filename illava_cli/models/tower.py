@@ -33,14 +33,15 @@ class BlockParts:
     """Names of a block's parts.
 
     Args:
-        scales: of the two parameters by which what attention and MLP give is multiplied, where there are any.
+        after: what that which attention and MLP give goes through, where there is anything: norms, or
+            parameters that it is multiplied by.
     """
 
     norm1: str
     attention: str
     norm2: str
     mlp: str
-    scales: tuple[str, str] | None = None
+    after: tuple[str, str] | None = None
 
     def of(self, block: nn.Module) -> list[nn.Module]:
         """The parts, in order."""
@@ -48,10 +49,13 @@ class BlockParts:
 
     def added(self, block: nn.Module, number: int, given: Tensor) -> Tensor:
         """What a block adds to its input of what its attention (0) or MLP (1) gives."""
-        if self.scales is None:
+        if self.after is None:
             return given
+        after = getattr(block, self.after[number])
+        if isinstance(after, nn.Module):
+            return after(given)
         with at_hand(block):
-            return getattr(block, self.scales[number]).to(given.device) * given
+            return getattr(block, self.after[number]).to(given.device) * given
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """What each family's toy tokenizer is made of: special tokens, chat template, image processor."""
 
-from toy_tokenizers import internvl, llava_next, llava_onevision, qwen2_vl, qwen3_5, qwen3_vl
+from toy_tokenizers import gemma4, internvl, llava_next, llava_onevision, qwen2_vl, qwen3_5, qwen3_vl
 
 # by the folder's name
 FAMILIES = {
+    "gemma-4": gemma4.FAMILY,
     "internvl": internvl.FAMILY,
     "llava-next": llava_next.FAMILY,
     "llava-onevision": llava_onevision.FAMILY,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.builders.common import TOKENIZERS
+from tests.builders.gemma4 import write_gemma4
 from tests.builders.internvl import write_internvl
 from tests.builders.llava import NEXT_PINPOINTS, PINPOINTS, write_llava_next, write_llava_onevision
 from tests.builders.qwen2_vl import write_qwen2_5_vl, write_qwen2_vl
@@ -22,6 +23,7 @@ from tests.builders.qwen3_vl import write_qwen3_vl, write_qwen3_vl_moe
 
 # by the `model_type` of a checkpoint
 WRITERS: dict[str, Callable[..., Path]] = {
+    "gemma4": write_gemma4,
     "internvl": write_internvl,
     "llava_next": write_llava_next,
     "llava_onevision": write_llava_onevision,
@@ -38,6 +40,7 @@ __all__ = [
     "PINPOINTS",
     "TOKENIZERS",
     "WRITERS",
+    "write_gemma4",
     "write_internvl",
     "write_llava_next",
     "write_llava_onevision",

@@ -22,8 +22,9 @@ def tokenizer_of(name: str) -> tuple[Path, dict[str, int]]:
 
 def ends(ids: dict[str, int]) -> tuple[int, int]:
     """The end of an answer, and what pads."""
-    end, pad = ("<|im_end|>", "<|endoftext|>") if "<|im_end|>" in ids else ("</s>", "<pad>")
-    return ids[end], ids[pad]
+    pads = {"<|im_end|>": "<|endoftext|>", "<turn|>": "<pad>", "</s>": "<pad>"}
+    end = next(token for token in pads if token in ids)
+    return ids[end], ids[pads[end]]
 
 
 def text_config(ids: dict[str, int]) -> dict:

@@ -8,10 +8,11 @@ the parts of a medium; `PLACEHOLDERS` are the words that no answer has.
 import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from tests.stock import internvl, llava, qwen2_vl, qwen3_vl
+from tests.stock import gemma4, internvl, llava, qwen2_vl, qwen3_vl
 
 # by the `model_type` of a checkpoint
 FAMILIES = {
+    "gemma4": gemma4,
     "internvl": internvl,
     "llava_next": llava,
     "llava_onevision": llava,
