@@ -158,7 +158,7 @@ class Gemma4(Family):
             return self._geometry(kind, self.frame_size(size, frames, options), frames)
         if options.max_tiles is not None:
             raise UsageError(f"--max-tiles is for models with tiles: {self.name} has none")
-        return self._geometry(kind, self._resized("an image", size, self._budget("image", options)), 1)
+        return self._geometry(kind, self._resized(size, self._budget("image", options)), 1)
 
     def _geometry(self, kind: str, size: tuple[int, int], frames: int) -> Geometry:
         """Of a medium that is resized."""
@@ -181,15 +181,9 @@ class Gemma4(Family):
             asked = max(asked, min((b for b in BUDGETS if b * pixels >= options.min_pixels), default=BUDGETS[-1]))
         return asked
 
-    def _resized(self, medium: str, size: tuple[int, int], budget: int) -> tuple[int, int]:
+    def _resized(self, size: tuple[int, int], budget: int) -> tuple[int, int]:
         """The height and width at which the model takes a picture."""
-        try:
-            return get_aspect_ratio_preserving_size(*size, self.patch, budget * self.side**2, self.side)
-        except ValueError:
-            height, width = size
-            raise MediaError(
-                f"{medium} of {width}x{height} is too narrow for {self.name}: crop it"
-            ) from None
+        return get_aspect_ratio_preserving_size(*size, self.patch, budget * self.side**2, self.side)
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
@@ -227,7 +221,7 @@ class Gemma4(Family):
     def frame_size(
         self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
     ) -> tuple[int, int]:
-        return self._resized("a video", size, self._budget("video", options))
+        return self._resized(size, self._budget("video", options))
 
     def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
         if len({frame.shape for frame in frames}) > 1:
