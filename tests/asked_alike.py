@@ -5,6 +5,7 @@ from dataclasses import replace
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
 from illava_cli.models.families.internvl import Mosaic
+from illava_cli.models.families.qwen2_vl import PatchGrid
 from illava_cli.models.families.tiled import Frames, Square, Tiles
 from illava_cli.models.planning import stages_of
 from tests.reference import Medium, Schedule
@@ -68,8 +69,8 @@ def _medium(family, pixels, slot) -> Medium:
     if isinstance(form, Mosaic):
         run = slot.index if pixels.kind == "video" else None
         return Medium(pixels.kind, values, run=run)
-    if family.key.startswith("qwen"):
-        run = slot.index if pixels.kind == "video" and family.frames_apart else None
+    if isinstance(form, PatchGrid):
+        run = slot.index if form.apart else None
         return Medium(pixels.kind, values, grid_thw=form.grid, run=run)
     kind = {Tiles: "anyres", Square: "square", Frames: "video"}[type(form)]
     return Medium(kind, values, size=form.size, pinpoints=getattr(form, "pinpoints", None))

@@ -6,6 +6,8 @@ COMMON = ("preset=off", "generation.max_tokens=6")
 LLAVA = ("vision={layers: [1, 3], r: [11, 9]}", "llm={layers: [2, 4], keep: [0.7, 0.8]}")
 QWEN = ("vision={layers: [1, 3], drop: 0.2}", "llm={layers: [2, 4], keep: [0.7, 0.8]}", "layout=faithful")
 
+GEMMA = ("vision={layers: [1, 3], drop: 0.2}", "layout=faithful")
+
 # name -> (family, settings)
 SCHEDULES = {
     "next grid, paper": ("llava_next", (*COMMON, *LLAVA, "layout=grid", "llm.queries=visual")),
@@ -21,6 +23,12 @@ SCHEDULES = {
     "llava all media together": (
         "llava_onevision",
         (*COMMON, *LLAVA, "layout=grid", "llm.scope=all", "llm.queries=visual"),
+    ),
+    # nothing merges in its decoder
+    "gemma4, paper": ("gemma4", (*COMMON, *GEMMA, "input={keep: 0.7}")),
+    "gemma4, authors": (
+        "gemma4",
+        (*COMMON, *GEMMA, "positions=packed", "variant=authors", "input={keep: 0.6}"),
     ),
     "internvl, original": ("internvl", (*COMMON, *QWEN, "llm.queries=last")),
     "internvl, packed": ("internvl", (*COMMON, *QWEN, "positions=packed", "llm.queries=visual")),

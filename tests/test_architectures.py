@@ -4,6 +4,8 @@ import pytest
 import torch
 import yaml
 from transformers import (
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
     InternVLConfig,
     InternVLForConditionalGeneration,
     LlavaNextConfig,
@@ -28,6 +30,7 @@ from .builders import TOKENIZERS
 
 ARCHITECTURES = TOKENIZERS.parents[2] / "configs" / "architectures"
 CLASSES = {
+    "gemma4": (Gemma4Config, Gemma4ForConditionalGeneration),
     "internvl": (InternVLConfig, InternVLForConditionalGeneration),
     "llava_next": (LlavaNextConfig, LlavaNextForConditionalGeneration),
     "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
@@ -40,6 +43,12 @@ CLASSES = {
 }
 # Millions of parameters, as the hub counts them.
 SIZES = {
+    # without their audio tower: 305 in the first two
+    "gemma-4-e2b": 4797,
+    "gemma-4-e4b": 7632,
+    "gemma-4-26b-a4b": 25806,
+    "gemma-4-31b": 31273,
+    "gemma-4-toy": 2,
     "internvl3-1b": 938,
     "internvl3-2b": 2089,
     "internvl3-8b": 7944,
@@ -101,16 +110,18 @@ def test_architecture_builds(name):
         "qwen3-vl-4b",
         "qwen3.5-0.8b",
     )
-    assert tied == (name in tying)
+    assert tied == (name in tying or name.startswith("gemma"))
     theta = {"llava-next-34b": 5e6, "llava-next-mistral-7b": 1e6}.get(name, 1e4) if "next" in name else 1e6
     theta = 5e6 if "qwen3-vl" in name and "toy" not in name else theta
     theta = 1e7 if "qwen3.5" in name and "toy" not in name else theta
-    assert config.text_config.rope_parameters["rope_theta"] == theta
+    rope = config.text_config.rope_parameters
+    assert rope.get("full_attention", rope)["rope_theta"] == theta
     # No misspelt value: everything in the file is a field of its config class.
     written, known = architecture["config"], config.to_dict()
     assert written.keys() <= known.keys()
     for part in ("vision_config", "text_config"):
         others = getattr(config, part).attribute_map.keys() | {"tie_word_embeddings"}
+        others |= {"global_head_dim", "num_global_key_value_heads"}  # are kept as settings of single layers
         assert written[part].keys() - others <= known[part].keys()
 
 

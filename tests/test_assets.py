@@ -24,6 +24,16 @@ SPECIAL_TOKENS = {
         "<|video_pad|>",
     ],
 }
+SPECIAL_TOKENS["gemma-4"] = [
+    "<pad>",
+    "<bos>",
+    "<|turn>",
+    "<turn|>",
+    "<|image>",
+    "<|image|>",
+    "<image|>",
+    "<|video|>",
+]
 SPECIAL_TOKENS["internvl"] = [*COMMON, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
 SPECIAL_TOKENS |= dict.fromkeys(("qwen3-vl", "qwen3.5"), SPECIAL_TOKENS["qwen2-vl"])
 IMAGE, VIDEO = {"type": "image"}, {"type": "video"}
@@ -105,6 +115,15 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 QWEN_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
 PROMPTS = {
+    ("gemma-4", "one image"): "<bos><|turn>user\n<|image|>What?<turn|>\n",
+    ("gemma-4", "string content"): "<bos><|turn>user\nHi<turn|>\n",
+    ("gemma-4", "system and turns"): (
+        "<bos><|turn>system\nBe brief.<turn|>\n<|turn>user\nWhat?<|image|><turn|>\n"
+        "<|turn>model\nA dog.<turn|>\n<|turn>user\nSure?<turn|>\n"
+    ),
+    ("gemma-4", "several images and a video"): (
+        "<bos><|turn>user\n<|video|><|image|>One,<|image|>two.<turn|>\n"
+    ),
     ("llava-next", "one image"): "[INST] <image>\nWhat? [/INST]",
     ("llava-next", "string content"): "[INST] Hi [/INST]",
     ("llava-next", "system and turns"): (
@@ -186,6 +205,9 @@ def test_image_processors_load(family):
     elif family == "llava-next":
         assert inputs["pixel_values"].shape == (1, 5, 3, 336, 336)
         assert processor.image_grid_pinpoints == load_config("llava-next-34b").image_grid_pinpoints
+    elif family == "gemma-4":
+        assert inputs["num_soft_tokens_per_image"].tolist() == [266]
+        assert inputs["pixel_values"].shape == (1, 280 * 9, 768)  # filled up
     elif family == "internvl":
         assert inputs["pixel_values"].shape == (1, 3, 448, 448)  # its processor, not this one, cuts tiles
         assert (processor.min_patches, processor.max_patches) == (1, 12)

@@ -9,6 +9,7 @@ the speed-up that fewer tokens can give.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -65,7 +66,9 @@ class DecoderShape:
     """A decoder with grouped queries and a gated MLP; `vocabulary` is the width of the output head.
 
     Where there are experts, `inner` is that of those which work for a token, and `router` their number;
-    `gated`: queries come with a gate; `linear`: the shape of the layers `linear_layers`.
+    `gated`: queries come with a gate; `values` have a matrix of their own; `window`: tokens that one sees;
+    `further` numbers in matrices that each token goes through; `linear`: the shape of the layers
+    `linear_layers`; `apart`: layers that are unlike the others.
     """
 
     width: int
@@ -76,8 +79,12 @@ class DecoderShape:
     vocabulary: int
     router: int = 0
     gated: bool = False
+    values: bool = True
+    window: int | None = None
+    further: int = 0
     linear: LinearShape | None = None
     linear_layers: tuple[int, ...] = ()
+    apart: Mapping[int, DecoderShape] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,9 +173,18 @@ def tower_layer(shape: TowerShape, attended: int, kept: int, pairs: int | None =
 def decoder_layer(shape: DecoderShape, tokens: int, past: int = 0) -> int:
     """A layer on `tokens` new tokens after `past` cached ones."""
     width, query, key = shape.width, shape.query_width, shape.key_width
-    seen = tokens * past + tokens * (tokens + 1) // 2
-    matrices = [(width, query * (1 + shape.gated)), (width, key), (width, key), (query, width)]
-    return linear(tokens, *matrices) + 4 * seen * query + perceptron(shape, tokens)
+    matrices = [(width, query * (1 + shape.gated)), *[(width, key)] * (1 + shape.values), (query, width)]
+    seen = seen_pairs(tokens, past, shape.window)
+    further = 2 * tokens * shape.further
+    return linear(tokens, *matrices) + 4 * seen * query + perceptron(shape, tokens) + further
+
+
+def seen_pairs(tokens: int, past: int, window: int | None = None) -> int:
+    """Pairs of a new token and one that it sees: those up to its own, or the last of them."""
+    if window is None or past + tokens <= window:
+        return tokens * past + tokens * (tokens + 1) // 2
+    growing = max(0, window - past)  # tokens that see all before them
+    return growing * past + growing * (growing + 1) // 2 + (tokens - growing) * window
 
 
 def linear_layer(shape: DecoderShape, tokens: int) -> int:
@@ -209,7 +225,7 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
         decoding += head + sum(
             linear_layer(decoder, 1)
             if layer in decoder.linear_layers
-            else decoder_layer(decoder, 1, past + step)
+            else decoder_layer(decoder.apart.get(layer, decoder), 1, past + step)
             for layer, past in enumerate(counts.decoder)
         )
     return Flops(
@@ -219,7 +235,7 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
         decoder=tuple(
             linear_layer(decoder, tokens)
             if layer in decoder.linear_layers
-            else decoder_layer(decoder, tokens)
+            else decoder_layer(decoder.apart.get(layer, decoder), tokens)
             for layer, tokens in enumerate(counts.decoder)
         ),
         head=head,

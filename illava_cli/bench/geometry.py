@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -31,12 +32,11 @@ def model_shape(family: Family) -> ModelShape:
 def decoder_shape(family: Family) -> DecoderShape:
     """The widths of its decoder."""
     text = family.text_config
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     attention = next(layer for layer in family.text_model.layers if attends(layer)).self_attn
-    return DecoderShape(
+    shape = DecoderShape(
         width=text.hidden_size,
-        query_width=head * text.num_attention_heads,
-        key_width=head * text.num_key_value_heads,
+        query_width=attention.o_proj.in_features,
+        key_width=attention.k_proj.out_features,
         layers=text.num_hidden_layers,
         vocabulary=text.vocab_size,
         gated=attention.q_proj.out_features > attention.o_proj.in_features,
@@ -44,6 +44,7 @@ def decoder_shape(family: Family) -> DecoderShape:
         linear_layers=family.layers.linear,
         **perceptron_shape(text),
     )
+    return replace(shape, apart=stock_family(family).layers_apart(shape))
 
 
 def perceptron_shape(text: PreTrainedConfig) -> dict[str, int]:

@@ -47,6 +47,7 @@ def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:
         UsageError: this model cannot run it.
     """
     stages = stages_of(reduction, kind)
+    _check_fixed(stages.llm, reduction, shape)
     if stages.guide is not None:
         check_guide(stages.guide)
     tower = _tower(stages.vision, reduction, shape) if stages.vision else None
@@ -188,11 +189,6 @@ def _check_grid(reduction: Reduction, left: int) -> None:
 def _decoder(stage: LLMStage, variant: str, shape: ScheduleShape) -> tuple[tuple[int, MergePoint], ...]:
     method, layers = known_method(stage.method, "llm"), shape.decoder_layers
     keep = per_layer(stage.keep, stage.layers, "llm.keep")
-    if shape.decoder_fixed and stage.layers:
-        raise UsageError(
-            f"llm: nothing merges in the decoder of {shape.name}, as {shape.decoder_fixed}: reduce in its "
-            f"tower or before the decoder (llm=null; preset {shape.own_preset})"
-        )
     for layer in stage.layers:
         if not 1 <= layer < layers:
             raise UsageError(
@@ -214,6 +210,16 @@ def _decoder(stage: LLMStage, variant: str, shape: ScheduleShape) -> tuple[tuple
         raise UsageError("llm.keep: must be more than 0: at least one token has to stay")
     points = zip(stage.layers, keep, strict=True)
     return tuple((layer, MergePoint(k, stage.method, queries)) for layer, k in sorted(points) if k < 1)
+
+
+def _check_fixed(stage: LLMStage | None, reduction: Reduction, shape: ScheduleShape) -> None:
+    """Refuse what merges in a decoder in which nothing does."""
+    only = reduction.method is not None and METHODS[reduction.method].stages == ("llm",)
+    if shape.decoder_fixed and (only or (stage is not None and stage.layers)):
+        raise UsageError(
+            f"llm: nothing merges in the decoder of {shape.name}, as {shape.decoder_fixed}: reduce in its "
+            f"tower or before the decoder (llm=null; preset {shape.own_preset})"
+        )
 
 
 def _check_input(stage: InputStage | None, reduction: Reduction) -> None:

@@ -1,4 +1,4 @@
-"""Gemma 4's words and settings. The template prints what the hub's prints of texts and media, written anew."""
+"""Gemma 4's words and settings. The template prints of texts and media what the hub's prints, anew."""
 
 from toy_tokenizers.common import IMAGES
 

@@ -146,9 +146,7 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
                 )
             )
         new = assemble(family, rows, points, packed=family.rope_axes == 1)
-        hidden_states, _ = decoder.drained(
-            decoder.prefill(family.layers, new, session.runner.new_cache())
-        )
+        hidden_states, _ = decoder.drained(decoder.prefill(family.layers, new, session.runner.new_cache()))
         return hidden_states
 
     with torch.inference_mode():

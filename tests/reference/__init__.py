@@ -21,15 +21,26 @@ from collections.abc import Collection
 
 import torch
 
-from tests.reference import internvl, llava_next, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
+from tests.reference import (
+    gemma4,
+    internvl,
+    llava_next,
+    llava_onevision,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_5,
+    qwen3_vl,
+)
 from tests.reference.decoder import run
 from tests.reference.values import Counts, Medium, Result, Schedule
 
 __all__ = ["FAMILIES", "Counts", "Medium", "Schedule"]
 # By model type. A family has encode(model, medium, schedule), positions(model, pieces), packs: whether
 # survivors' positions may be packed, stock_inputs(model, images, videos), TYPED: whether the stock model is
-# told the kinds of tokens; and decoder_layer(layer, x, rotary), where that is not `decoder.decoder_layer`.
+# told the kinds of tokens; and decoder_layer(layer, x, rotary), where that is not `decoder.decoder_layer`, or
+# a run(model, turns, schedule) of its own.
 FAMILIES = {
+    "gemma4": gemma4,
     "internvl": internvl,
     "llava_next": llava_next,
     "llava_onevision": llava_onevision,
@@ -50,7 +61,10 @@ def encode(model, pieces: list, schedule: Schedule) -> list:
 
 def decode(model, turns: list[list], schedule: Schedule) -> Result:
     """After turns of token ids and encoded media."""
-    return run(FAMILIES[model.config.model_type], model, turns, schedule)
+    family = FAMILIES[model.config.model_type]
+    if hasattr(family, "run"):
+        return family.run(model, turns, schedule)
+    return run(family, model, turns, schedule)
 
 
 @torch.no_grad()

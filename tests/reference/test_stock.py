@@ -8,7 +8,7 @@ from tests.reference.prompts import ALL_PROMPTS, LLAVA_PROMPTS, anyres, prompt_o
 from tests.reference.stock import stock_inputs
 from tests.tolerances import FLOAT64
 
-pytestmark = pytest.mark.usefixtures("exact_recurrence")
+pytestmark = pytest.mark.usefixtures("exact_in_float64")
 
 
 @pytest.mark.parametrize(("family", "name"), ALL_PROMPTS)

@@ -9,7 +9,7 @@ from tests.reference import Schedule, reference, reference_conversation, referen
 from tests.reference.prompts import prompt_of
 from tests.tolerances import FLOAT64
 
-pytestmark = pytest.mark.usefixtures("exact_recurrence")
+pytestmark = pytest.mark.usefixtures("exact_in_float64")
 SCHEDULES = {
     "llava": Schedule(layout="faithful", positions="original", vision={1: 5, 2: 6}, llm={2: 0.6, 4: 0.5}),
     "qwen": Schedule(vision={1: 0.3}, llm={2: 0.6, 4: 0.5}),

@@ -37,20 +37,15 @@ def media(stock, text, pictures, clips):
             text = text.replace("<|image|>", writer.replace_image_token(batch, number), 1)
     if clips:
         made = [_video(stock, clip) for clip in clips]
-        for clip, (pixels, places, tokens) in zip(clips, made, strict=True):
+        for clip, (_, _, tokens) in zip(clips, made, strict=True):
             times = [index / (stock.fps or 24) for index in range(len(clip))]
             metadata = SimpleNamespace(fps=stock.fps or 24, timestamps=times)
             about = {"num_soft_tokens_per_video": [tokens], "video_metadata": [metadata]}
             text = text.replace("<|video|>", writer.replace_video_token(about, 0), 1)
-        inputs["pixel_values_videos"] = _stacked([pixels for pixels, _, _ in made])
-        inputs["video_position_ids"] = _stacked([places for _, places, _ in made])
+        inputs["pixel_values_videos"] = torch.cat([pixels for pixels, _, _ in made])
+        inputs["video_position_ids"] = torch.cat([places for _, places, _ in made])
         inputs["num_frames_per_video"] = torch.tensor([len(clip) for clip in clips])
     return text.replace("\0", "<|image|>").replace("\1", "<|video|>"), inputs
-
-
-def _stacked(parts):
-    """(frames of all videos, ...); 5.17 has (videos, frames, ...) and takes only equal numbers."""
-    return torch.cat(parts)
 
 
 def _video(stock, frames):

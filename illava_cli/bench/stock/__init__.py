@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from illava_cli.bench.stock.base import StockFamily
+from illava_cli.bench.stock.gemma4 import StockGemma4
 from illava_cli.bench.stock.internvl import StockInternVL
 from illava_cli.bench.stock.llava import StockLlavaNext, StockLlavaOnevision
 from illava_cli.bench.stock.qwen import StockQwen2_5VL, StockQwen2VL, StockQwen3VL
@@ -24,6 +25,7 @@ from illava_cli.models.schedule import Schedule
 
 # by the `model_type` of a checkpoint
 STOCK: dict[str, type[StockFamily]] = {
+    "gemma4": StockGemma4,
     "internvl": StockInternVL,
     "llava_next": StockLlavaNext,
     "llava_onevision": StockLlavaOnevision,
@@ -86,7 +88,7 @@ def model_inputs(
     inputs = stock_family(family).inputs(model, media)
     inputs["input_ids"] = torch.tensor(ids)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if family.rope_axes > 1:
+    if family.rope_axes > 1 or family.layers.whole:  # whose positions or masks ask what a token is of
         kinds = {"image": 1, "video": 2}
         types = torch.zeros_like(inputs["input_ids"], dtype=torch.int32)
         for kind, token in family.placeholder_ids.items():

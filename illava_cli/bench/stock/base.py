@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from illava_cli.bench.flops import Projector, TowerShape
+from illava_cli.bench.flops import DecoderShape, Projector, TowerShape
 from illava_cli.models.family import Family
 from illava_cli.models.media import Geometry, Pixels
 
@@ -30,6 +30,10 @@ class StockFamily(ABC):
     @abstractmethod
     def run_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
         """Run the model's tower and projector alone."""
+
+    def layers_apart(self, shape: DecoderShape) -> dict[int, DecoderShape]:
+        """The decoder's layers that are not of its `shape`, by their number."""
+        return {}
 
     def windows(self, geometry: Geometry, layer: int) -> Tensor | None:
         """(tokens,) the window within which each token attends in a tower layer; None: all of its segment."""

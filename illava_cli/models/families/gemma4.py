@@ -1,15 +1,15 @@
-"""Gemma 4: a tower over grids of any aspect within a budget, 3x3 cells pooled into a token, windows in the decoder.
+"""Gemma 4: pictures of any aspect within a budget, 3x3 cells pooled into tokens, windows in the decoder.
 
-The tower sees patches with two-dimensional rotary embeddings. A cell of 3x3 patches becomes one token, so that,
-as in Qwen2-VL, what merges is a whole cell: scores are averaged over it, and its patches merge each with its
-like. Were patches to merge one by one, how many cells are left would be known on the device alone. Patches
+The tower sees patches with two-dimensional rotary embeddings. A cell of 3x3 patches becomes one token, so
+that, as in Qwen2-VL, what merges is a whole cell: scores are averaged over it, and its patches merge each
+with its like. Were patches to merge one by one, only the device would know how many cells are left. Patches
 are put in the order of their cells before the first block, and no padding goes through the tower.
 
 The decoder has layers that see a window and layers that see all, each kind with a rope of its own. In the
 large models an image's tokens see one another in the windows; in the small ones a token has embeddings for
-every layer, and later layers look at the keys and values of earlier ones. A window counts the tokens that are
-there. Nothing merges within: the layers that share keys would lose what they share, and windows counted before
-a merge are others behind it.
+every layer, and later layers look at the keys and values of earlier ones. A window counts the tokens that
+are there. Nothing merges within: keys that layers share would have to be those of one length, and a window
+behind a merge would reach further than the one before it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ class Gemma4Layers(Layers):
         self.kinds = list(config.layer_types)
         self.windows = {SLIDING: config.sliding_window}
         self.both_ways = (SLIDING,) if config.use_bidirectional_attention == "vision" else ()
-        self.borrowing = tuple(
-            n for n, layer in enumerate(self.blocks) if layer.self_attn.is_kv_shared_layer
-        )
+        self.borrowing = tuple(n for n, layer in enumerate(self.blocks) if layer.self_attn.is_kv_shared_layer)
 
     def opened(self, embeds: Tensor, position_ids: Tensor) -> tuple[Tensor, dict[str, Rope], Tensor | None]:
         model, width = self.text_model, self.text_model.config.hidden_size
@@ -158,7 +156,7 @@ class Gemma4(Family):
             return self._geometry(kind, self.frame_size(size, frames, options), frames)
         if options.max_tiles is not None:
             raise UsageError(f"--max-tiles is for models with tiles: {self.name} has none")
-        return self._geometry(kind, self._resized(size, self._budget("image", options)), 1)
+        return self._geometry(kind, self._resized(size, self.budget("image", options)), 1)
 
     def _geometry(self, kind: str, size: tuple[int, int], frames: int) -> Geometry:
         """Of a medium that is resized."""
@@ -167,7 +165,7 @@ class Gemma4(Family):
         form = PatchGrid((frames, *grid), self.side, 1 if video else None, apart=video)
         return Geometry(kind, form, grid)
 
-    def _budget(self, kind: str, options: MediaOptions) -> int:
+    def budget(self, kind: str, options: MediaOptions = MediaOptions()) -> int:
         """The most tokens of an image or frame: the checkpoint's, or the nearest within the bounds on pixels.
 
         A picture is enlarged or shrunk to about as many pixels as its tokens have.
@@ -176,9 +174,13 @@ class Gemma4(Family):
         asked = own.max_soft_tokens if own else self.video_settings.get("max_soft_tokens", BUDGETS[0])
         pixels = (self.patch * self.side) ** 2
         if options.max_pixels is not None:
-            asked = min(asked, max((b for b in BUDGETS if b * pixels <= options.max_pixels), default=BUDGETS[0]))
+            asked = min(
+                asked, max((b for b in BUDGETS if b * pixels <= options.max_pixels), default=BUDGETS[0])
+            )
         if options.min_pixels is not None:
-            asked = max(asked, min((b for b in BUDGETS if b * pixels >= options.min_pixels), default=BUDGETS[-1]))
+            asked = max(
+                asked, min((b for b in BUDGETS if b * pixels >= options.min_pixels), default=BUDGETS[-1])
+            )
         return asked
 
     def _resized(self, size: tuple[int, int], budget: int) -> tuple[int, int]:
@@ -187,7 +189,7 @@ class Gemma4(Family):
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
-        budget = self._budget("image", options)
+        budget = self.budget("image", options)
         batch = self.image_processor([image], max_soft_tokens=budget, return_tensors="np")
         made = int(batch["num_soft_tokens_per_image"][0])
         if made != geometry.tokens:
@@ -214,14 +216,14 @@ class Gemma4(Family):
     ) -> MediaOptions:
         """`options` for a region: the budget nearest to its share of the whole's."""
         share = region[0] * region[1] / (whole[0] * whole[1])
-        asked = max(BUDGETS[0], round(self._budget(kind, options) * share))
+        asked = max(BUDGETS[0], round(self.budget(kind, options) * share))
         pixels = max(b for b in BUDGETS if b <= asked) * (self.patch * self.side) ** 2
         return options.model_copy(update={"min_pixels": None, "max_pixels": pixels})
 
     def frame_size(
         self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
     ) -> tuple[int, int]:
-        return self._resized(size, self._budget("video", options))
+        return self._resized(size, self.budget("video", options))
 
     def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
         if len({frame.shape for frame in frames}) > 1:

@@ -1,0 +1,77 @@
+"""Gemma 4 as `transformers` takes its media: patches with their places, filled up to its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from illava_cli.bench.flops import DecoderShape, Projector, TowerShape
+from illava_cli.bench.stock.base import StockFamily
+from illava_cli.models.families.gemma4 import patch_places
+from illava_cli.models.media import Pixels
+
+# how the unmodified model calls patches and places
+STOCK_NAMES = {
+    "image": ("pixel_values", "image_position_ids"),
+    "video": ("pixel_values_videos", "video_position_ids"),
+}
+
+
+class StockGemma4(StockFamily):
+    """Images, and the frames of all videos, of as many patches each."""
+
+    def tower_shape(self) -> tuple[TowerShape, Projector]:
+        vision, text = self.vision_config, self.family.text_config.hidden_size
+        values = 3 * vision.patch_size**2
+        tower = TowerShape(
+            vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers, values, gated=True
+        )
+        return tower, ((vision.hidden_size, text),)
+
+    def layers_apart(self, shape: DecoderShape) -> dict[int, DecoderShape]:
+        layers, text, found = self.family.layers, self.family.text_config, {}
+        experts = text.top_k_experts * text.moe_intermediate_size if text.enable_moe_block else 0
+        for number, block in enumerate(layers.blocks):
+            attention, borrows = block.self_attn, number in layers.borrowing
+            found[number] = replace(
+                shape,
+                query_width=attention.o_proj.in_features,
+                key_width=0 if borrows else attention.k_proj.out_features,
+                values=not borrows and attention.v_proj is not None,
+                inner=block.mlp.gate_proj.out_features + experts,
+                router=text.num_experts if experts else 0,
+                window=layers.windows.get(layers.kinds[number]),
+                further=3 * text.hidden_size * text.hidden_size_per_layer_input,
+            )
+        return found
+
+    def inputs(self, model: nn.Module, media: Sequence[Pixels]) -> dict[str, Tensor]:
+        inputs: dict[str, Tensor] = {}
+        for kind, (values, places) in STOCK_NAMES.items():
+            chosen = [pixels for pixels in media if pixels.kind == kind]
+            if not chosen:
+                continue
+            filled = [self._filled(pixels) for pixels in chosen]
+            inputs[values] = torch.cat([patches for patches, _ in filled])
+            inputs[places] = torch.cat([where for _, where in filled])
+            if kind == "video":
+                inputs["num_frames_per_video"] = torch.tensor([pixels.segments for pixels in chosen])
+        return inputs
+
+    def _filled(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
+        """Patches (S, P, values) and their places (S, P, 2) of a medium, as its processor fills them up."""
+        family = self.family
+        patches = pixels.pixel_values(0, pixels.segments)
+        where = patch_places(*pixels.form.groups, family.side).expand(pixels.segments, -1, -1)
+        lacking = max(0, family.budget(pixels.kind) * family.patches_per_token - patches.shape[1])
+        pad = (0, 0, 0, lacking)
+        return nn.functional.pad(patches, pad), nn.functional.pad(where, pad, value=-1)
+
+    def run_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        for kind, names in STOCK_NAMES.items():
+            if names[0] in inputs:
+                more = {"num_frames_per_video": inputs["num_frames_per_video"]} if kind == "video" else {}
+                getattr(model.model, f"get_{kind}_features")(*(inputs[name] for name in names), **more)

@@ -1,0 +1,114 @@
+"""Gemma 4's large models, whose images see both ways, and what bounds a picture's tokens."""
+
+import pytest
+import torch
+
+from illava_cli import load
+from illava_cli.config import resolve
+from illava_cli.errors import ModelError, UsageError
+from tests.builders import write_gemma4
+from tests.conftest import clip, picture
+from tests.stock import Stock
+from tests.tolerances import FLOAT32
+
+CASES = {
+    "image": {"images": [picture(200, 150, 1)]},
+    "two images": {"images": [picture(120, 90, 5), picture(64, 140, 6)]},
+    "image and video": {"images": [picture(150, 150, 7)], "videos": [clip(3, 64, 96, 2)]},
+    "text": {},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_gemma4(tmp_path_factory.mktemp("gemma4") / "large", large=True)
+
+
+@pytest.fixture(scope="module")
+def stock(folder):
+    return Stock(folder)
+
+
+def opened(folder, *settings):
+    settings = ["model.device=cpu", "generation.max_tokens=6", *settings]
+    return load(config=resolve(str(folder), settings=settings, environ={}))
+
+
+def message(prompt, images=(), videos=()):
+    media = [{"type": "image"}] * len(images) + [{"type": "video"}] * len(videos)
+    return {"role": "user", "content": [*media, {"type": "text", "text": prompt}]}
+
+
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_large_model_equals_transformers(folder, stock, case, attn):
+    media = CASES[case]
+    answer = opened(folder, "preset=off", f"model.attn={attn}").ask("What is it?", **media, logits=True)
+    text = stock.chat([message("What is it?", **media)])
+    videos = [list(v) for v in media.get("videos", ())]
+    logits, tokens = stock.answer(text, media.get("images", ()), videos, tokens=6)
+    torch.testing.assert_close(answer.logits, logits, **FLOAT32)
+    assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
+
+
+def test_a_large_model_sees_a_later_image_as_in_one_prompt(folder, stock):
+    first, second = CASES["two images"]["images"]
+    chat = opened(folder, "preset=off").chat()
+    said = chat.ask("What is it?", images=[first])
+    answer = chat.ask("And this?", images=[second], logits=True)
+    turns = [
+        message("What is it?", [first]),
+        {"role": "assistant", "content": said.text},
+        message("And this?", [second]),
+    ]
+    logits, _ = stock.answer(stock.chat(turns), [first, second])
+    torch.testing.assert_close(answer.logits, logits, **FLOAT32)
+
+
+def test_prompts_in_parts_are_not_cut_within_an_image(folder):
+    """Its first tokens see its last ones."""
+    from illava_cli.engine.passes import Passes
+
+    session = opened(folder, "preset=off")
+    whole = session.ask("What is it?", **CASES["image"], logits=True)
+    session.passes.scheduler.chunk = 16
+    assert isinstance(session.passes, Passes)
+    again = session.ask("What is it?", **CASES["image"], logits=True)
+    torch.testing.assert_close(again.logits, whole.logits, **FLOAT32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens"),
+    [
+        ((), 1),
+        (("media.max_pixels=200000",), 70),
+        (("media.max_pixels=1000",), 70),
+        (("media.min_pixels=161281",), 140),
+        (("media.min_pixels=400000",), 280),
+        (("media.min_pixels=100000000",), 1120),
+    ],
+)
+def test_bounds_on_pixels_choose_the_budget(folder, settings, tokens):
+    """280 tokens are 645,120 pixels; the checkpoint's own budget is 70."""
+    used = opened(folder, "preset=off", *settings).ask("?", images=[picture(480, 480, 1)]).usage.visual
+    root = int(max(tokens, 70) ** 0.5)
+    assert used.llm_in == root**2
+
+
+@pytest.mark.parametrize("setting", ["llm={layers: [2], keep: 0.5}", "method=fastv"])
+def test_nothing_merges_in_its_decoder(folder, setting):
+    with pytest.raises(UsageError, match=r"nothing merges in the decoder of Gemma 4"):
+        opened(folder, "preset=off", "layout=faithful", setting)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"text_config": {"use_bidirectional_attention": "all"}}, "all tokens see one another"),
+        ({"vision_config": None}, "no vision tower"),
+    ],
+)
+def test_other_builds_are_refused(tmp_path, overrides, said):
+    folder = write_gemma4(tmp_path / "checkpoint", large=True, **overrides)
+    with pytest.raises(ModelError, match=said):
+        opened(folder)
