@@ -33,6 +33,7 @@ SCHEDULES = {
     "internvl, original": ("internvl", (*COMMON, *QWEN, "llm.queries=last")),
     "internvl, packed": ("internvl", (*COMMON, *QWEN, "positions=packed", "llm.queries=visual")),
     "internvl, authors": ("internvl", (*COMMON, *QWEN, "variant=authors")),
+    "internvl, entry": ("internvl", (*COMMON, *QWEN, "input={keep: 0.6}", "llm.queries=last")),
     "qwen, paper": ("qwen2_vl", (*COMMON, *QWEN, "llm.queries=visual")),
     "qwen, authors": ("qwen2_vl", (*COMMON, *QWEN, "variant=authors")),
     # of the tower's layers 1 and 4 see the whole frame, 2 and 3 their window
@@ -52,6 +53,7 @@ SCHEDULES = {
             "llm.queries=last",
         ),
     ),
+    "qwen3, entry": ("qwen3_vl", (*COMMON, *QWEN, "input={keep: 0.6}", "llm.queries=last")),
     # of the decoder's layers 1, 3 and 5 have full attention
     "qwen3.5, paper": ("qwen3_5", (*COMMON, *QWEN, "llm.queries=visual")),
     "qwen3.5 moe, authors": ("qwen3_5_moe", (*COMMON, *QWEN, "variant=authors")),

@@ -114,6 +114,13 @@ def test_what_reads_flags_imports_no_torch(module):
     assert run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.parametrize("module", ["illava_cli.models.planning", "illava_cli.models.schedule"])
+def test_planning_imports_no_transformers(module):
+    """A schedule needs no model: neither its weights nor its classes, which take seconds to import."""
+    code = f"import sys, {module}; sys.exit('transformers' in sys.modules)"
+    assert run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_the_reference_shares_no_code_with_the_package():
     for path in sorted((PACKAGE.parent / "tests" / "reference").glob("*.py")):
         assert not [name for name in imported(path) if name.split(".")[0] == "illava_cli"], path

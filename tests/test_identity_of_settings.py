@@ -17,6 +17,7 @@ DECODING = {
     "ignore_eos": (True, "5", "word"),
     "logprobs": (0, "-1", "21", "1.5", "true"),
     "json_schema": ('{"type": "integer"}', "[1]", "7", "word", "true", '{"enum": [.nan]}', "{a: 2000-01-01}"),
+    "thinking": (True, "5", "word"),
 }
 
 

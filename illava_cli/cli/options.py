@@ -188,6 +188,10 @@ class ModelFlags:
     system: Annotated[str | None, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = (
         None
     )
+    thinking: Annotated[
+        bool | None,
+        typer.Option("--thinking/--no-thinking", help="Let it think before it answers (Qwen3.5)."),
+    ] = None
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. llm.keep=0.5; repeats."),

@@ -91,6 +91,8 @@ def fields(config: Config) -> dict[str, Any]:
     if options.json_schema is not None:
         named = {"name": "answer", "strict": True, "schema": json.loads(options.json_schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
+    if "thinking" in options.model_fields_set:  # some servers let a model think unless they are told not to
+        body["chat_template_kwargs"] = {"enable_thinking": options.thinking}
     for group, names in ((config.media, MEDIA), (config, MERGING)):
         given = group.model_dump(mode="json", include=set(names) & group.model_fields_set)
         body |= {name: value for name, value in given.items() if value not in (None, "")}

@@ -160,6 +160,10 @@ class GenerationOptions(Strict):
         WithJsonSchema({"anyOf": [{"type": kind} for kind in ("object", "string", "null")]}),
     ] = Field(default=None, description="what the answer conforms to: a JSON schema, or its JSON as a text")
     system: str | None = Field(default=None, description="system prompt; default: the template's own")
+    thinking: bool = Field(
+        default=False,
+        description="let a model that can think before it answers; the thoughts are in its text",
+    )
 
 
 GROUPS = {"model": ModelOptions, "media": MediaOptions, "generation": GenerationOptions}
@@ -178,4 +182,5 @@ LATER = (
     "ignore_eos",
     "logprobs",
     "json_schema",
+    "thinking",
 )

@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "ILLAVA_MAX_TOKENS": "generation.max_tokens",
     "ILLAVA_TEMPERATURE": "generation.temperature",
     "ILLAVA_SEED": "generation.seed",
+    "ILLAVA_THINKING": "generation.thinking",
 }
 
 WHOLE = "json_schema"  # a mapping that is one value

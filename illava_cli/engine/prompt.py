@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 from jinja2 import TemplateError
@@ -14,9 +15,40 @@ from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import IMAGES_ONLY, Family
 
 SENTINEL = "\x00answer\x00"
+SWITCH = "enable_thinking"  # the variable of chat templates that lets an answer begin with thoughts
+THOUGHT, THOUGHT_END = "<think>", "</think>"
 
 # by kind, how each medium of a turn stands in its text: `Family.marker`
 Markers = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What decides how a template begins an answer.
+
+    Args:
+        thinking: whether the model is to think before it.
+        given: whether the answer is known; it has no thoughts, and would go on as one that is open.
+    """
+
+    thinking: bool = False
+    given: bool = False
+
+
+def check_thinking(family: Family, thinking: bool) -> None:
+    """Refuse thoughts of a model whose template cannot be asked for them.
+
+    Raises:
+        UsageError: they are wanted, and it cannot.
+    """
+    if thinking and not _can_think(family):
+        raise UsageError(
+            f"thinking: the chat template of {family.name} has no {SWITCH}: leave --thinking out"
+        )
+
+
+def _can_think(family: Family) -> bool:
+    return SWITCH in str(family.tokenizer.chat_template)
 
 
 def markers_of(family: Family, media: Mapping[Slot, Encoded]) -> Markers:
@@ -56,23 +88,28 @@ def system_message(family: Family, text: str) -> dict:
     return {"role": "system", "content": [{"type": "text", "text": words}]}
 
 
-def first_turn(family: Family, user: dict, system: str | None, markers: Markers) -> list[Piece]:
+def first_turn(
+    family: Family, user: dict, system: str | None, markers: Markers, opening: Opening = Opening()
+) -> list[Piece]:
     """The pieces of a conversation's first turn, up to where the answer begins."""
-    text, slots = _shown(family, _first_text(family, user, system), markers)
+    text, slots = _shown(family, _first_text(family, user, system, opening), markers)
     return _pieces(family, _first_ids(family, text), slots)
 
 
-def leading_tokens(family: Family, pieces: list[Piece], system: str | None) -> int:
+def leading_tokens(
+    family: Family, pieces: list[Piece], system: str | None, opening: Opening = Opening()
+) -> int:
     """How many tokens of a first turn stand before the user's words and media: the system prompt."""
     other = {"role": "user", "content": [{"type": "text", "text": SENTINEL}]}
     first = pieces[0] if isinstance(pieces[0], list) else []
-    pairs = zip(first, _first_ids(family, _first_text(family, other, system)), strict=False)
+    pairs = zip(first, _first_ids(family, _first_text(family, other, system, opening)), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _first_text(family: Family, user: dict, system: str | None) -> str:
+def _first_text(family: Family, user: dict, system: str | None, opening: Opening) -> str:
     """A conversation that begins with `user`."""
-    return _render(family, [*([system_message(family, system)] if system is not None else []), user])
+    leading = [system_message(family, system)] if system is not None else []
+    return _render(family, [*leading, user], opening)
 
 
 def _first_ids(family: Family, text: str) -> list[int]:
@@ -82,7 +119,9 @@ def _first_ids(family: Family, text: str) -> list[int]:
     return _encode(family, text, not written)
 
 
-def later_turn(family: Family, user: dict, last_token: int | None, markers: Markers) -> list[Piece]:
+def later_turn(
+    family: Family, user: dict, last_token: int | None, markers: Markers, opening: Opening = Opening()
+) -> list[Piece]:
     """What a later turn adds to the conversation so far: the end of the last answer, and the question.
 
     Args:
@@ -95,7 +134,7 @@ def later_turn(family: Family, user: dict, last_token: int | None, markers: Mark
         {"role": "assistant", "content": [{"type": "text", "text": SENTINEL}]},
         user,
     ]
-    text, slots = _shown(family, _render(family, messages).split(SENTINEL, 1)[1], markers)
+    text, slots = _shown(family, _render(family, messages, opening).split(SENTINEL, 1)[1], markers)
     ids = _encode(family, text, False)
     if last_token in family.end_ids and last_token in ids:
         end = ids.index(last_token)
@@ -105,20 +144,34 @@ def later_turn(family: Family, user: dict, last_token: int | None, markers: Mark
 
 
 def answer_ids(family: Family, answer: str) -> list[int]:
-    """Token ids of an answer that somebody gave: words that spell a token stay words."""
+    """Token ids of an answer that somebody gave: words that spell a token stay words.
+
+    Of one with thoughts what follows them, as the templates of models that think have it.
+    """
     check_text(answer, "an answer")
+    if _can_think(family):
+        answer = answer.rpartition(THOUGHT_END)[2].lstrip("\n")
     return family.control_tokens.encode(family.control_tokens.hidden(answer), False)
 
 
-def next_turn(family: Family, user: dict, pending: list[int], markers: Markers) -> list[Piece]:
+def next_turn(
+    family: Family, user: dict, pending: list[int], markers: Markers, opening: Opening = Opening()
+) -> list[Piece]:
     """What a later turn adds to the KV cache: what of the last answer is not there yet, and `later_turn`."""
     last = pending[-1] if pending else None
-    return [*([pending] if pending else []), *later_turn(family, user, last, markers)]
+    return [*([pending] if pending else []), *later_turn(family, user, last, markers, opening)]
 
 
-def _render(family: Family, messages: list[dict]) -> str:
+def _render(family: Family, messages: list[dict], opening: Opening) -> str:
+    text = _rendered(family, messages, opening.thinking)
+    open_thought = opening.given and text.rstrip().endswith(THOUGHT)
+    return _rendered(family, messages, False) if open_thought else text
+
+
+def _rendered(family: Family, messages: list[dict], thinking: bool) -> str:
+    options = {"tokenize": False, "add_generation_prompt": True, SWITCH: thinking}
     try:
-        return family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return family.tokenizer.apply_chat_template(messages, **options)
     except TemplateError as error:
         raise ModelError(f"the checkpoint's chat template fails ({error}): download it again") from None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from illava_cli.config.presets import OVERRIDES, load_preset
 from illava_cli.config.settings import Config
 from illava_cli.config.stages import Reduction
+from illava_cli.engine.prompt import check_thinking
 from illava_cli.engine.runner import OFF, Runner
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import Family
@@ -22,8 +23,9 @@ def planned(family: Family, config: Config, on_note: Note) -> tuple[Reduction, d
     """The preset's reduction for a model, and the schedule of each kind of medium.
 
     Raises:
-        UsageError: the model cannot run it, and it was asked for by name.
+        UsageError: the model cannot run it, and it was asked for by name; or it is to think, and cannot.
     """
+    check_thinking(family, config.generation.thinking)
     reduction = config.reduction_for(family.schedule_key)
     try:
         schedules = {kind: plan(reduction, family.schedule_shape, kind) for kind in KINDS}

@@ -38,7 +38,7 @@ def under(passes: Passes, config: Config, on_note: Callable[[str], None], featur
     """A session on a loaded model.
 
     Raises:
-        UsageError: a schedule that the model cannot run.
+        UsageError: a schedule that the model cannot run, or thoughts that it cannot be asked for.
     """
     reduction, schedules = planned(passes.runner.family, config, on_note)
     guide = guide_of(passes.runner, schedules, on_note)
@@ -108,13 +108,12 @@ class Session:
 
     def describe(self) -> dict[str, Any]:
         """What was loaded, for people and logs."""
-        attention = self.model.config.text_config._attn_implementation
         return {
             "model": self.config.model.id,
             "family": self.family.key,
             "device": str(self.family.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "attn": attention,
+            "attn": self.model.config.text_config._attn_implementation,
             "preset": self.config.preset,
             "merging": self.merging,
             "reduction": self.reduction.model_dump(mode="json", exclude_none=True),
@@ -135,6 +134,7 @@ class Session:
 
     def asking(self, config: Config) -> Session:
         """This one under other media and generation settings; what it has encoded serves both."""
+        prompts.check_thinking(self.family, config.generation.thinking)
         return replace(self, config=config)
 
     def with_merging(self, on: bool) -> Session:
@@ -260,8 +260,7 @@ class Session:
             options: of `Turn`.
 
         Raises:
-            UsageError: it was prepared by a session that reduces otherwise, whose features get mixed up; or
-                the answer is to follow a schema that cannot be followed.
+            UsageError: it was prepared by one that reduces otherwise, or its schema cannot be followed.
         """
         if prepared.settings != self._tower_settings():
             raise UsageError("a question is asked by a session that reduces as the one that prepared it does")
@@ -269,19 +268,20 @@ class Session:
         system = request.system if request.system is not None else self.config.generation.system
         user = prompts.user_message(self.family, request.prompt, *request.counts)
         markers = prompts.markers_of(self.family, prepared.slots)
+        opening = prompts.Opening(self.config.generation.thinking, "given" in options)
         if earlier or (past is not None and past.rounds):
             pending = list(earlier[-1].given) if earlier else past.pending
-            parts = prompts.next_turn(self.family, user, pending, markers)
+            parts = prompts.next_turn(self.family, user, pending, markers, opening)
         else:
-            parts = prompts.first_turn(self.family, user, system, markers)
+            parts = prompts.first_turn(self.family, user, system, markers, opening)
         options.setdefault("constrain", self.runner.grammars.constrain(self.config))
         turn = Turn(prepared, parts, self.rules, self.config, past, earlier, **options)
         if turn.trace and not turn.continues:
-            turn.system_tokens = prompts.leading_tokens(self.family, parts, system)
+            turn.system_tokens = prompts.leading_tokens(self.family, parts, system, opening)
         return turn
 
     def given(self, answer: str) -> list[int]:
-        """Token ids of an answer that is given, for `Turn.given`: all of it is words."""
+        """Token ids of an answer that is given, for `Turn.given`: words all of it, and no thoughts."""
         return prompts.answer_ids(self.family, answer)
 
     def ask_batch(

@@ -8,13 +8,14 @@ it on pixels: of a LLaVA's tiles, or of its frames, only whole ones can leave.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from illava_cli.config.stages import LLMStage, Reduction, VisionStage
     from illava_cli.models.family import Family
+    from illava_cli.models.schedule import ScheduleShape
 
 # the published layers, as shares of the depth: 5-8 of LLaVA-OneVision's 26, 8 of Qwen2-7B's 28
 VISION_START, VISION_COUNT, LLM_AT = 5 / 26, 4, 8 / 28
@@ -94,22 +95,27 @@ class Point:
 
 def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[int], list[int]]:
     """Where `base` merges in tower and decoder, or where layers lie as deep as the published ones."""
-    depth, text_depth = family.tower_layers, family.text_config.num_hidden_layers
+    depth, shape = family.tower_layers, family.schedule_shape
     from illava_cli.models.planning import stages_of  # brings torch: mistakes in flags are told before
 
     stages = stages_of(base, kind)
     start = max(1, round(depth * VISION_START))
-    scaled = list(range(start, min(start + VISION_COUNT, depth))), [max(1, round(text_depth * LLM_AT))]
     return (
-        _layers_of(stages.vision, depth) or scaled[0],
-        _layers_of(stages.llm, text_depth) or scaled[1],
+        _layers_of(stages.vision, range(depth)) or list(range(start, min(start + VISION_COUNT, depth))),
+        _layers_of(stages.llm, shape.rankable) or [_llm_layer(shape)],
     )
 
 
-def _layers_of(stage: VisionStage | LLMStage | None, depth: int) -> list[int]:
-    """Where a schedule merges; nowhere if the model is not as deep."""
+def _layers_of(stage: VisionStage | LLMStage | None, able: Container[int]) -> list[int]:
+    """Where a schedule merges; nowhere if the model cannot merge at each of these layers."""
     layers = stage.layers if stage is not None else []
-    return layers if all(layer < depth for layer in layers) else []
+    return layers if all(layer in able for layer in layers) else []
+
+
+def _llm_layer(shape: ScheduleShape) -> int:
+    """As deep as the published one, or nearest to it of those before which tokens can be ranked."""
+    wanted = max(1, round(shape.decoder_layers * LLM_AT))
+    return min(shape.rankable, key=lambda layer: abs(layer - wanted))
 
 
 def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:

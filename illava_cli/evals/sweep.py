@@ -35,7 +35,7 @@ def points(grid: Grid, family: Family, base: Reduction) -> list[Point]:
     """The schedules of a grid: every tower setting with every decoder setting.
 
     A grid for one stage only leaves the other unmerged. Layers that it does not name are those of `base`,
-    or where the model has not as many, such as lie as deep as the published ones.
+    or where the model cannot merge there, such as lie as deep as the published ones.
     """
     vision_given = any((grid.vision_keep, grid.vision_layers))
     llm_given = any((grid.llm_keep, grid.llm_layers))

@@ -129,11 +129,16 @@ class Features:
 def normalised(values: Tensor, settings: dict, channel: int) -> Tensor:
     """uint8 `values` rescaled and normalised to float32 as a video processor's settings say.
 
+    In the order of `transformers`' own arithmetic, so that each value is the same to its last bit.
+
     Args:
         channel: the dimension of the three colours.
     """
+    pixels = values.to(torch.float32)
+    scale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
+    if not settings.get("do_normalize", True):
+        return pixels.mul_(scale)
     shape = [1] * values.dim()
     shape[channel] = 3
-    mean, std = (torch.tensor(settings[k]).view(shape) for k in ("image_mean", "image_std"))
-    scale = settings.get("rescale_factor", 1 / 255)
-    return values.to(torch.float32).mul_(scale / std).sub_(mean / std)
+    mean, std = (torch.tensor(settings[k]).mul_(1 / scale) for k in ("image_mean", "image_std"))
+    return pixels.sub_(mean.view(shape)).div_(std.view(shape))

@@ -195,8 +195,7 @@ def _decoder(stage: LLMStage, variant: str, shape: ScheduleShape) -> tuple[tuple
                 f"llm.layers: {layer} is out of range: tokens merge before layers 1 to {layers - 1}"
             )
         if layer - 1 in shape.linear:
-            able = [one for one in range(1, layers) if one - 1 not in shape.linear]
-            near = sorted(sorted(able, key=lambda one: abs(one - layer))[:2])
+            near = sorted(sorted(shape.rankable, key=lambda one: abs(one - layer))[:2])
             raise UsageError(
                 f"llm.layers: tokens cannot be ranked before {layer}, as layer {layer - 1} has linear "
                 f"attention: name {' or '.join(map(str, near))}"

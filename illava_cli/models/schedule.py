@@ -42,6 +42,11 @@ class ScheduleShape:
     linear: tuple[int, ...] = ()
     decoder_fixed: str = ""
 
+    @property
+    def rankable(self) -> list[int]:
+        """Decoder layers before which tokens can be ranked: the layer before each has attention over them."""
+        return [layer for layer in range(1, self.decoder_layers) if layer - 1 not in self.linear]
+
 
 @dataclass(frozen=True)
 class TowerBudget:

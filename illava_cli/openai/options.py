@@ -42,7 +42,8 @@ DECODING: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
 PIXELS = ("min_pixels", "max_pixels")
 OURS = ("preset", "keep", "method", "num_frames", "fps", "start", "end", "max_tiles", *PIXELS, "video_budget")
 NESTED = ("mm_processor_kwargs", "media_io_kwargs")
-BESIDE = ("merge_map", *NESTED)
+TEMPLATE, SWITCH = "chat_template_kwargs", "enable_thinking"  # as vLLM has it: whether the model thinks
+BESIDE = ("merge_map", TEMPLATE, *NESTED)
 # of both endpoints: what changes nothing here, and what is another server's affair
 IGNORED = (
     "user",
@@ -94,6 +95,10 @@ def decoding(fields: Mapping[str, Any], tokens: tuple[str, ...], bounds: Bounds)
             settings[setting] = checked(setting, read(fields[name], name), name)
     for name in reversed([name for name in tokens if name in fields]):
         settings["max_tokens"] = integer(fields[name], name, 1, bounds.max_tokens)
+    if TEMPLATE in fields:
+        switch = given(fields[TEMPLATE], TEMPLATE, (SWITCH,))
+        if SWITCH in switch:
+            settings["thinking"] = flag(switch[SWITCH], f"{TEMPLATE}.{SWITCH}")
     samples = settings.get("temperature", bounds.temperature)
     if samples and bounds.temperature is not None and "seed" not in settings:
         settings["seed"] = secrets.randbits(62)

@@ -170,8 +170,9 @@ class Service:
         session = self.sessions.of(asked)
         config = session.config
         media = [config.media.model_dump(mode="json"), asked.video_budget]
+        thinks = [True] if config.generation.thinking else []
         reduction = [session.reduction.model_dump(mode="json"), session.min_visual_tokens]
-        return session, Said(asked, owner, media, reduction, config.generation.system)
+        return session, Said(asked, owner, media, reduction, config.generation.system, *thinks)
 
     async def _read(self, session: Session, asked: Asked, number: int, work: _Work) -> Media:
         """The media of a round, as soon as there is room for them."""

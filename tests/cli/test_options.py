@@ -86,7 +86,8 @@ def test_every_flag_reaches_the_session(main, sessions):
         "--set": "llm.keep=0.5",
     }
     arguments = [part for flag in flags.items() for part in flag]
-    code, _, err = main("run", *MODEL, "-p", "x", *arguments, "--tile-each", "--stop", "a", "--stop", "b")
+    switches = ["--tile-each", "--thinking", "--stop", "a", "--stop", "b"]
+    code, _, err = main("run", *MODEL, "-p", "x", *arguments, *switches)
     assert code == 0, err
     config = sessions[0].config
     assert config.model.model_dump(exclude_unset=True) == {
@@ -121,4 +122,5 @@ def test_every_flag_reaches_the_session(main, sessions):
         "seed": 3,
         "stop": ["a", "b"],
         "system": "Be brief.",
+        "thinking": True,
     }

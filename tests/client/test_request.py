@@ -61,6 +61,11 @@ def test_the_settings_of_decoding():
         "fps": 2.0,
     }
     json.dumps(said)
+    # where it was said either way: not every server knows it, nor thinks as little by itself
+    assert fields(config("generation.thinking=false"))["chat_template_kwargs"] == {"enable_thinking": False}
+    assert fields(config(environ={"ILLAVA_THINKING": "1"}))["chat_template_kwargs"] == {
+        "enable_thinking": True
+    }
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.asked_alike import markers
 from tests.conftest import WRITERS, picture
 
 FAMILIES = tuple(WRITERS)
+PLAIN = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
 ORDINARY = [
     "What is shown?",
     " two  blanks ",
@@ -48,7 +49,7 @@ def controls(family, ids):
 def as_before(family, prompt):
     """The ids that the tokenizer gives the rendered template as a whole."""
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-    text = family.tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    text = family.tokenizer.apply_chat_template([user], **PLAIN)
     placeholders = family.placeholder_ids.values()
     return [token for token in family.tokenizer(text)["input_ids"] if token not in placeholders]
 
@@ -77,7 +78,7 @@ def test_the_second_tokenizer_differs_in_the_names_alone(family):
     name = next(iter(tokens.ids))
     for prompt in ORDINARY:
         user = {"role": "user", "content": [{"type": "text", "text": prompt}]}
-        text = family.tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+        text = family.tokenizer.apply_chat_template([user], **PLAIN)
         for begins in (True, False):
             whole = tokens.encode(f"{text}{name}{tokens.hidden(name)}", begins)
             tail = tokens.encode(f"{name}{tokens.hidden(name)}", False)

@@ -28,6 +28,13 @@ REQUESTS = {
     "image and video": Request("Both?", [picture(150, 150, 7)], [clip(2, 64, 96, 2)]),
     "text": Request("Nothing to see."),
 }
+# of Qwen2.5-VL not `authors`: a group alone in its window then has a score of 1, but for the last bit
+BEFORE_THE_DECODER = [
+    *("llava faithful, original", "next faithful, original", "internvl, original", "internvl, authors"),
+    *("qwen, paper", "qwen2.5, paper", "qwen3, paper", "qwen3, early", "qwen3.5, paper"),
+    "qwen3 moe, paper",
+]
+FRAME_BY_FRAME = ("internvl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5")
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +123,13 @@ def test_every_method_equals_the_reference(method, name, case, open_session):
         ["input.method=illava", "input.keep=0.5", "llm=null"],
     ],
 )
-@pytest.mark.parametrize("name", ["llava faithful, original", "next faithful, original"])
+@pytest.mark.parametrize("name", BEFORE_THE_DECODER)
 def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, case, open_session):
     family, common = SCHEDULES[name]
     if case not in asked_of(name, REQUESTS):
         pytest.skip("takes images only")
+    if SCHEDULES[name][0] in FRAME_BY_FRAME and "video" in case and "keep" not in str(settings):
+        pytest.skip("in the reference a frame is a medium, which finds its own number")
     session = open_session(family, *common, *settings, "model.dtype=float64")
     request = REQUESTS[case]
     answer = session.ask(request.prompt, request.images, request.videos, logits=True)

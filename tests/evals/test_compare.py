@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from illava_cli.cli.app import main
 from illava_cli.config import Reduction
-from illava_cli.engine.shares import share_settings
+from illava_cli.engine.shares import placed, share_settings
+from illava_cli.models.planning import plan
+from illava_cli.models.schedule import ScheduleShape
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
@@ -172,7 +175,24 @@ def test_a_video_merges_at_its_own_layers(open_session):
     assert decoder == "llm={layers: [3], keep: 0.5}"
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize(
+    ("depth", "named", "placed_at"),
+    [(12, [], 4), (24, [], 8), (28, [], 8), (6, [], 4), (24, [12], 12), (24, [2], 8), (24, [8, 9], 8)],
+)
+def test_a_decoder_of_linear_attention_merges_where_tokens_can_be_ranked(depth, named, placed_at):
+    """Every fourth layer has full attention: tokens may merge right after it."""
+    linear = tuple(layer for layer in range(depth) if layer % 4 != 3)
+    shape = ScheduleShape("Qwen3.5", "qwen3.5", 12, depth, None, rope_axes=3, linear=linear)
+    family = SimpleNamespace(tower_layers=12, schedule_shape=shape)
+    base = Reduction(layout="faithful", llm={"layers": named})
+    assert placed(family, base)[1] == [placed_at]
+    reduction = Reduction(layout="faithful", llm={"layers": [placed_at], "keep": 0.5})
+    assert plan(reduction, shape, "image").decoder[0][0] == placed_at
+
+
+@pytest.mark.parametrize(
+    "family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl"]
+)
 def test_small_pictures_keep_what_was_asked(compare, family):
     """36 tokens a tile, 9 groups a picture, which preset auto would leave whole: to within a token."""
     code, report, err = compare("--method", "illava", "--method", "random", "--keep", "1/3", models=(family,))

@@ -146,6 +146,17 @@ OPTIONS = [
         "unknown field",
     ),
     ({"video_budget": 0}, "video_budget", "1 or more"),
+    ({"chat_template_kwargs": True}, "chat_template_kwargs", "must be an object"),
+    (
+        {"chat_template_kwargs": {"enable_thinking": 1}},
+        "chat_template_kwargs.enable_thinking",
+        "true or false",
+    ),
+    (
+        {"chat_template_kwargs": {"add_vision_id": True}},
+        "chat_template_kwargs.add_vision_id",
+        "unknown field",
+    ),
     ({"merge_map": "x"}, "merge_map", "true or false"),
     ({"mm_processor_kwargs": {"size": 1}}, "mm_processor_kwargs.size", "unknown field"),
     ({"mm_processor_kwargs": {"fps": "2"}}, "mm_processor_kwargs.fps", "must be a number"),

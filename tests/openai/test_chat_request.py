@@ -119,6 +119,10 @@ def test_the_options_of_the_decoding():
     assert settings(logprobs=True, top_logprobs=5) == {"generation": {"logprobs": 5}}
     assert settings(logprobs=True) == {"generation": {"logprobs": 0}}
     assert settings(logprobs=False, top_logprobs=0) == {}
+    for wanted in (True, False):
+        thinking = {"generation": {"thinking": wanted}}
+        assert settings(chat_template_kwargs={"enable_thinking": wanted}) == thinking
+    assert settings(chat_template_kwargs={"enable_thinking": None}) == {}
 
 
 def test_a_request_that_samples_without_a_seed_gets_its_own():

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
 from tests.reference.merging import attend, merge, received
+from tests.reference.tower import thin
 from tests.reference.values import Counts, Encoded, Medium, Schedule, Token
 
 packs = False
@@ -38,8 +39,8 @@ def encode(
     where = [(y + i, x + j) for y, x in corners for i in range(s) for j in range(s)]  # HF's order: by group
     freq = visual.rotary_pos_emb.inv_freq.float()
     angles = torch.stack([torch.cat([y * freq, x * freq]).repeat(2) for y, x in where])  # (h*w, D)
-    tokens, kept = [], []
-    for frame, pixels in enumerate(medium.pixel_values.to(model.dtype).view(t, h * w, -1)):
+    kept, made, places_left, judged = [], [], [], []  # of each frame
+    for pixels in medium.pixel_values.to(model.dtype).view(t, h * w, -1):
         x = visual.patch_embed(pixels) + places(visual, h, w, where)  # (h*w, C)
         groups, sizes, kept_by_layer = list(range(per_frame)), [1.0] * per_frame, {}
         taps = x.new_zeros(per_frame, 0)  # of each group, one after another: they merge as it does
@@ -59,25 +60,35 @@ def encode(
                 factor = len(rows) if windowed else 1
                 each[rows] = torch.tensor(received(attention, schedule.variant), dtype=torch.float64) * factor
             x = x + attn.proj(out)
+            scores = each.view(-1, unit).mean(1).tolist()
+            keys = k.mean(1).reshape(len(groups), -1)
             if removed := math.floor(schedule.vision.get(index, 0) * len(groups)):
-                each = each.tolist()
-                scores = [sum(each[g * unit : (g + 1) * unit]) / unit for g in range(len(groups))]
-                grouped, keys = x.unflatten(0, (len(groups), unit)), k.mean(1).reshape(len(groups), -1)
-                rows = torch.cat([grouped.flatten(1), taps], dim=1)
-                rows, left, sizes = merge(rows, keys, scores, sizes, removed, schedule.method)
-                x, taps = rows.tensor_split([grouped[0].numel()], dim=1)
+                grouped = x.unflatten(0, (len(groups), unit))
+                both = torch.cat([grouped.flatten(1), taps], dim=1)
+                both, left, sizes = merge(both, keys, scores, sizes, removed, schedule.method)
+                x, taps = both.tensor_split([grouped[0].numel()], dim=1)
                 x, groups = x.reshape(-1, grouped.shape[-1]), [groups[i] for i in left]
+                scores, keys = [scores[i] for i in left], keys[left]
                 kept_by_layer[index] = groups
             x = x + block.mlp(block.norm2(x))
             if (given := tap(visual, index, x)) is not None:
                 taps = torch.cat([taps, given], dim=1)
         features = visual.merger(x)  # (groups, C)
-        tokens += [
-            Token(f, "image", frame * per_frame + g, taps=own.split(len(f)) if len(own) else ())
-            for f, g, own in zip(features, groups, taps, strict=True)
-        ]
+        made.append(torch.cat([features, taps], dim=1))  # what is tapped is as wide, each
+        places_left.append(groups)
+        judged.append((scores, keys, sizes))
         kept.append(kept_by_layer)
-    return Encoded(medium, tokens, t * per_frame, Counts(t * h * w, len(tokens) * unit), kept)
+    counts = Counts(t * h * w, sum(map(len, made)) * unit)
+    if schedule.input:
+        found = thin(made, judged, [set()] * t, *schedule.input)
+        made = [x for x, _ in found]
+        places_left = [[own[i] for i in left] for own, (_, left) in zip(places_left, found, strict=True)]
+    tokens = [
+        Token(first, "image", frame * per_frame + g, taps=tuple(more))
+        for frame, (own, x) in enumerate(zip(places_left, made, strict=True))
+        for g, (first, *more) in zip(own, (row.split(features.shape[1]) for row in x), strict=True)
+    ]
+    return Encoded(medium, tokens, t * per_frame, counts, kept)
 
 
 def positions(model, pieces: list) -> Tensor:

@@ -61,18 +61,33 @@ def tower_tile(tower, pixels: Tensor, schedule: Schedule, config, padding: set[i
 
 
 def thin_out(tiles: list[list[Cell]], seen: list, padding: list[set[int]], method: str, keep: float | None):
-    """As many cells of each tile: a share of them, or as many as stand out where most do."""
+    """As many cells of each tile, as `thin` chooses them."""
+    rows = [torch.stack([cell.feature for cell in cells]) for cells in tiles]
+    found = thin(rows, seen, padding, method, keep)
+    return [
+        [replace(cells[i], feature=f, score=scores[i]) for i, f in zip(kept, x, strict=True)]
+        for cells, (scores, _, _), (x, kept) in zip(tiles, seen, found, strict=True)
+    ]
+
+
+def thin(rows: list[Tensor], seen: list, padding: list[set[int]], method: str, keep: float | None):
+    """As many tokens of each tile: a share of them, or as many as stand out where most do.
+
+    Args:
+        rows: (n, C) of each tile.
+        seen: of each tile its tokens' scores, keys and sizes, at the tower's last layer.
+
+    Returns what remains of each tile, and which of its tokens these are.
+    """
     if keep is None:
         bare = zip(seen, padding, strict=True)
         left = max(
             slow.outliers([s for i, s in enumerate(scores) if i not in p]) for (scores, _, _), p in bare
         )
     else:
-        left = round(len(tiles[0]) * keep)
-    thinner = []
-    for cells, (scores, keys, sizes), padded in zip(tiles, seen, padding, strict=True):
-        x = torch.stack([cell.feature for cell in cells])
-        r = len(cells) - max(1, left)
-        x, kept, _ = merge(x, keys, scores, sizes, r, method, padded)
-        thinner.append([replace(cells[i], feature=f, score=scores[i]) for i, f in zip(kept, x, strict=True)])
-    return thinner
+        left = round(len(rows[0]) * keep)
+    found = []
+    for x, (scores, keys, sizes), padded in zip(rows, seen, padding, strict=True):
+        x, kept, _ = merge(x, keys, scores, sizes, len(x) - max(1, left), method, padded)
+        found.append((x, kept))
+    return found

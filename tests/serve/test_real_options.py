@@ -32,6 +32,12 @@ def refused(real, question, **fields):
     return response.json()["error"]
 
 
+def test_thoughts_of_a_model_that_has_none(real):
+    assert "thinking" in refused(real, WORDS, chat_template_kwargs={"enable_thinking": True})["message"]
+    quiet = answer(real, WORDS, chat_template_kwargs={"enable_thinking": False})
+    assert text(quiet) == text(answer(real, WORDS))
+
+
 @pytest.mark.parametrize("preset", ["off", "image"])
 def test_a_preset(real, tiny_session, preset):
     config = resolve("tiny", settings=["model.device=cpu", f"preset={preset}"], environ={})

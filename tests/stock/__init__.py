@@ -39,7 +39,9 @@ class Stock:
         self.image_id, self.video_id = config.image_token_id, getattr(config, "video_token_id", None)
 
     def chat(self, messages):
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        """The prompt of some messages; a model that thinks unless it is told not to is told."""
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        return self.tokenizer.apply_chat_template(messages, **options)
 
     def inputs(self, text, images=(), videos=(), groups=None):
         """Model inputs for one prompt; `groups` says how many images came in each turn."""
