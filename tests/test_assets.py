@@ -87,11 +87,8 @@ def test_tokenizer_is_like_the_family_s(tokenizer, family):
         assert tokenizer.tokenize("the image") == ["▁the", "▁image"]
         assert tokenizer.tokenize("日") == ["▁", "<0xE6>", "<0x97>", "<0xA5>"]
         return
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
-        None,
-        "<|im_end|>",
-        "<|endoftext|>",
-    )
+    own = ("<bos>", "<turn|>", "<pad>") if family == "gemma-4" else (None, "<|im_end|>", "<|endoftext|>")
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == own
     assert len(tokenizer.tokenize(" the image")) == 2  # merges are in use
     assert tokenizer.tokenize("12") == ["1", "2"]  # Qwen2 splits numbers into digits
 
@@ -166,7 +163,7 @@ PROMPTS |= {  # the later ones have no system prompt of their own
     for later in ("qwen3-vl", "qwen3.5")
     if own == "qwen2-vl"
 }
-ANSWERS = {"llava-next": "", "qwen3.5": "<|im_start|>assistant\n<think>\n"}
+ANSWERS = {"gemma-4": "<|turn>model\n", "llava-next": "", "qwen3.5": "<|im_start|>assistant\n<think>\n"}
 
 
 @pytest.mark.parametrize("chat", CHATS)
