@@ -30,6 +30,7 @@ SCHEDULES = {
         "llm": {"layers": [2], "keep": 0.7, "queries": "last"},
     },
 }
+SCHEDULES["gemma4"] = {"layout": "faithful", "vision": {"layers": [1, 3], "drop": 0.2}}
 SCHEDULES |= dict.fromkeys(
     ("internvl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), SCHEDULES["qwen2_vl"]
 )

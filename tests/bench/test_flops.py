@@ -19,6 +19,7 @@ from illava_cli.bench.flops import (
     decoder_layer,
     linear,
     linear_layer,
+    seen_pairs,
     tower_layer,
 )
 from illava_cli.bench.geometry import merged_counts, model_shape, pairs_within
@@ -40,6 +41,7 @@ CHOSEN = [
     "qwen2.5, authors",
     "qwen3, paper",
     "internvl, packed",
+    "gemma4, paper",
 ]
 
 
@@ -55,6 +57,18 @@ def test_by_hand():
     matrices = 16 + 8 + 8 + 16 + 3 * 32
     assert decoder_layer(text, 3) == 2 * 3 * matrices + 4 * 4 * (1 + 2 + 3)
     assert decoder_layer(text, 1, past=6) == 2 * matrices + 4 * 4 * 7
+
+
+def test_windows_and_layers_apart_by_hand():
+    for tokens, past, window in ((5, 0, 3), (5, 2, 3), (4, 7, 3), (3, 0, 8), (1, 9, 4)):
+        slow = sum(min(past + number, window) for number in range(1, tokens + 1))
+        assert seen_pairs(tokens, past, window) == slow
+    text = DecoderShape(width=4, query_width=4, key_width=2, inner=8, layers=2, vocabulary=10)
+    own = replace(text, key_width=0, values=False, window=2, further=12)
+    assert decoder_layer(own, 3) == 2 * 3 * (16 + 16 + 3 * 32 + 12) + 4 * 4 * (1 + 2 + 2)
+    both = ModelShape(TowerShape(4, 8, 1, 12), (), 1, replace(text, apart={1: own}))
+    flops = count(both, RequestCounts((), (3, 3), 1))
+    assert flops.decoder == (decoder_layer(text, 3), decoder_layer(own, 3))
 
 
 def test_experts_gates_and_linear_attention_by_hand():
@@ -120,6 +134,12 @@ def empty_cells(family, pixels, counts, layer):
     return 4 * pairs
 
 
+def masked(shape):
+    """What lies before a window is masked, and computed all the same."""
+    apart = {number: replace(own, window=None) for number, own in shape.decoder.apart.items()}
+    return replace(shape, decoder=replace(shape.decoder, apart=apart))
+
+
 @pytest.mark.parametrize(
     ("name", "media"), [(n, m) for n in CHOSEN for m in MEDIA if not (n.startswith("next") and m == "video")]
 )
@@ -138,18 +158,20 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     flops = count(shape, counts)
     empty = [empty_cells(family, pixels, counts, layer) * shape.tower.width for layer in range(len(tower))]
     assert [counted + unused for counted, unused in zip(flops.tower, empty, strict=True)] == tower
-    full = [
-        layer + 4 * (tokens**2 - tokens * (tokens + 1) // 2) * shape.decoder.query_width
-        for layer, tokens in zip(flops.decoder, counts.decoder, strict=True)
-    ]
-    assert full == prefill
+    full = []
+    for number, (layer, tokens) in enumerate(zip(flops.decoder, counts.decoder, strict=True)):
+        own = shape.decoder.apart.get(number, shape.decoder)
+        unseen = tokens**2 - seen_pairs(tokens, 0, own.window)
+        full.append(layer + 4 * unseen * own.query_width)
+    before = [2 * tokens * own.further // 3 for tokens in counts.decoder]  # what a token gets for each layer
+    assert [layer - share for layer, share in zip(full, before, strict=True)] == prefill
     whole = flops.ttft + sum(empty) + sum(full) - sum(flops.decoder)
     assert whole == pytest.approx(total, rel=0.02)  # rotary embeddings are not counted
     assert counts.media[0].patches[1] < counts.media[0].patches[0]
-    assert counts.decoder[-1] < counts.decoder[0]
+    assert (counts.decoder[-1] < counts.decoder[0]) == (name != "gemma4, paper")
 
     *_, longer = counted(session, MEDIA[media], 4)
-    decoding = count(shape, merged_counts(session, pixels, answer, 4)).decoding
+    decoding = count(masked(shape), merged_counts(session, pixels, answer, 4)).decoding
     assert decoding == pytest.approx(longer - total, rel=0.02)
 
 

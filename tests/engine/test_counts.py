@@ -170,6 +170,21 @@ def test_internvl_keeps_a_share_of_the_groups_of_each_tile(toy):
     assert clips.usage.visual.llm_in == 3 * 256
 
 
+def test_gemma4_keeps_a_share_of_the_cells_of_each_picture(toy):
+    """Cells of 48 pixels: 640x480 fits 280 of them as 19x14, a frame 70 as 9x7, behind minute and second."""
+    answer = toy("gemma-4-toy", "preset=gemma-4").ask("?", [picture(640, 480)])
+    kept = 266
+    for _ in range(4):
+        kept -= int(0.16 * kept)
+    assert visual(answer) == (266 * 9, kept * 9, kept, kept, 0, 0)
+    session = toy("gemma-4-toy", "preset=off")
+    video, none = session.ask("?", videos=[clip(3, 320, 240)]), session.ask("?")
+    assert video.usage.visual.llm_in == 3 * 9 * 7
+    words = session.family.tokenizer("00:00 <|image><image|> 00:00 <|image><image|> 00:00 <|image><image|>")
+    added = video.usage.prompt_tokens - none.usage.prompt_tokens
+    assert added == 3 * 63 + len(words["input_ids"])
+
+
 @pytest.mark.parametrize(("size", "groups", "kept"), [((140, 140), 25, 12), ((84, 140), 15, 8)])
 def test_fastv_keeps_what_its_code_keeps_at_exact_halves(toy, size, groups, kept):
     """topk(round(n * keep)), where the others remove round(n * (1 - keep)); a half is rounded to even."""

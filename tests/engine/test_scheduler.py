@@ -16,6 +16,7 @@ from tests.schedules import SCHEDULES
 from tests.tolerances import FLOAT32
 
 MERGING = {
+    "gemma4": "gemma4, paper",
     "internvl": "internvl, original",
     "llava_next": "next faithful, original",
     "llava_onevision": "llava faithful, original",

@@ -35,6 +35,7 @@ CASES = {
     "qwen, odd": ("qwen, paper", [(84, 140)], 0, (0, 0, 7)),
     "qwen, video": ("qwen, paper", [], 4, (0, 1, 4)),
     "qwen2.5, odd": ("qwen2.5, windows", [(140, 84)], 0, (0, 0, 11)),
+    "gemma4, odd": ("gemma4, paper", [(432, 336)], 0, (0, 0, 31)),
     "internvl": ("internvl, original", [(168, 168)], 0, (0, 2, 4)),
     "qwen3, odd": ("qwen3, early", [(160, 96)], 0, (0, 0, 7)),
 }

@@ -26,6 +26,7 @@ IMAGES = {
     "qwen, odd": ("qwen2_vl", 84, 140, False),
     "qwen2.5, odd": ("qwen2_5_vl", 140, 84, False),
     "qwen3, odd": ("qwen3_vl", 160, 96, False),
+    "gemma4, odd": ("gemma4", 432, 336, False),
     "internvl, tiles": ("internvl", 168, 168, False),
     "internvl, wide": ("internvl", 252, 84, True),
 }

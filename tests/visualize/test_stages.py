@@ -31,6 +31,7 @@ CASES = [
     *((name, "image and video") for name in ("llava grid, paper", "llava faithful, packed")),
     *((name, "image and video") for name in ("llava grid, authors", "qwen, authors", "qwen2.5, windows")),
     *((name, "image and video") for name in ("qwen3, early", "qwen3.5, paper", "internvl, packed")),
+    ("gemma4, paper", "image and video"),
 ]
 
 
