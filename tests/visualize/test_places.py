@@ -8,7 +8,8 @@ import torch
 
 from illava_cli.config import MediaOptions
 from illava_cli.visualize.places import cell_boxes, in_picture, places
-from tests.conftest import clip, picture
+from tests.builders import WRITERS
+from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import COMMON
 from tests.visualize.media import bright, seen
 
@@ -37,8 +38,8 @@ def pixel_boxes(view, width, height):
     return in_picture(view, cell_boxes(view)) * [width, height, width, height]
 
 
-@pytest.mark.parametrize("case", IMAGES)
-def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
+@pytest.mark.parametrize(("family", "case"), [(row[0], case) for case, row in IMAGES.items()])
+def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, family, case):
     name, width, height, several = IMAGES[case]
     session = open_session(name, "preset=off")
 
@@ -62,8 +63,8 @@ def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
             lit = seen(session, prepare(bright(width, height, boxes[cell].round().astype(int).tolist())))
             changed = (lit - dark)[segment].abs().mean(1)
             assert changed.argmax() == cell
-            family = session.family
-            tile = family.tile.edge if hasattr(family, "tile") else getattr(family, "edge", None)
+            own = session.family
+            tile = own.tile.edge if hasattr(own, "tile") else getattr(own, "edge", None)
             shown = view.extent[2] * width, view.extent[3] * height
             if tile is None or shown == (tile, tile):  # nothing is resized: not a pixel beside it
                 assert (changed > 0).sum() == 1
@@ -71,13 +72,14 @@ def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
     assert checked >= 2
 
 
-@pytest.mark.parametrize("name", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("name", [family for family in WRITERS if family not in IMAGES_ONLY])
 def test_frames(open_session, name):
     session = open_session(name, "preset=off")
-    frames = np.zeros((4, 84, 84, 3), np.uint8)
+    edge = 144 if name == "gemma4" else 96 if name.startswith("qwen3") else 84  # of whole tokens
+    frames = np.zeros((4, edge, edge, 3), np.uint8)
     pixels = session.family.preprocess_video(list(frames))
     views = pixels.form.views()
-    boxes = pixel_boxes(views[0], 84, 84).round().astype(int)
+    boxes = pixel_boxes(views[0], edge, edge).round().astype(int)
     cell = len(boxes) // 2 + 1
     left, top, width, height = boxes[cell]
     step = 4 // pixels.segments
