@@ -26,7 +26,7 @@ def test_it_goes_on_as_if_it_had_been_said_here(family, open_session, monkeypatc
     """What each answer ends with is written by the template, as the model writes it."""
     session = open_session(family, "preset=auto", "generation.repetition_penalty=1.3")
     tokenizer, size = session.family.tokenizer, len(session.family.unspoken)
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>" if "<|im_end|>" in tokenizer.get_vocab() else "</s>")
+    end = tokenizer.eos_token_id
     answers = ["It is a red square.", "Two, <image> and one."]
     control = session.family.control_tokens
     dictated = [[*control.encode(control.hidden(text), False), end] for text in answers]

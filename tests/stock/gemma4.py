@@ -56,7 +56,7 @@ def _video(stock, frames):
     height, width = get_aspect_ratio_preserving_size(*frames[0].shape[:2], patch, most, side)
     pixels, places = [], []
     for frame in frames:
-        values = normalised(stock.image_processor, frame, (width, height)).numpy()
+        values = normalised(SimpleNamespace(**settings), frame, (width, height)).numpy()
         patches = convert_image_to_patches(values, patch)
         x, y = np.meshgrid(np.arange(width // patch), np.arange(height // patch), indexing="xy")
         own = np.stack([x, y], axis=-1).reshape(len(patches), 2)

@@ -14,6 +14,7 @@ behind a merge would reach further than the one before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ from illava_cli.errors import MediaError, ModelError, UsageError
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.families.qwen2_vl import PatchGrid
 from illava_cli.models.family import Family
+from illava_cli.models.frames import resized
 from illava_cli.models.hf import Gemma4ImageProcessorPil, KVSharingDict, get_aspect_ratio_preserving_size
 from illava_cli.models.host import to_device
 from illava_cli.models.layers import SLIDING, Layers, Rope
@@ -189,36 +191,43 @@ class Gemma4(Family):
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
-        budget = self.budget("image", options)
-        batch = self.image_processor([image], max_soft_tokens=budget, return_tensors="np")
-        made = int(batch["num_soft_tokens_per_image"][0])
-        if made != geometry.tokens:
-            raise ModelError(f"the image processor made {made} tokens, not {geometry.tokens}")
-        patches = np.asarray(batch["pixel_values"])[0, : made * self.side**2]
-        rows, columns = geometry.form.groups
-        cells = patches.reshape(rows, self.side, columns, self.side, -1).swapaxes(1, 2)
-        values = torch.from_numpy(cells.reshape(1, len(patches), -1).astype(np.float32))
-        return geometry.filled(lambda a, b: values[a:b])
+        return self._filled(geometry, image, self.budget("image", options))
 
     def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
     ) -> Pixels:
-        """A region has its share of the whole's tokens: by itself it would be enlarged to as many."""
-        return self.preprocess_image(image, self._shared(options, image.size[::-1], whole, "image"), alone)
+        budget = self._share("image", (image.height, image.width), whole, options)
+        geometry = self._geometry("image", self._resized((image.height, image.width), budget), 1)
+        return self._filled(geometry, image, budget)
+
+    def _filled(self, geometry: Geometry, image: Image.Image, budget: int) -> Pixels:
+        rows, columns = geometry.form.groups
+        settings = {"max_soft_tokens": budget}
+        if budget not in BUDGETS:  # a region's, which the processor does not resize to
+            cell = self.patch * self.side
+            image = image.resize((columns * cell, rows * cell), Image.Resampling.BICUBIC)
+            settings = {"max_soft_tokens": BUDGETS[-1], "do_resize": False}
+        batch = self.image_processor([image], return_tensors="np", **settings)
+        made = int(batch["num_soft_tokens_per_image"][0])
+        if made != geometry.tokens:
+            raise ModelError(f"the image processor made {made} tokens, not {geometry.tokens}")
+        patches = np.asarray(batch["pixel_values"])[0, : made * self.side**2]
+        cells = patches.reshape(rows, self.side, columns, self.side, -1).swapaxes(1, 2)
+        values = torch.from_numpy(cells.reshape(1, len(patches), -1).astype(np.float32))
+        return geometry.filled(lambda a, b: values[a:b])
 
     def resize_region(
         self, frame: np.ndarray, whole: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
     ) -> np.ndarray:
-        return self.resize_frame(frame, frames, self._shared(options, frame.shape[:2], whole, "video"))
+        budget = self._share("video", frame.shape[:2], whole, options)
+        return resized(frame, self._resized(frame.shape[:2], budget))
 
-    def _shared(
-        self, options: MediaOptions, region: tuple[int, int], whole: tuple[int, int], kind: str
-    ) -> MediaOptions:
-        """`options` for a region: the budget nearest to its share of the whole's."""
-        share = region[0] * region[1] / (whole[0] * whole[1])
-        asked = max(BUDGETS[0], round(self.budget(kind, options) * share))
-        pixels = max(b for b in BUDGETS if b <= asked) * (self.patch * self.side) ** 2
-        return options.model_copy(update={"min_pixels": None, "max_pixels": pixels})
+    def _share(
+        self, kind: str, region: tuple[int, int], whole: tuple[int, int], options: MediaOptions
+    ) -> int:
+        """The most tokens of a region: by itself it would be enlarged to as many as the whole picture."""
+        share = math.prod(region) / math.prod(whole)
+        return max(1, round(self.budget(kind, options) * share))
 
     def frame_size(
         self, size: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
