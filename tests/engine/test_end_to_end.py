@@ -88,6 +88,8 @@ def test_several_tiled_images_equal_the_reference(name, open_session):
         ("qwen, paper", "image and video"),
         ("qwen2.5, paper", "image and video"),
         ("qwen3, paper", "image and video"),
+        ("qwen3.5, paper", "image and video"),
+        ("internvl, original", "image and video"),
     ],
 )
 @pytest.mark.parametrize("method", [*(m for m in slow.METHODS if m != "prumerge"), "bipartite, proportional"])
@@ -146,6 +148,8 @@ def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, cas
         ("qwen2.5, paper", "image and video"),
         ("qwen3, early", "image and video"),
         ("qwen3 moe, paper", "image and video"),
+        ("qwen3.5, paper", "image and video"),
+        ("internvl, packed", "image and video"),
     ],
 )
 def test_greedy_tokens_equal_the_reference(name, case, double):
@@ -188,6 +192,8 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
         "qwen, paper",
         "qwen2.5, paper",
         "qwen3, early",
+        "qwen3.5, paper",
+        "internvl, original",
     ],
 )
 @pytest.mark.parametrize("stage", ["vision", "llm"])

@@ -37,6 +37,7 @@ CASES = {
     "qwen2.5, odd": ("qwen2.5, windows", [(140, 84)], 0, (0, 0, 11)),
     "internvl": ("internvl, original", [(168, 168)], 0, (0, 2, 4)),
     "qwen3, odd": ("qwen3, early", [(160, 96)], 0, (0, 0, 7)),
+    "qwen3.5, odd": ("qwen3.5, paper", [(160, 96)], 0, (0, 0, 7)),
 }
 
 

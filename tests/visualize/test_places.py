@@ -70,7 +70,7 @@ def test_a_cell_gets_the_pixels_of_its_box_and_no_others(open_session, case):
     assert checked >= 2
 
 
-@pytest.mark.parametrize("name", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("name", ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "internvl"])
 def test_frames(open_session, name):
     session = open_session(name, "preset=off")
     frames = np.zeros((4, 84, 84, 3), np.uint8)
