@@ -192,7 +192,6 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
         "qwen, paper",
         "qwen2.5, paper",
         "qwen3, early",
-        "qwen3.5, paper",
         "internvl, original",
     ],
 )
