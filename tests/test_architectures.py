@@ -82,8 +82,15 @@ SIZES = {
     "qwen3-vl-235b-a22b": 235670,
     "qwen3-vl-toy": 2,
     "qwen3.5-0.8b": 853,
+    "qwen3.5-2b": 2213,
+    "qwen3.5-4b": 4539,
     "qwen3.5-9b": 9410,
+    "qwen3.5-27b": 27357,
     "qwen3.5-35b-a3b": 35107,
+    "qwen3.5-122b-a10b": 122563,
+    "qwen3.5-397b-a17b": 396802,
+    "qwen3.6-27b": 27357,
+    "qwen3.6-35b-a3b": 35107,
     "qwen3.5-toy": 1,
 }
 
@@ -109,11 +116,13 @@ def test_architecture_builds(name):
         "qwen3-vl-2b",
         "qwen3-vl-4b",
         "qwen3.5-0.8b",
+        "qwen3.5-2b",
+        "qwen3.5-4b",
     )
     assert tied == (name in tying or name.startswith("gemma"))
     theta = {"llava-next-34b": 5e6, "llava-next-mistral-7b": 1e6}.get(name, 1e4) if "next" in name else 1e6
     theta = 5e6 if "qwen3-vl" in name and "toy" not in name else theta
-    theta = 1e7 if "qwen3.5" in name and "toy" not in name else theta
+    theta = 1e7 if name.startswith(("qwen3.5", "qwen3.6")) and "toy" not in name else theta
     rope = config.text_config.rope_parameters
     assert rope.get("full_attention", rope)["rope_theta"] == theta
     # No misspelt value: everything in the file is a field of its config class.

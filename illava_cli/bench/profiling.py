@@ -43,6 +43,7 @@ PARTS = (
     "decoding",
     "other",
 )
+FEATURES = "get_image_features", "get_video_features"  # of the unmodified model
 
 
 class Stopwatch:
@@ -162,7 +163,8 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             (encoder, "condense", "packing"),
             (encoder, "lay_out", "packing"),
             (runner, "assemble", "packing"),
-            *((inner, f"get_{kind}_features", "packing") for kind in family.markers),
+            # InternVL has one for both: its frames are tiles
+            *((inner, name, "packing") for name in FEATURES if hasattr(inner, name)),
         ]
         stack.enter_context(_replaced(decoder, "prefill", partial(watch.timed_parts, "prefill")))
         stack.enter_context(_replaced(family, "logits", with_timed_head))

@@ -78,6 +78,8 @@ class LinearStates:
 
     # --- rows ----------------------------------------------------------------------------------------
 
+    # a conversation goes back between passes, where tensors that a pass has made take nothing in place
+
     def _mapped(self, change) -> None:
         if self.recurrent is not None:
             self.conv, self.recurrent = change(self.conv), change(self.recurrent)
@@ -88,6 +90,7 @@ class LinearStates:
         self._mapped(lambda room: _with_room(room, room, rows))
         return self.recurrent is not before
 
+    @torch.inference_mode()
     def join(self, rows: int, other: LinearStates, chosen: Sequence[int]) -> None:
         """Copies of `chosen` of another's rows, after the first `rows` of these."""
         if other.recurrent is None:
@@ -97,6 +100,7 @@ class LinearStates:
         self.recurrent = _with_room(self.recurrent, other.recurrent, own.stop)
         self.conv[own], self.recurrent[own] = other.conv[list(chosen)], other.recurrent[list(chosen)]
 
+    @torch.inference_mode()
     def move(self, source: int, row: int) -> None:
         """Let a row be as another is."""
         if self.recurrent is not None:
@@ -115,6 +119,7 @@ class LinearStates:
         """The states of the first rows, to be put back with `restore`."""
         return None if self.recurrent is None else (self.conv[:rows].clone(), self.recurrent[:rows].clone())
 
+    @torch.inference_mode()
     def restore(self, copies: tuple[Tensor, Tensor] | None) -> None:
         """Put back what `copies` gave."""
         if copies is not None:

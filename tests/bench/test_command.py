@@ -152,6 +152,8 @@ def test_what_can_be_read_once_is_measured_again_and_again(bench, small, tmp_pat
         ("qwen2_vl", "--frames"),
         ("qwen2_5_vl", "--frames"),
         ("qwen3_vl", "--frames"),
+        ("qwen3_5", "--frames"),
+        ("internvl", "--frames"),
     ],
 )
 def test_profile_has_every_part(family, medium, report, small):

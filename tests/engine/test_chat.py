@@ -15,7 +15,7 @@ from tests.schedules import SCHEDULES
 from tests.stock import Stock
 
 
-@pytest.mark.parametrize("name", ["llava grid, paper", "qwen, authors"])
+@pytest.mark.parametrize("name", ["llava grid, paper", "qwen, authors", "qwen3, paper", "internvl, packed"])
 def test_later_turns_extend_the_cache_and_merge_only_new_media(name, open_session):
     family, settings = SCHEDULES[name]
     chat = open_session(family, *settings).chat()

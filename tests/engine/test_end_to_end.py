@@ -91,6 +91,8 @@ EVERY_METHOD = [
         ("qwen2.5, paper", "image and video"),
         ("qwen3, paper", "image and video"),
         ("gemma4, paper", "two images"),
+        ("qwen3.5, paper", "image and video"),
+        ("internvl, original", "image and video"),
     ]
     if (method, name) != ("fastv", "gemma4, paper")  # which merges in the decoder alone
 ]
@@ -152,6 +154,8 @@ def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, cas
         ("qwen2.5, paper", "image and video"),
         ("qwen3, early", "image and video"),
         ("qwen3 moe, paper", "image and video"),
+        ("qwen3.5, paper", "image and video"),
+        ("internvl, packed", "image and video"),
     ],
 )
 def test_greedy_tokens_equal_the_reference(name, case, double):
@@ -194,6 +198,7 @@ def test_second_turn_equals_a_recompute_with_the_first_turns_merges(name, double
         "qwen, paper",
         "qwen2.5, paper",
         "qwen3, early",
+        "internvl, original",
     ],
 )
 @pytest.mark.parametrize("stage", ["vision", "llm"])

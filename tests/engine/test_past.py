@@ -25,7 +25,10 @@ def given(session, past, rounds, answers, **options):
     return session.turn(session.prepare(Request(prompt, images, videos)), past, earlier=earlier, **options)
 
 
-@pytest.mark.parametrize("name", ["llava grid, paper", "qwen, authors"])
+@pytest.mark.parametrize(
+    "name", ["llava grid, paper", "qwen, authors", "qwen3.5, paper", "internvl, original"]
+)
+@pytest.mark.usefixtures("exact_recurrence")
 @pytest.mark.parametrize("chunk", [None, 7])
 def test_rounds_that_are_given_leave_what_they_left(name, chunk, open_session):
     family, settings = SCHEDULES[name]

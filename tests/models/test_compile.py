@@ -21,7 +21,11 @@ def own_kernels(tmp_path_factory):
 @pytest.mark.usefixtures("exact_float32")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
-    "name", ["llava faithful, original", "qwen, paper", "qwen2.5, paper", "qwen3, early"]
+    "name",
+    [
+        *("llava faithful, original", "qwen, paper", "qwen2.5, paper", "qwen3, early"),
+        *("qwen3.5, paper", "internvl, original"),
+    ],
 )
 def test_compiled_equals_eager(name, device, open_session):
     family, settings = SCHEDULES[name]

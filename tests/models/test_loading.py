@@ -145,7 +145,7 @@ def test_impossible_schedules_are_refused_before_anything_runs(settings, part, c
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"])
 def test_qwen_refuses_what_needs_tiles(family, checkpoints):
     for settings in (
         ["preset=paper"],

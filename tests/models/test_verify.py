@@ -8,13 +8,17 @@ import torch
 from illava_cli.errors import MergeError
 from illava_cli.models import tower
 from illava_cli.models.binding import bind
+from illava_cli.models.decoder import attends
 from illava_cli.models.hf import CACHE
 from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import MergePoint
 from tests.conftest import WRITERS, picture
 from tests.schedules import SCHEDULES
 
-FAMILIES = ("llava grid, paper", "next grid, paper", "qwen, paper", "qwen2.5, paper", "qwen3, early")
+FAMILIES = (
+    *("llava grid, paper", "next grid, paper", "qwen, paper", "qwen2.5, paper", "qwen3, early"),
+    *("qwen3.5, paper", "internvl, original"),
+)
 ONE_LINE = r"did not happen.*\(transformers \d.*, torch \d.*\); .*"
 
 
@@ -34,16 +38,19 @@ def test_what_happens_as_scheduled_passes(session):
 
 def test_layers_that_do_not_take_the_cache_are_an_error(session):
     """What a renamed argument did: every layer answers, over a cache that holds nothing."""
-    for layer in session.family.text_model.layers:
+    layers = session.family.text_model.layers
+    whole = [layer for layer in layers if attends(layer)]  # the others hold states
+    for layer in whole:
         attention, stock = layer.self_attn, layer.self_attn.forward
         attention.forward = lambda *args, stock=stock, **kwargs: stock(*args, **{**kwargs, CACHE: None})
-    with pytest.raises(MergeError, match=r"layer 0 took 0 new tokens, not \d+"):
+    with pytest.raises(MergeError, match=rf"layer {[*layers].index(whole[0])} took 0 new tokens, not \d+"):
         ask(session)
 
 
 def test_a_tower_that_ends_before_its_last_scheduled_layer_is_an_error(session, monkeypatch):
     """As where a later release keeps its blocks elsewhere."""
-    module = "llava" if session.family.key.startswith("llava") else "qwen2_vl"
+    key = session.family.key
+    module = key if key == "internvl" else "llava" if key.startswith("llava") else "qwen2_vl"
     monkeypatch.setattr(
         f"illava_cli.models.families.{module}.run_blocks",
         lambda blocks, *arguments: tower.run_blocks(list(blocks)[:2], *arguments),

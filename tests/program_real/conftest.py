@@ -33,6 +33,16 @@ layout: faithful
 vision: {layers: [0, 3], drop: 0.2}
 llm: {layers: [1, 4], keep: [0.7, 0.8], queries: last}
 """,
+    "qwen3_5": """\
+layout: faithful
+vision: {layers: [1, 3], drop: 0.2}
+llm: {layers: [2, 4], keep: [0.7, 0.8], queries: last}
+""",
+    "internvl": """\
+layout: faithful
+vision: {layers: [1, 3], drop: 0.2}
+llm: {layers: [2, 4], keep: [0.7, 0.8], queries: last}
+""",
     "qwen2_5_vl": """\
 layout: faithful
 vision: {layers: [1, 4], drop: 0.2}

@@ -38,6 +38,7 @@ CASES = {
     "gemma4, odd": ("gemma4, paper", [(432, 336)], 0, (0, 0, 31)),
     "internvl": ("internvl, original", [(168, 168)], 0, (0, 2, 4)),
     "qwen3, odd": ("qwen3, early", [(160, 96)], 0, (0, 0, 7)),
+    "qwen3.5, odd": ("qwen3.5, paper", [(160, 96)], 0, (0, 0, 7)),
 }
 
 

@@ -136,7 +136,10 @@ def test_a_pooled_cell_stands_for_the_cells_whose_centres_lie_in_it(cells):
     assert merge.apply(torch.ones(1, rows * columns)).allclose(torch.ones(1))
 
 
-@pytest.mark.parametrize("schedule", ["next grid, paper", "llava faithful, original", "qwen3, early"])
+@pytest.mark.parametrize(
+    "schedule",
+    ["next grid, paper", "llava faithful, original", "qwen3, early", "qwen3.5, paper", "internvl, packed"],
+)
 def test_watching_changes_nothing(open_session, schedule):
     family, settings = SCHEDULES[schedule]
     session = open_session(family, *settings)
