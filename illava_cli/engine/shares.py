@@ -46,7 +46,7 @@ def share_settings(family: Family, base: Reduction, method: str, keep: float) ->
 def _point(family: Family, base: Reduction, kind: str, stages: Sequence[str], keep: float) -> Point:
     """A share spent where a method has a meaning, at the layers at which `base` merges a kind of medium."""
     vision_layers, llm_layers = placed(family, base, kind)
-    both = {"vision", "llm"} <= set(stages)
+    both = {"vision", "llm"} <= set(stages) and bool(llm_layers)
     tower = keep**IN_TOWER if both else keep
     decoder = keep / tower if both else keep
     return Point(
@@ -102,7 +102,7 @@ def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[i
     start = max(1, round(depth * VISION_START))
     return (
         _layers_of(stages.vision, range(depth)) or list(range(start, min(start + VISION_COUNT, depth))),
-        _layers_of(stages.llm, shape.rankable) or [_llm_layer(shape)],
+        _layers_of(stages.llm, shape.rankable) or _llm_layer(shape),
     )
 
 
@@ -112,10 +112,10 @@ def _layers_of(stage: VisionStage | LLMStage | None, able: Container[int]) -> li
     return layers if all(layer in able for layer in layers) else []
 
 
-def _llm_layer(shape: ScheduleShape) -> int:
-    """As deep as the published one, or nearest to it of those before which tokens can be ranked."""
+def _llm_layer(shape: ScheduleShape) -> list[int]:
+    """As deep as the published one, or nearest to it of those before which tokens can be ranked, if any."""
     wanted = max(1, round(shape.decoder_layers * LLM_AT))
-    return min(shape.rankable, key=lambda layer: abs(layer - wanted))
+    return sorted(shape.rankable, key=lambda layer: abs(layer - wanted))[:1]
 
 
 def _tower(family: Family, keep: float, layers: Sequence[int], layout: str) -> str:

@@ -45,7 +45,8 @@ class ScheduleShape:
     @property
     def rankable(self) -> list[int]:
         """Decoder layers before which tokens can be ranked: the layer before each has attention over them."""
-        return [layer for layer in range(1, self.decoder_layers) if layer - 1 not in self.linear]
+        layers = [] if self.decoder_fixed else range(1, self.decoder_layers)
+        return [layer for layer in layers if layer - 1 not in self.linear]
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ REQUESTS = {
 BEFORE_THE_DECODER = [
     *("llava faithful, original", "next faithful, original", "internvl, original", "internvl, authors"),
     *("qwen, paper", "qwen2.5, paper", "qwen3, paper", "qwen3, early", "qwen3.5, paper"),
-    "qwen3 moe, paper",
+    *("qwen3 moe, paper", "gemma4, authors"),
 ]
-FRAME_BY_FRAME = ("internvl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5")
+FRAME_BY_FRAME = ("gemma4", "internvl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5")
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,7 @@ def test_a_reduction_before_the_decoder_equals_the_reference(name, settings, cas
         ("qwen3 moe, paper", "image and video"),
         ("qwen3.5, paper", "image and video"),
         ("internvl, packed", "image and video"),
+        ("gemma4, paper", "image and video"),
     ],
 )
 def test_greedy_tokens_equal_the_reference(name, case, double):

@@ -203,7 +203,9 @@ def test_who_waits_may_give_up(session):
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])
-@pytest.mark.parametrize("family", ["llava_onevision", "llava_next", "qwen2_vl", "qwen3_5", "internvl"])
+@pytest.mark.parametrize(
+    "family", ["llava_onevision", "llava_next", "qwen2_vl", "qwen3_5", "internvl", "gemma4"]
+)
 def test_the_size_of_a_turn_is_known_before_it_is_encoded(family, kind, open_session):
     if (family, kind) == ("llava_next", "video"):
         pytest.skip("takes images only")

@@ -26,9 +26,9 @@ def given(session, past, rounds, answers, **options):
 
 
 @pytest.mark.parametrize(
-    "name", ["llava grid, paper", "qwen, authors", "qwen3.5, paper", "internvl, original"]
+    "name", ["llava grid, paper", "qwen, authors", "qwen3.5, paper", "internvl, original", "gemma4, paper"]
 )
-@pytest.mark.usefixtures("exact_recurrence")
+@pytest.mark.usefixtures("exact_in_float64")
 @pytest.mark.parametrize("chunk", [None, 7])
 def test_rounds_that_are_given_leave_what_they_left(name, chunk, open_session):
     family, settings = SCHEDULES[name]

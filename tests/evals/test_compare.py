@@ -191,7 +191,7 @@ def test_a_decoder_of_linear_attention_merges_where_tokens_can_be_ranked(depth, 
 
 
 @pytest.mark.parametrize(
-    "family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl"]
+    "family", ["gemma4", "internvl", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"]
 )
 def test_small_pictures_keep_what_was_asked(compare, family):
     """36 tokens a tile, 9 groups a picture, which preset auto would leave whole: to within a token."""

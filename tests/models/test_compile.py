@@ -24,7 +24,7 @@ def own_kernels(tmp_path_factory):
     "name",
     [
         *("llava faithful, original", "qwen, paper", "qwen2.5, paper", "qwen3, early"),
-        *("qwen3.5, paper", "internvl, original"),
+        *("qwen3.5, paper", "internvl, original", "gemma4, paper"),
     ],
 )
 def test_compiled_equals_eager(name, device, open_session):

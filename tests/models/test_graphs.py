@@ -31,7 +31,9 @@ def answers_of(session):
     return ended
 
 
-@pytest.mark.parametrize("name", ["llava grid, paper", "qwen, paper", "qwen3, early", "internvl, original"])
+@pytest.mark.parametrize(
+    "name", ["llava grid, paper", "qwen, paper", "qwen3, early", "internvl, original", "gemma4, paper"]
+)
 def test_steps_of_fixed_shape_are_steps(name, open_session, monkeypatch):
     family, settings = SCHEDULES[name]
     session = open_session(family, *settings, fresh=True)

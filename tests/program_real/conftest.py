@@ -38,6 +38,11 @@ layout: faithful
 vision: {layers: [1, 3], drop: 0.2}
 llm: {layers: [2, 4], keep: [0.7, 0.8], queries: last}
 """,
+    "gemma4": """\
+layout: faithful
+vision: {layers: [1, 3], drop: 0.2}
+input: {keep: 0.7}
+""",
     "internvl": """\
 layout: faithful
 vision: {layers: [1, 3], drop: 0.2}

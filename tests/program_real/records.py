@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-FAMILIES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl")
+FAMILIES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl", "gemma4")
 TOKENS = 12
 QUESTION = "What is shown here?"
 STATISTICS = re.compile(
