@@ -49,9 +49,16 @@ toy="random:llava-onevision-toy"
 grids=(--preset paper --preset video) half=(--dtype bfloat16) off=(--preset auto --preset off)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-small_picture=$scratch/112x112.png # few enough tokens for auto to leave it whole
-"$PYTHON" -c 'import sys; from PIL import Image; Image.linear_gradient("L").resize((112, 112)).convert("RGB").save(sys.argv[1])' \
-    "$small_picture" || exit 1
+
+# picture EDGE: a square file of so many pixels a side
+picture() {
+    local file=$scratch/$1x$1.png
+    "$PYTHON" -c 'import sys; from PIL import Image; edge = int(sys.argv[1])
+Image.linear_gradient("L").resize((edge, edge)).convert("RGB").save(sys.argv[2])' "$1" "$file" && echo "$file"
+}
+
+small_picture=$(picture 112) || exit 1 # few enough tokens for auto to leave it whole
+megapixel=$(picture 1024) || exit 1
 measure cpu llava-0.5b-1-tile -m $small "${grids[@]}" "${off[@]}" --tiles 1 --repeats 5
 measure cpu llava-0.5b-1-tile-bfloat16 -m $small "${grids[@]}" "${off[@]}" --tiles 1 "${half[@]}" --repeats 5
 measure cpu llava-0.5b-5-tiles -m $small "${grids[@]}" "${off[@]}" --tiles 5 "${half[@]}" --repeats 3
@@ -65,6 +72,10 @@ measure cpu qwen2-vl-2b-small -m $qwen --image "$small_picture" "${off[@]}" "${h
 measure cpu qwen2-vl-2b-1-tile -m $qwen "${off[@]}" --tiles 1 "${half[@]}" --repeats 3
 measure cpu qwen2-vl-2b-5-tiles -m $qwen "${off[@]}" --tiles 5 "${half[@]}" --repeats 3
 measure cpu qwen2-vl-2b-video -m $qwen "${off[@]}" --frames 4 --frames 8 "${half[@]}" --repeats 3
+for name in qwen3-vl-2b qwen3.5-0.8b internvl3-1b gemma-4-e2b; do
+    measure cpu $name-1-megapixel -m random:$name --image "$megapixel" "${off[@]}" "${half[@]}" --repeats 3
+    measure cpu $name-8-frames -m random:$name --frames 8 "${off[@]}" "${half[@]}" --repeats 3
+done
 measure cpu tower-frames -m $toy --tower "${growing[@]}" --set model.vision_chunk_mb=16 --repeats 5 "${draw[@]}"
 
 gpu=(--device cuda --new-tokens 32 --repeats 5)
@@ -80,7 +91,7 @@ measure gpu llava-7b-tower -m $large --tower "${growing[@]}" --frames 128 --devi
 for size in vicuna-7b vicuna-13b 34b; do
     measure gpu llava-next-$size -m random:llava-next-$size --preset llava-next "${off[@]}" --tiles 5 "${both[@]}" "${gpu[@]}"
 done
-for name in qwen2-vl-2b qwen2-vl-7b qwen2.5-vl-7b; do
+for name in qwen2-vl-2b qwen2-vl-7b qwen2.5-vl-7b qwen3-vl-8b qwen3.5-9b internvl3-8b gemma-4-e4b; do
     measure gpu $name -m random:$name "${off[@]}" --tiles 5 --frames 32 "${both[@]}" "${gpu[@]}"
 done
 for method in illava attention-prune random fastv bipartite greedy kmeans assign novelty-assign diversity-assign; do

@@ -204,7 +204,8 @@ class Scoring:
 
         def score(query: Tensor, key: Tensor, scaling: float, lse: Tensor | None) -> None:
             if watched:
-                self.trace.attention[layer] = self._of_last(query, key, scaling, lse)
+                window = self.layers.windows.get(self.layers.kinds[layer])
+                self.trace.attention[layer] = self._of_last(query, key, scaling, lse, window)
             if ranks:
                 self._rank(query, key, scaling, lse, start)
 
@@ -233,17 +234,28 @@ class Scoring:
         if is_end:
             self.scores = self.scores / self._seen_by().to(self.scores.dtype)
 
-    def _of_last(self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None) -> Tensor:
-        """(B, T) what each new token receives of the last one's attention, its own included."""
+    def _of_last(
+        self, query: Tensor, key: Tensor, scaling: float, lse: Tensor | None, window: int | None = None
+    ) -> Tensor:
+        """(B, T) what each new token receives of the last one's attention, its own included.
+
+        Args:
+            window: tokens that it sees, of a layer that does not see all.
+        """
         prompt = self.prompt
         lengths = [n - (prompt.tokens - query.shape[2]) for n in prompt.lengths]  # in the last part
         last = last_of(query.transpose(1, 2), lengths).unsqueeze(2)  # (B, H, 1, D)
         valid = prompt.valid(query.device)
+        seen = None if valid is None else nn.functional.pad(valid, (self.past, 0), value=True)
+        if window is not None:
+            ends = to_device([self.past + n for n in prompt.lengths], query.device)[:, None]
+            near = torch.arange(key.shape[2], device=query.device) >= ends - window
+            seen = near if seen is None else seen & near
         received = received_attention(
             last,
             key,
             scaling=scaling,
-            key_valid=None if valid is None else nn.functional.pad(valid, (self.past, 0), value=True),
+            key_valid=seen,
             include_self=True,
             lse=None if lse is None else last_of(lse.transpose(1, 2), lengths).unsqueeze(2),
         )

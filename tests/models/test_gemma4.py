@@ -112,3 +112,16 @@ def test_other_builds_are_refused(tmp_path, overrides, said):
     folder = write_gemma4(tmp_path / "checkpoint", large=True, **overrides)
     with pytest.raises(ModelError, match=said):
         opened(folder)
+
+
+def test_a_window_bounds_what_the_last_token_is_seen_to_attend(folder, stock):
+    media = CASES["image"]
+    answer = opened(folder, "preset=off").ask("What is it?", **media, trace="attention")
+    inputs = stock.inputs(stock.chat([message("What is it?", **media)]), media["images"])
+    stock.model.set_attn_implementation("eager")
+    maps = stock.model(**inputs, output_attentions=True).attentions
+    stock.model.set_attn_implementation("sdpa")
+    for layer, whole in enumerate(maps):
+        received = answer.trace["llm_attention"][layer]
+        torch.testing.assert_close(received, whole[0, :, -1].mean(0)[None], atol=1e-5, rtol=0)
+    assert (answer.trace["llm_attention"][0] == 0).sum() > 40  # which the window of 24 leaves out
