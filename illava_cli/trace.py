@@ -65,7 +65,7 @@ class Trace(TypedDict):
 
     vision: list[dict[int, Merge]]  # (S, N) to (S, N'), S segments
     tower_layers: int
-    patches_per_token: int  # in the tower: 4 where 2x2 patches merge as one
+    patches_per_token: int  # in the tower: 4 where 2x2 patches merge as one, 9 of 3x3
     segments: list[int]
     views: list[list[View]]  # S of them
     padding: list[Tensor | None]  # (S, N) True for padding of the image

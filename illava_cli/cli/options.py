@@ -138,11 +138,11 @@ class ModelFlags:
     ] = None
     min_pixels: Annotated[
         int | None,
-        typer.Option("--min-pixels", metavar="N", help="Fewest pixels of an image or frame (Qwen)."),
+        typer.Option("--min-pixels", metavar="N", help="Fewest pixels of an image or frame (Qwen, Gemma)."),
     ] = None
     max_pixels: Annotated[
         int | None,
-        typer.Option("--max-pixels", metavar="N", help="Most pixels of an image or frame (Qwen)."),
+        typer.Option("--max-pixels", metavar="N", help="Most pixels of an image or frame (Qwen, Gemma)."),
     ] = None
     max_megapixels: Annotated[
         float | None,
@@ -190,7 +190,7 @@ class ModelFlags:
     )
     thinking: Annotated[
         bool | None,
-        typer.Option("--thinking/--no-thinking", help="Let it think before it answers (Qwen3.5)."),
+        typer.Option("--thinking/--no-thinking", help="Let it think before it answers (Qwen3.5, Gemma 4)."),
     ] = None
     settings: Annotated[
         list[str] | None,

@@ -34,11 +34,11 @@ class VisionStage(Strict):
         default=None, description="tokens removed per layer and tile; one value or one per layer"
     )
     drop: Share | list[Share] | None = Field(
-        default=None, description="fraction of the 2x2 groups removed per layer (Qwen)"
+        default=None, description="fraction of the groups removed per layer (all but LLaVA)"
     )
     keep: Share | list[Share] | None = Field(
         default=None,
-        description="fraction of the 2x2 groups kept per layer; unlike drop rounded over all layers (Qwen)",
+        description="fraction of the groups kept per layer; unlike drop rounded over all (all but LLaVA)",
     )
     proportional: bool = Field(
         default=False,

@@ -34,8 +34,8 @@ class MediaRecord:
 class VisualUsage:
     """Visual tokens at each stage; row newlines are counted apart.
 
-    `patches` enter the vision tower and `vision_kept` leave it (for Qwen both before its 2x2
-    merger), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer. Without
+    `patches` enter the vision tower and `vision_kept` leave it (both before patches are joined, where they
+    are), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer. Without
     any reduction `unmerged` tokens would enter the decoder, newlines among them.
     """
 

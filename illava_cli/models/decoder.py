@@ -62,7 +62,7 @@ def prefill(
         if first:
             prompt = prompt.merged(first, new.merge_points[first], scores, new.trace)
         scoring = Scoring(prompt, cache.lengths(first)[0], new.merge_points.get(stop), new.trace, layers)
-        in_parts = chunk and rows == 1 and new.trace is None and not layers.whole
+        in_parts = chunk and rows == 1 and new.trace is None and not (layers.whole and prompt.has_media)
         size = chunk if in_parts else prompt.tokens
         given = []
         for start in range(0, prompt.tokens, size):
@@ -98,7 +98,8 @@ def _through(
             continue
         if (depth, kind) not in masks:
             at = cache.places[depth]
-            masks[depth, kind] = layers.mask(index, at, part.tokens, hidden_states, part.kinds == VISUAL)
+            media = part.kinds == VISUAL if part.has_media else None
+            masks[depth, kind] = layers.mask(index, at, part.tokens, hidden_states, media)
         with layer.self_attn.tap.recording(scoring.scorer(index, index + 1 == stop, start)):
             hidden_states = layer(
                 hidden_states,

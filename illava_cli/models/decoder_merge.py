@@ -74,6 +74,11 @@ class Prompt(Tokens):
         return self.hidden_states.shape[1]
 
     @property
+    def has_media(self) -> bool:
+        """Whether any row holds a medium's tokens."""
+        return self.span[1] > 0
+
+    @property
     def rankable(self) -> bool:
         """Whether any token may merge."""
         return any(map(any, self.counts))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class Layers:
 
     windows: Mapping[str, int] = MappingProxyType({})  # tokens that a layer sees, its own among them, by kind
     borrowing: Sequence[int] = ()  # layers that look at the keys and values of another's
-    both_ways: ClassVar[Sequence[str]] = ()  # kinds in which an image's tokens see one another
+    both_ways: Sequence[str] = ()  # kinds in which an image's tokens see one another
 
     def __init__(self, text_model: nn.Module, rope_axes: int = 1):
         self.text_model, self.rope_axes = text_model, rope_axes
@@ -93,10 +93,10 @@ class Layers:
         else:
             own = at.index[1].to(like.device)  # (B, T)
         keys = torch.arange(at.stop, device=like.device)
+        if backend.mask == "2-D":  # its causal mask ends with the last key, as ours does
+            return keys <= own if tokens == 1 else None
         query = own[:, None, :, None]
         seen = keys <= query  # (B, 1, T, K)
-        if backend.mask == "2-D":  # its causal mask ends with the last key, as ours does
-            return seen[:, 0, 0] if tokens == 1 else None
         if runs is not None:
             runs = runs.to(like.device)
             of_key = runs.new_full((len(runs), at.stop), -1).scatter(1, own.expand_as(runs), runs)

@@ -33,7 +33,7 @@ class Geometry:
 
     @property
     def tokens(self) -> int:
-        """Tower tokens of a segment (patches, or 2x2 groups)."""
+        """Tower tokens of a segment (patches, or groups of them)."""
         return self.form.tokens
 
     def filled(self, pixel_values: Callable[[int, int], Tensor]) -> Pixels:

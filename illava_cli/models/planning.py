@@ -135,7 +135,7 @@ def _removed(stage: VisionStage, tokens: int) -> TowerBudget:
     for name in ("drop", "keep"):
         if getattr(stage, name) is not None:
             raise UsageError(
-                f"vision.{name} is for Qwen2-VL and Qwen2.5-VL: "
+                f"vision.{name} is for models that merge groups of patches: "
                 "give vision.r, the tokens removed per layer and tile"
             )
     budget = _ascending("r", stage.layers, per_layer(stage.r, stage.layers, "vision.r"))
@@ -150,10 +150,10 @@ def _removed(stage: VisionStage, tokens: int) -> TowerBudget:
 
 
 def _shares(stage: VisionStage) -> TowerBudget:
-    """Shares of the 2x2 groups."""
+    """Shares of the groups."""
     if stage.r is not None:
         raise UsageError(
-            "vision.r is for models with tiles: give vision.drop, the fraction of 2x2 groups removed"
+            "vision.r is for models with tiles: give vision.drop, the fraction of groups removed"
         )
     if stage.keep is None:
         budget = _ascending("drop", stage.layers, per_layer(stage.drop, stage.layers, "vision.drop"))
@@ -212,7 +212,7 @@ def _decoder(stage: LLMStage, variant: str, shape: ScheduleShape) -> tuple[tuple
 
 
 def _check_fixed(stage: LLMStage | None, reduction: Reduction, shape: ScheduleShape) -> None:
-    """Refuse what merges in a decoder in which nothing does."""
+    """Refuse what merges in a decoder in which nothing does, and a method that would do nothing elsewhere."""
     only = reduction.method is not None and METHODS[reduction.method].stages == ("llm",)
     if shape.decoder_fixed and (only or (stage is not None and stage.layers)):
         raise UsageError(

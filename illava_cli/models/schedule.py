@@ -25,7 +25,7 @@ class ScheduleShape:
         own_preset: the shipped preset that was made for it.
         tower_layers, decoder_layers: how many are run.
         tile_tokens: tokens of a tile, of a tower over square tiles; None: it takes segments of any size,
-            whose tokens are 2x2 groups.
+            whose tokens are groups of patches.
         rope_axes: 3 for M-RoPE.
         attention: the attention back end.
         linear: decoder layers of linear attention, where no token receives any that it could be ranked by.
@@ -51,7 +51,7 @@ class ScheduleShape:
 
 @dataclass(frozen=True)
 class TowerBudget:
-    """How many tokens leave at which tower layers: `r` of each tile, or a share of the 2x2 groups."""
+    """How many tokens leave at which tower layers: `r` of each tile, or a share of the groups."""
 
     unit: Literal["r", "drop", "keep"]
     layers: tuple[int, ...]

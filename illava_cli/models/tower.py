@@ -5,8 +5,8 @@
     h = h + mlp(norm2(h))
 
 A tower works on segments of equal length: the tiles of an image or the frames of a video. A token is
-what merges as one: a patch, or a 2x2 group of patches (Qwen2-VL). Class tokens stand before the patches and
-never merge.
+what merges as one: a patch, or a group of patches that are joined later. Class tokens stand before the
+patches and never merge.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 - answers: `merged`, and `plain` or null: text, usage, timings, memory (peak_bytes); `agreement` or null:
   same, first_difference, kl.
 - media: kind, source, and views: label, src (a data URL), width, height.
-- patches: one entry for each cell (a patch, or Qwen's 2x2 of them) of the views that are shown: medium,
+- patches: one entry for each cell (a patch, or a group of them) of the views that are shown: medium,
   view (index among the medium's views here), box (x, y, width, height in pixels of the view's picture,
   beyond which padding lies) and padding (0 or 1).
 - stages: name, where, layer, tokens, seconds; for each cell its slot (-1 dropped, -2 padding) and weight;
@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -176,8 +177,8 @@ def _notes(trace: Trace, media: list[Medium]) -> list[str]:
                 f"{name}: {len(medium.pictures)} of {medium.views} {medium.unit} are shown; "
                 "the numbers of tokens count all."
             )
-    if trace["patches_per_token"] > 1:
-        notes.append("A cell is a group of 2x2 patches, which merge as one.")
+    if (side := math.isqrt(trace["patches_per_token"])) > 1:
+        notes.append(f"A cell is a group of {side}x{side} patches, which merge as one.")
     return notes
 
 

@@ -1,6 +1,6 @@
 """Where each cell of a tower lies in its picture.
 
-A cell is what merges as one: a patch, or a 2x2 group of patches (Qwen).
+A cell is what merges as one: a patch, or a group of patches.
 """
 
 from __future__ import annotations

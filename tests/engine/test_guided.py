@@ -78,8 +78,23 @@ def no_larger(session, kind, box, size):
         yield
         return
     share = max(1, round(family.budget(kind) * (right - left) * (bottom - top) / math.prod(size)))
+    cell = family.patch * family.side
+
+    def small(image, options, alone):
+        width, height = image.size
+        scale = math.sqrt(share * cell**2 / (width * height))
+        edges = [max(1, int(scale * edge / cell)) * cell for edge in (width, height)]
+        return asked(image.resize(edges, Image.Resampling.BICUBIC), options, alone)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(family, "budget", lambda *_: share)
+        if kind == "video":
+            patch.setattr(family, "budget", lambda *_: share)
+            yield
+            return
+        asked = family.preprocess_image
+        patch.setattr(family.image_processor, "do_resize", False)
+        patch.setattr(family, "_resized", lambda size, budget: size)
+        patch.setattr(family, "preprocess_image", small)
         yield
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from illava_cli import load
-from illava_cli.config import resolve
+from illava_cli.bench.stock import stock_family
+from illava_cli.config import MediaOptions, resolve
 from illava_cli.errors import ModelError, UsageError
 from tests.builders import write_gemma4
 from tests.conftest import clip, picture
@@ -125,3 +126,20 @@ def test_a_window_bounds_what_the_last_token_is_seen_to_attend(folder, stock):
         received = answer.trace["llm_attention"][layer]
         torch.testing.assert_close(received, whole[0, :, -1].mean(0)[None], atol=1e-5, rtol=0)
     assert (answer.trace["llm_attention"][0] == 0).sum() > 40  # which the window of 24 leaves out
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "tokens"), [(300_000, 300_001, 70), (700_000, None, 560), (None, 330_000, 70)]
+)
+def test_the_unmodified_model_is_given_what_the_processor_fills_up(folder, least, most, tokens):
+    family = opened(folder, "preset=off").family
+    given = MediaOptions(min_pixels=least, max_pixels=most)
+    images = [picture(40, 40, 1), picture(300, 30, 2)]
+    assert family.budget("image", given) == tokens
+    pixels = [family.preprocess_image(image, given, False) for image in images]
+    inputs = stock_family(family).inputs(family.model, pixels)
+    batch = family.image_processor(images, max_soft_tokens=family.budget("image", given), return_tensors="pt")
+    for name in ("pixel_values", "image_position_ids"):
+        assert inputs[name].shape == batch[name].shape
+    for ours, theirs in zip(inputs["image_position_ids"], batch["image_position_ids"], strict=True):
+        assert {tuple(p) for p in ours.tolist()} == {tuple(p) for p in theirs.tolist()}

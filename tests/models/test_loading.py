@@ -126,7 +126,10 @@ def test_an_unknown_family_names_those_we_know(tmp_path):
         (["preset=off", "vision={layers: [1], r: 36}"], "cannot remove 36 of the 36"),
         (["preset=off", "vision={layers: [7], r: 1}"], "out of range"),
         (["preset=off", "vision={layers: [1], r: 5}"], "no square grid"),
-        (["preset=off", "vision={layers: [1], drop: 0.5}"], "vision.drop is for Qwen2-VL and Qwen2.5-VL"),
+        (
+            ["preset=off", "vision={layers: [1], drop: 0.5}"],
+            "vision.drop is for models that merge groups",
+        ),
         (["preset=off", "vision={layers: [1, 2], r: [1, 2, 3]}"], "3 values for 2 layers"),
         (["preset=off", "vision={layers: [1, 1], r: 1}"], "named twice"),
         (["preset=off", "vision={layers: [1]}"], "vision.r is missing"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from illava_cli.bench.flops import DecoderShape, Projector, TowerShape
 from illava_cli.bench.stock.base import StockFamily
-from illava_cli.models.families.gemma4 import patch_places
+from illava_cli.models.families.gemma4 import BUDGETS, patch_places
 from illava_cli.models.media import Pixels
 
 # how the unmodified model calls patches and places
@@ -54,20 +54,19 @@ class StockGemma4(StockFamily):
             chosen = [pixels for pixels in media if pixels.kind == kind]
             if not chosen:
                 continue
-            filled = [self._filled(pixels) for pixels in chosen]
+            most = max(filled_up(pixels.tokens) for pixels in chosen) * self.family.patches_per_token
+            filled = [self._filled(pixels, most) for pixels in chosen]
             inputs[values] = torch.cat([patches for patches, _ in filled])
             inputs[places] = torch.cat([where for _, where in filled])
             if kind == "video":
                 inputs["num_frames_per_video"] = torch.tensor([pixels.segments for pixels in chosen])
         return inputs
 
-    def _filled(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
-        """Patches (S, P, values) and their places (S, P, 2) of a medium, as its processor fills them up."""
-        family = self.family
+    def _filled(self, pixels: Pixels, most: int) -> tuple[Tensor, Tensor]:
+        """Patches (S, P, values) and their places (S, P, 2) of a medium, filled up to `most`."""
         patches = pixels.pixel_values(0, pixels.segments)
-        where = patch_places(*pixels.form.groups, family.side).expand(pixels.segments, -1, -1)
-        lacking = max(0, family.budget(pixels.kind) * family.patches_per_token - patches.shape[1])
-        pad = (0, 0, 0, lacking)
+        where = patch_places(*pixels.form.groups, self.family.side).expand(pixels.segments, -1, -1)
+        pad = (0, 0, 0, most - patches.shape[1])
         return nn.functional.pad(patches, pad), nn.functional.pad(where, pad, value=-1)
 
     def run_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
@@ -75,3 +74,8 @@ class StockGemma4(StockFamily):
             if names[0] in inputs:
                 more = {"num_frames_per_video": inputs["num_frames_per_video"]} if kind == "video" else {}
                 getattr(model.model, f"get_{kind}_features")(*(inputs[name] for name in names), **more)
+
+
+def filled_up(tokens: int) -> int:
+    """The budget up to which the processor fills a picture of so many tokens."""
+    return next(budget for budget in BUDGETS if budget >= tokens)

@@ -49,6 +49,7 @@ class Gemma4Layers(Layers):
         super().__init__(text_model, rope_axes)
         config = text_model.config
         self.kinds = list(config.layer_types)
+        self.own_kinds = tuple(dict.fromkeys(self.kinds))
         self.windows = {SLIDING: config.sliding_window}
         self.both_ways = (SLIDING,) if config.use_bidirectional_attention == "vision" else ()
         self.borrowing = tuple(n for n, layer in enumerate(self.blocks) if layer.self_attn.is_kv_shared_layer)
@@ -59,7 +60,7 @@ class Gemma4Layers(Layers):
         if model.hidden_size_per_layer_input:
             own = embeds[..., width:].unflatten(-1, (len(self.blocks), -1))
             along = model.project_per_layer_inputs(hidden_states, own)  # (B, T, layers, P)
-        ropes = {kind: model.rotary_emb(hidden_states, position_ids, kind) for kind in set(self.kinds)}
+        ropes = {kind: model.rotary_emb(hidden_states, position_ids, kind) for kind in self.own_kinds}
         return hidden_states, ropes, along
 
     def shared(self) -> KVSharingDict:
@@ -105,7 +106,7 @@ class Gemma4(Family):
         if self.model.model.vision_tower is None:
             raise ModelError("this checkpoint has no vision tower: give one that takes images")
         if config._attn_implementation not in ("sdpa", "eager"):
-            raise ModelError(f"{self.name} has windows in both directions: give --attn sdpa")
+            raise ModelError(f"{self.name} has windows, which this back end is not given: give --attn sdpa")
         vision = config.vision_config
         self.patch, self.side = vision.patch_size, vision.pooling_kernel_size
         self.patches_per_token = self.side**2
@@ -175,14 +176,12 @@ class Gemma4(Family):
         own = self.image_processor if kind == "image" else None
         asked = own.max_soft_tokens if own else self.video_settings.get("max_soft_tokens", BUDGETS[0])
         pixels = (self.patch * self.side) ** 2
-        if options.max_pixels is not None:
-            asked = min(
-                asked, max((b for b in BUDGETS if b * pixels <= options.max_pixels), default=BUDGETS[0])
-            )
         if options.min_pixels is not None:
-            asked = max(
-                asked, min((b for b in BUDGETS if b * pixels >= options.min_pixels), default=BUDGETS[-1])
-            )
+            least = (b for b in BUDGETS if b * pixels >= options.min_pixels)
+            asked = max(asked, min(least, default=BUDGETS[-1]))
+        if options.max_pixels is not None:
+            most = (b for b in BUDGETS if b * pixels <= options.max_pixels)
+            asked = min(asked, max(most, default=BUDGETS[0]))
         return asked
 
     def _resized(self, size: tuple[int, int], budget: int) -> tuple[int, int]:
@@ -191,22 +190,20 @@ class Gemma4(Family):
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
-        return self._filled(geometry, image, self.budget("image", options))
+        return self._filled(geometry, image, {"max_soft_tokens": self.budget("image", options)})
 
     def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
     ) -> Pixels:
         budget = self._share("image", (image.height, image.width), whole, options)
-        geometry = self._geometry("image", self._resized((image.height, image.width), budget), 1)
-        return self._filled(geometry, image, budget)
+        height, width = self._resized((image.height, image.width), budget)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        # the processor resizes to some budgets only
+        settings = {"max_soft_tokens": BUDGETS[-1], "do_resize": False}
+        return self._filled(self._geometry("image", (height, width), 1), image, settings)
 
-    def _filled(self, geometry: Geometry, image: Image.Image, budget: int) -> Pixels:
+    def _filled(self, geometry: Geometry, image: Image.Image, settings: dict[str, Any]) -> Pixels:
         rows, columns = geometry.form.groups
-        settings = {"max_soft_tokens": budget}
-        if budget not in BUDGETS:  # a region's, which the processor does not resize to
-            cell = self.patch * self.side
-            image = image.resize((columns * cell, rows * cell), Image.Resampling.BICUBIC)
-            settings = {"max_soft_tokens": BUDGETS[-1], "do_resize": False}
         batch = self.image_processor([image], return_tensors="np", **settings)
         made = int(batch["num_soft_tokens_per_image"][0])
         if made != geometry.tokens:
@@ -291,7 +288,8 @@ class Gemma4(Family):
 def block_arguments(layer: int, tokens: TowerTokens) -> dict[str, Any]:
     """What a block takes beside the hidden states."""
     rope = tuple(x.flatten(1, 2) for x in tokens.rope)
-    return {"position_embeddings": rope, "attention_mask": None, "position_ids": rope[0][..., :2]}
+    axes = rope[0][..., :2]  # of its `position_ids` attention reads only how many axes there are
+    return {"position_embeddings": rope, "attention_mask": None, "position_ids": axes}
 
 
 def patch_places(rows: int, columns: int, side: int) -> Tensor:
