@@ -16,7 +16,6 @@ from illava_cli.models.family import IMAGES_ONLY, Family
 
 SENTINEL = "\x00answer\x00"
 SWITCH = "enable_thinking"  # the variable of chat templates that lets an answer begin with thoughts
-THOUGHT, THOUGHT_END = "<think>", "</think>"
 
 # by kind, how each medium of a turn stands in its text: `Family.marker`
 Markers = Mapping[str, Sequence[str]]
@@ -150,7 +149,7 @@ def answer_ids(family: Family, answer: str) -> list[int]:
     """
     check_text(answer, "an answer")
     if _can_think(family):
-        answer = answer.rpartition(THOUGHT_END)[2].lstrip("\n")
+        answer = answer.rpartition(family.thought_marks[1])[2].lstrip("\n")
     return family.control_tokens.encode(family.control_tokens.hidden(answer), False)
 
 
@@ -164,7 +163,7 @@ def next_turn(
 
 def _render(family: Family, messages: list[dict], opening: Opening) -> str:
     text = _rendered(family, messages, opening.thinking)
-    open_thought = opening.given and text.rstrip().endswith(THOUGHT)
+    open_thought = opening.given and text.rstrip().endswith(family.thought_marks[0])
     return _rendered(family, messages, False) if open_thought else text
 
 

@@ -44,6 +44,7 @@ class Family(ABC):
     has_tiles = False  # whether an image may be cut into several
     special_tokens: ClassVar[dict[str, str]]  # `NAME_token_id` of its config -> the token
     marks: ClassVar[tuple[str, ...]] = ()  # further tokens that stand around media
+    thought_marks: ClassVar[tuple[str, str]] = ("<think>", "</think>")  # around its thoughts, if it has any
     markers: ClassVar[dict[str, str]]  # how `<image>` and `<video>`, if it takes them, stand in its prompts
     block_parts: ClassVar[BlockParts]  # of the tower's blocks
     tower_attention = PLAIN  # the function that its attention is given

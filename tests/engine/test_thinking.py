@@ -53,6 +53,15 @@ def test_an_answer_that_is_given_has_no_thoughts(open_session):
     assert plain.family.tokenizer.decode(plain.given("a</think>b")) == "a</think>b"
 
 
+def test_gemma4_is_asked_in_the_system_turn_and_marks_thoughts_its_own_way(open_session):
+    session = open_session("gemma4", *QUICK)
+    thinking = session.updated([ON])
+    assert "<|think|>" not in prompt(session)
+    assert prompt(thinking).startswith("<bos><|turn>system\n<|think|>\n<turn|>\n<|turn>user\nWhat?")
+    given = thinking.given("<|channel>thought\nA thing.\n<channel|>A square.")
+    assert session.family.tokenizer.decode(given) == "A square."
+
+
 @pytest.mark.parametrize("family", ["qwen2_vl", "llava_onevision", "internvl"])
 def test_refused_where_the_template_has_no_thoughts(family, open_session):
     session = open_session(family, *QUICK)

@@ -93,6 +93,7 @@ class Gemma4(Family):
         "boi": "<|image>",
         "eoi": "<image|>",
     }
+    thought_marks: ClassVar = ("<|channel>", "<channel|>")
     markers: ClassVar = {"image": "<|image|>", "video": "<|video|>"}
 
     @classmethod
