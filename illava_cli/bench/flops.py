@@ -67,8 +67,9 @@ class DecoderShape:
 
     Where there are experts, `inner` is that of those which work for a token, and `router` their number;
     `gated`: queries come with a gate; `values` have a matrix of their own; `window`: tokens that one sees;
-    `further` numbers in matrices that each token goes through; `linear`: the shape of the layers
-    `linear_layers`; `apart`: layers that are unlike the others.
+    `further` numbers in matrices that each token goes through, and `ahead` in those before all layers;
+    `linear`: the shape of the layers `linear_layers`; `apart`: layers that are unlike the others; from
+    `tail` on a prompt's last token goes alone.
     """
 
     width: int
@@ -82,6 +83,8 @@ class DecoderShape:
     values: bool = True
     window: int | None = None
     further: int = 0
+    ahead: int = 0
+    tail: int | None = None
     linear: LinearShape | None = None
     linear_layers: tuple[int, ...] = ()
     apart: Mapping[int, DecoderShape] = field(default_factory=dict)
@@ -179,6 +182,17 @@ def decoder_layer(shape: DecoderShape, tokens: int, past: int = 0) -> int:
     return linear(tokens, *matrices) + 4 * seen * query + perceptron(shape, tokens) + further
 
 
+def layer_of(shape: DecoderShape, layer: int, tokens: int, past: int = 0) -> int:
+    """The layer of that number on `tokens` new tokens after `past` cached ones."""
+    if layer in shape.linear_layers:
+        return linear_layer(shape, tokens)
+    own = shape.apart.get(layer, shape)
+    ahead = 2 * tokens * own.ahead
+    if shape.tail is not None and layer >= shape.tail:
+        return decoder_layer(own, 1, past + tokens - 1) + ahead
+    return decoder_layer(own, tokens, past) + ahead
+
+
 def seen_pairs(tokens: int, past: int, window: int | None = None) -> int:
     """Pairs of a new token and one that it sees: those up to its own, or the last of them."""
     if window is None or past + tokens <= window:
@@ -223,21 +237,13 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
     decoding = 0
     for step in range(counts.new_tokens - 1):
         decoding += head + sum(
-            linear_layer(decoder, 1)
-            if layer in decoder.linear_layers
-            else decoder_layer(decoder.apart.get(layer, decoder), 1, past + step)
-            for layer, past in enumerate(counts.decoder)
+            layer_of(decoder, layer, 1, past + step) for layer, past in enumerate(counts.decoder)
         )
     return Flops(
         patches=patches,
         tower=tuple(by_layer),
         projector=projector,
-        decoder=tuple(
-            linear_layer(decoder, tokens)
-            if layer in decoder.linear_layers
-            else decoder_layer(decoder.apart.get(layer, decoder), tokens)
-            for layer, tokens in enumerate(counts.decoder)
-        ),
+        decoder=tuple(layer_of(decoder, layer, tokens) for layer, tokens in enumerate(counts.decoder)),
         head=head,
         decoding=decoding,
     )

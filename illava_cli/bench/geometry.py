@@ -44,7 +44,10 @@ def decoder_shape(family: Family) -> DecoderShape:
         linear_layers=family.layers.linear,
         **perceptron_shape(text),
     )
-    return replace(shape, apart=stock_family(family).layers_apart(shape))
+    tail = family.layers.tail
+    return replace(
+        shape, tail=tail if tail < shape.layers else None, apart=stock_family(family).layers_apart(shape)
+    )
 
 
 def perceptron_shape(text: PreTrainedConfig) -> dict[str, int]:

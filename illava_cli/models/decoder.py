@@ -7,13 +7,14 @@ hidden states, positions (each survivor keeps its own), masks and KV cache are s
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from illava_cli.models.cache import MergeCache
+from illava_cli.models.cache import MergeCache, Places
 from illava_cli.models.decoder_merge import Prompt, Scoring
 from illava_cli.models.hf import CACHE
 from illava_cli.models.host import to_device
@@ -55,9 +56,11 @@ def prefill(
         cache.open_depth(layer)
     prompt = Prompt.of(new, *layers.opened(new.embeds, new.position_ids))
     depth = len(layers.blocks)
-    borders = [0, *(layer for layer in sorted(new.merge_points) if prompt.rankable), depth]
+    watched = new.trace is not None and new.trace.watched
+    tail = depth if watched else layers.tail
+    borders = [0, *(layer for layer in sorted(new.merge_points) if prompt.rankable), tail]
 
-    scores = None
+    scores = shared = None
     for first, stop in pairwise(borders):
         if first:
             prompt = prompt.merged(first, new.merge_points[first], scores, new.trace)
@@ -68,15 +71,16 @@ def prefill(
         for start in range(0, prompt.tokens, size):
             if start or first:
                 yield
-            part = prompt.part(start, start + size)
-            given.append(_through(layers, part, cache, first, stop, scoring, start))
+            part, shared = prompt.part(start, start + size), layers.shared()
+            given.append(_through(layers, part, cache, first, stop, shared, scoring, start))
         prompt = prompt.with_hidden(torch.cat(given, dim=1) if len(given) > 1 else given[0])
         scores, prompt = scoring.scores, prompt.with_keys(scoring.keys)
+    last = prompt.last() if tail == depth else _through_tail(layers, prompt, cache, shared)
     cache.verify(new.planned(depth))
     cache.next_position = list(new.next_position)
     # a slice of all tokens would have strides for which PyTorch copies the whole output head before the
     # product (0.5 s of a bfloat16 prefill of LLaVA-OneVision-0.5B on two CPU cores)
-    return layers.norm(prompt.last().contiguous()), prompt
+    return layers.norm(last.contiguous()), prompt
 
 
 def _through(
@@ -85,11 +89,16 @@ def _through(
     cache: MergeCache,
     first: int,
     stop: int,
+    shared: Any,
     scoring: Scoring,
     start: int,
 ) -> Tensor:
-    """A part of a prompt, from its token `start` on, through the layers `first` to `stop`."""
-    hidden_states, masks, shared = part.hidden_states, {}, layers.shared()
+    """A part of a prompt, from its token `start` on, through the layers `first` to `stop`.
+
+    Args:
+        shared: where these layers leave what later ones take.
+    """
+    hidden_states, masks = part.hidden_states, {}
     cache.place(part.tokens, hidden_states.device, first, stop)
     for index in range(first, stop):
         layer, depth, kind = layers.blocks[index], cache.depth_at(index), layers.kinds[index]
@@ -113,6 +122,30 @@ def _through(
             hidden_states = hidden_states + part.injections[index].to(hidden_states.device)
     cache.extend(part.lengths, first, stop)
     return hidden_states
+
+
+def _through_tail(layers: Layers, prompt: Prompt, cache: MergeCache, shared: Any) -> Tensor:
+    """Each row's last token through the layers that look at others' keys alone, to (B, C)."""
+    device = prompt.hidden_states.device
+    ends = replace(
+        prompt.take(to_device([n - 1 for n in prompt.lengths], device)[:, None]),
+        lengths=[1] * len(prompt.lengths),
+    )
+    hidden_states, masks = ends.hidden_states, {}
+    at = Places.of([held - 1 for held in cache.lengths(layers.tail)], 1, device)
+    for index in range(layers.tail, len(layers.blocks)):
+        kind = layers.kinds[index]
+        if kind not in masks:
+            masks[kind] = layers.mask(index, at, 1, hidden_states)
+        hidden_states = layers.blocks[index](
+            hidden_states,
+            attention_mask=masks[kind],
+            position_embeddings=ends.rope[kind],
+            use_cache=True,
+            **{CACHE: cache},
+            **layers.arguments(index, ends.along, shared),
+        )
+    return hidden_states[:, 0]
 
 
 def _through_linear(

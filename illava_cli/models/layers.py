@@ -68,6 +68,12 @@ class Layers:
         return self.text_model.norm(hidden_states)
 
     @property
+    def tail(self) -> int:
+        """The first of the last layers that cache nothing: of a prompt, only its last token matters there."""
+        own = [number for number in range(len(self.blocks)) if number not in self.borrowing]
+        return own[-1] + 1
+
+    @property
     def whole(self) -> bool:
         """Whether a medium has to go through the layers at once, as its tokens see later ones."""
         return bool(self.both_ways)

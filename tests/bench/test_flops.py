@@ -69,6 +69,8 @@ def test_windows_and_layers_apart_by_hand():
     both = ModelShape(TowerShape(4, 8, 1, 12), (), 1, replace(text, apart={1: own}))
     flops = count(both, RequestCounts((), (3, 3), 1))
     assert flops.decoder == (decoder_layer(text, 3), decoder_layer(own, 3))
+    alone = replace(both, decoder=replace(both.decoder, tail=1, apart={1: replace(own, ahead=5)}))
+    assert count(alone, RequestCounts((), (3, 3), 1)).decoder[1] == decoder_layer(own, 1, 2) + 2 * 3 * 5
 
 
 def test_experts_gates_and_linear_attention_by_hand():
@@ -161,10 +163,11 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     full = []
     for number, (layer, tokens) in enumerate(zip(flops.decoder, counts.decoder, strict=True)):
         own = shape.decoder.apart.get(number, shape.decoder)
-        unseen = tokens**2 - seen_pairs(tokens, 0, own.window)
+        queries = 1 if number >= (shape.decoder.tail or 6) else tokens
+        unseen = queries * tokens - seen_pairs(queries, tokens - queries, own.window)
         full.append(layer + 4 * unseen * own.query_width)
-    before = [2 * tokens * own.further // 3 for tokens in counts.decoder]  # what a token gets for each layer
-    assert [layer - share for layer, share in zip(full, before, strict=True)] == prefill
+    ahead = [2 * tokens * own.ahead for tokens in counts.decoder]
+    assert [layer - share for layer, share in zip(full, ahead, strict=True)] == prefill
     whole = flops.ttft + sum(empty) + sum(full) - sum(flops.decoder)
     assert whole == pytest.approx(total, rel=0.02)  # rotary embeddings are not counted
     assert counts.media[0].patches[1] < counts.media[0].patches[0]

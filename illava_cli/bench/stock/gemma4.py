@@ -44,7 +44,8 @@ class StockGemma4(StockFamily):
                 inner=block.mlp.gate_proj.out_features + experts,
                 router=text.num_experts if experts else 0,
                 window=layers.windows.get(layers.kinds[number]),
-                further=3 * text.hidden_size * text.hidden_size_per_layer_input,
+                further=2 * text.hidden_size * text.hidden_size_per_layer_input,
+                ahead=text.hidden_size * text.hidden_size_per_layer_input,
             )
         return found
 
