@@ -73,7 +73,7 @@ def test_unknown_model(main, name, part):
         (LLAVA, ["vision={layers: [7], r: 1}"], "0 to 6"),
         (LLAVA, ["llm={layers: [6], keep: 0.5}"], "1 to 5"),
         (LLAVA, ["layout=grid", "vision={layers: [1], r: 5}"], "25 or 36"),
-        (LLAVA, ["vision={layers: [1], drop: 0.2}"], "Qwen2-VL"),
+        (LLAVA, ["vision={layers: [1], drop: 0.2}"], "groups of patches"),
         (QWEN, ["layout=grid", "vision={layers: [1], drop: 0.2}"], "grid"),
         (QWEN, ["layout=faithful", "vision={layers: [1], r: 3}"], "vision.drop"),
     ],
