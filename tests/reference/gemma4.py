@@ -23,7 +23,7 @@ from tests.reference.decoder import lay_out
 from tests.reference.merging import merge, received
 from tests.reference.values import Counts, Encoded, Medium, Result, Schedule, Token
 
-positions, packs, TYPED = llava.positions, True, True
+positions, packs = llava.positions, True
 SIDE, PATCH = 3, 16
 
 
@@ -241,26 +241,3 @@ def experts(layer, x: Tensor) -> Tensor:
             row = row + weight * (pool.down_proj[number] @ (pool.act_fn(gate) * up))
         rows.append(row)
     return torch.stack(rows)
-
-
-def stock_inputs(model, images: list[Medium], videos: list[Medium]) -> dict:
-    """Media as the unmodified model takes them: filled up to as many patches each."""
-    inputs = {}
-    for media, values, name in (
-        (images, "pixel_values", "image_position_ids"),
-        (videos, "pixel_values_videos", "video_position_ids"),
-    ):
-        if media:
-            most = max(m.pixel_values.shape[1] for m in media)
-            filled = [
-                torch.nn.functional.pad(m.pixel_values[0], (0, 0, 0, most - m.pixel_values.shape[1]))
-                for m in media
-            ]
-            where = [places(*m.grid_thw[1:]) for m in media]
-            inputs[values] = torch.stack(filled)
-            inputs[name] = torch.stack(
-                [torch.nn.functional.pad(w, (0, 0, 0, most - len(w)), value=-1) for w in where]
-            )
-    if videos:
-        inputs["num_frames_per_video"] = torch.tensor([1] * len(videos))
-    return inputs

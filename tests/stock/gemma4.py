@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from transformers import Gemma4Processor
 from transformers.models.gemma4.image_processing_pil_gemma4 import (
     Gemma4ImageProcessorPil,
     convert_image_to_patches,
@@ -14,6 +13,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
     pad_along_first_dim,
 )
 
+from illava_cli.bench.stock.gemma4 import together
 from tests.stock.frames import normalised
 
 PLACEHOLDERS = ("<|image|>", "<|video|>", "<|audio|>", "<|image>", "<image|>")
@@ -25,27 +25,29 @@ def image_processor(folder, kind):
 
 
 def media(stock, text, pictures, clips):
-    """The text with placeholders; images, and the frames of all videos, each in their order."""
-    writer = Gemma4Processor.__new__(Gemma4Processor)
-    writer.boi_token, writer.eoi_token = "<|image>", "<image|>"
-    writer.image_token, writer.video_token = "\0", "\1"
+    """The text with placeholders; images, and the frames of all videos, each in their order.
+
+    Written from `Gemma4Processor`, which transformers 5.17 cannot import without torchvision.
+    """
     inputs = {}
     if pictures:
         batch = stock.image_processor(list(pictures), return_tensors="pt")
         inputs |= {name: batch[name] for name in ("pixel_values", "image_position_ids")}
-        for number in range(len(pictures)):
-            text = text.replace("<|image|>", writer.replace_image_token(batch, number), 1)
+        for tokens in batch["num_soft_tokens_per_image"].tolist():
+            text = text.replace("<|image|>", _within_marks("\0" * tokens), 1)
     if clips:
         made = [_video(stock, clip) for clip in clips]
         for clip, (_, _, tokens) in zip(clips, made, strict=True):
             times = [index / (stock.fps or 24) for index in range(len(clip))]
-            metadata = SimpleNamespace(fps=stock.fps or 24, timestamps=times)
-            about = {"num_soft_tokens_per_video": [tokens], "video_metadata": [metadata]}
-            text = text.replace("<|video|>", writer.replace_video_token(about, 0), 1)
-        inputs["pixel_values_videos"] = torch.cat([pixels for pixels, _, _ in made])
-        inputs["video_position_ids"] = torch.cat([places for _, places, _ in made])
-        inputs["num_frames_per_video"] = torch.tensor([len(clip) for clip in clips])
+            stamps = [f"{int(seconds // 60):02d}:{int(seconds % 60):02d}" for seconds in times]
+            shown = " ".join(f"{stamp} {_within_marks(chr(1) * tokens)}" for stamp in stamps)
+            text = text.replace("<|video|>", shown, 1)
+        inputs |= together(stock.model, [pixels for pixels, _, _ in made], [places for _, places, _ in made])
     return text.replace("\0", "<|image|>").replace("\1", "<|video|>"), inputs
+
+
+def _within_marks(tokens):
+    return f"<|image>{tokens}<image|>"
 
 
 def _video(stock, frames):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ STOCK_NAMES = {
     "image": ("pixel_values", "image_position_ids"),
     "video": ("pixel_values_videos", "video_position_ids"),
 }
+COUNTS = "num_frames_per_video"
 
 
 class StockGemma4(StockFamily):
@@ -56,11 +58,11 @@ class StockGemma4(StockFamily):
             if not chosen:
                 continue
             most = max(filled_up(pixels.tokens) for pixels in chosen) * self.family.patches_per_token
-            filled = [self._filled(pixels, most) for pixels in chosen]
-            inputs[values] = torch.cat([patches for patches, _ in filled])
-            inputs[places] = torch.cat([where for _, where in filled])
+            patches, where = zip(*(self._filled(pixels, most) for pixels in chosen), strict=True)
             if kind == "video":
-                inputs["num_frames_per_video"] = torch.tensor([pixels.segments for pixels in chosen])
+                inputs |= together(model, patches, where)
+            else:
+                inputs |= {values: torch.cat(patches), places: torch.cat(where)}
         return inputs
 
     def _filled(self, pixels: Pixels, most: int) -> tuple[Tensor, Tensor]:
@@ -73,10 +75,22 @@ class StockGemma4(StockFamily):
     def run_vision(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
         for kind, names in STOCK_NAMES.items():
             if names[0] in inputs:
-                more = {"num_frames_per_video": inputs["num_frames_per_video"]} if kind == "video" else {}
-                getattr(model.model, f"get_{kind}_features")(*(inputs[name] for name in names), **more)
+                more = (COUNTS,) if kind == "video" and COUNTS in inputs else ()
+                getattr(model.model, f"get_{kind}_features")(*(inputs[name] for name in (*names, *more)))
 
 
 def filled_up(tokens: int) -> int:
     """The budget up to which the processor fills a picture of so many tokens."""
     return next(budget for budget in BUDGETS if budget >= tokens)
+
+
+def together(model: nn.Module, patches: Sequence[Tensor], places: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The frames of several videos, (frames, P, ...) each, as a release of `transformers` takes them.
+
+    Later ones take all frames in a row, with the number of each video's; 5.17 as many of each video.
+    """
+    names = STOCK_NAMES["video"]
+    if COUNTS not in inspect.signature(model.model.get_video_features).parameters:
+        return {name: torch.stack(list(parts)) for name, parts in zip(names, (patches, places), strict=True)}
+    counts = torch.tensor([len(frames) for frames in patches])
+    return {names[0]: torch.cat(list(patches)), names[1]: torch.cat(list(places)), COUNTS: counts}
