@@ -6,11 +6,16 @@ import torch
 from illava_cli import load
 from illava_cli.bench.stock import stock_family
 from illava_cli.config import MediaOptions, resolve
+from illava_cli.engine.session import Request
 from illava_cli.errors import ModelError, UsageError
+from illava_cli.models.layers import Layers
+from tests.asked_alike import pieces_of, schedule_of
 from tests.builders import write_gemma4
 from tests.conftest import clip, picture
+from tests.reference import reference_conversation
+from tests.schedules import SCHEDULES
 from tests.stock import Stock
-from tests.tolerances import FLOAT32
+from tests.tolerances import FLOAT32, FLOAT64
 
 CASES = {
     "image": {"images": [picture(200, 150, 1)]},
@@ -55,27 +60,41 @@ def test_a_large_model_equals_transformers(folder, stock, case, attn):
 def test_a_large_model_sees_a_later_image_as_in_one_prompt(folder, stock):
     first, second = CASES["two images"]["images"]
     chat = opened(folder, "preset=off").chat()
-    said = chat.ask("What is it?", images=[first])
+    chat.recall("What is it?", [first], answer="A square.")  # whose words have the same tokens in both
     answer = chat.ask("And this?", images=[second], logits=True)
     turns = [
         message("What is it?", [first]),
-        {"role": "assistant", "content": said.text},
+        {"role": "assistant", "content": "A square."},
         message("And this?", [second]),
     ]
     logits, _ = stock.answer(stock.chat(turns), [first, second])
     torch.testing.assert_close(answer.logits, logits, **FLOAT32)
 
 
-def test_prompts_in_parts_are_not_cut_within_an_image(folder):
+def test_prompts_in_parts_are_not_cut_within_an_image(folder, monkeypatch):
     """Its first tokens see its last ones."""
-    from illava_cli.engine.passes import Passes
-
     session = opened(folder, "preset=off")
     whole = session.ask("What is it?", **CASES["image"], logits=True)
     session.passes.scheduler.chunk = 16
-    assert isinstance(session.passes, Passes)
     again = session.ask("What is it?", **CASES["image"], logits=True)
     torch.testing.assert_close(again.logits, whole.logits, **FLOAT32)
+    monkeypatch.setattr(Layers, "whole", False)
+    cut = session.ask("What is it?", **CASES["image"], logits=True)
+    assert (cut.logits - whole.logits).abs().max() > 10 * FLOAT32["atol"]
+
+
+@pytest.mark.usefixtures("exact_in_float64")
+@pytest.mark.parametrize("case", [case for case in CASES if case != "text"])
+def test_a_large_model_s_merged_logits_equal_the_reference(folder, case):
+    media = CASES[case]
+    _, settings = SCHEDULES["gemma4, paper"]
+    session = opened(folder, *settings, "model.dtype=float64")
+    request = Request("What is it?", media["images"], media.get("videos", ()))
+    answer = session.ask(request.prompt, request.images, request.videos, logits=True)
+    result = reference_conversation(session.model, [pieces_of(session, request)], schedule_of(session))
+    torch.testing.assert_close(answer.logits, result.logits, **FLOAT64)
+    kept = answer.usage.visual.llm_kept
+    assert kept == sum(c.llm_kept for c in result.counts) < answer.usage.visual.unmerged
 
 
 @pytest.mark.parametrize(

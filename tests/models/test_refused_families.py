@@ -12,6 +12,7 @@ from illava_cli.models.schedule import ScheduleShape
 from tests.builders import write_internvl, write_qwen3_5
 
 UNKNOWN = {
+    "gemma4_unified": "illava does not know",
     "llavaonevision1_5": "transformers has no class: code of checkpoints is not run",
     "mllama": "illava does not know",
 }

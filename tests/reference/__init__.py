@@ -38,7 +38,7 @@ __all__ = ["FAMILIES", "Counts", "Medium", "Schedule"]
 # By model type. A family has encode(model, medium, schedule), positions(model, pieces), packs: whether
 # survivors' positions may be packed, stock_inputs(model, images, videos), TYPED: whether the stock model is
 # told the kinds of tokens; and decoder_layer(layer, x, rotary), where that is not `decoder.decoder_layer`, or
-# a run(model, turns, schedule) of its own.
+# a run(model, turns, schedule) of its own, which no test puts beside the stock model: it has no stock_inputs.
 FAMILIES = {
     "gemma4": gemma4,
     "internvl": internvl,
