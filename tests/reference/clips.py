@@ -1,0 +1,109 @@
+"""The reduction of a whole clip, as it is defined, one token at a time in float64.
+
+A clip is {(frame, place): vector} with scores of the same keys, in order. A method says which tokens each
+survivor stands for, {survivor: {token: weight}}; the others are dropped.
+"""
+
+import math
+
+ALPHAS = (1 / 8, 1 / 4, 1 / 2, 1, 2)
+
+
+def dot(a, b):
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def unit(a):
+    return [x / math.sqrt(dot(a, a)) for x in a]
+
+
+def cosine(a, b):
+    return dot(unit(a), unit(b))
+
+
+def squared(a, b):
+    return math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def mean(vectors):
+    vectors = list(vectors)
+    return [math.fsum(column) / len(vectors) for column in zip(*vectors, strict=True)]
+
+
+def best(tokens, key, count):
+    """The `count` highest; of equals the earlier."""
+    return sorted(tokens, key=lambda t: (-key(t), t))[:count]
+
+
+def by_frame(tokens):
+    frames = {}
+    for token in tokens:
+        frames.setdefault(token[0], []).append(token)
+    return frames
+
+
+def alone(tokens):
+    return {token: {token: 1.0} for token in tokens}
+
+
+def plain(clusters):
+    return {s: {token: 1 / len(members) for token in members} for s, members in clusters.items()}
+
+
+def evs(clip, scores, left):
+    def novelty(token):
+        frame, place = token
+        earlier = [f for f in range(frame) if (f, place) in clip]
+        if not earlier:
+            return (1, scores[token])
+        return (0, 1 - cosine(clip[token], clip[max(earlier), place]))
+
+    ranked = sorted(clip, key=lambda t: (*(-x for x in novelty(t)), t))
+    return alone(ranked[:left])
+
+
+def _distinct(clip, scores, left):
+    """{survivor: members} where nobody has been dropped, and who of the survivors remains."""
+    units = {token: unit(vector) for token, vector in clip.items()}
+    frames = {f: mean(units[t] for t in tokens) for f, tokens in by_frame(clip).items()}
+    whole = mean(units.values())
+    first, start = {}, {}
+    for token in clip:
+        frame, place = token
+        anchor = start.get(place)
+        if anchor and squared(units[token], units[anchor]) < squared(units[token], frames[frame]):
+            first[token] = anchor
+        else:
+            first[token] = start[place] = token
+    runs = {}
+    for token, anchor in first.items():
+        runs.setdefault(anchor, []).append(token)
+
+    attention = {a: math.fsum(scores[t] for t in run) / len(run) for a, run in runs.items()}
+    apart = {a: squared(units[a], frames[a[0]]) + squared(units[a], whole) for a in runs}
+    places = [{a: i for i, a in enumerate(best(runs, value.get, len(runs)))} for value in (attention, apart)]
+    likeness = {t: dot(units[t], units[a]) for t, a in first.items()}
+    undone = best((t for t in clip if t not in runs), lambda t: -likeness[t], max(0, left - len(runs)))
+    for token in undone:
+        runs[first[token]].remove(token)
+        runs[token] = [token]
+    begins = [a for a in runs if a not in undone]
+    remain = {*best(begins, lambda a: -(places[0][a] + places[1][a]), left), *undone}
+    return runs, remain
+
+
+def distinct(clip, scores, left):
+    runs, remain = _distinct(clip, scores, left)
+    return plain({a: run for a, run in runs.items() if a in remain})
+
+
+def distinct_assign(clip, scores, left):
+    runs, remain = _distinct(clip, scores, left)
+    clusters = {a: list(runs[a]) for a in sorted(remain)}
+    for anchor, run in runs.items():
+        if anchor not in remain:
+            clusters[best(clusters, lambda s, a=anchor: cosine(clip[a], clip[s]), 1)[0]] += run
+    return plain(clusters)
+
+
+METHODS = {"distinct": distinct, "distinct-assign": distinct_assign, "evs": evs}
