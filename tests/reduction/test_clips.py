@@ -7,7 +7,7 @@ from illava_cli.reduction import Merge
 from illava_cli.reduction.clips import CLIP_METHODS, ClipTokens
 from tests.reference import clips as slow
 
-KINDS = ("noise", "static", "scenes", "moving")
+KINDS = ("noise", "static", "scenes", "moving", "drift")
 
 
 def draw(seed, kind, frames, places, channels=6):
@@ -17,6 +17,8 @@ def draw(seed, kind, frames, places, channels=6):
     scores = torch.rand(frames, places, generator=rng, dtype=torch.float64)
     if kind == "noise":
         return noise, scores
+    if kind == "drift":
+        return (noise * torch.tensor([1.0] + [0.2] * (frames - 1))[:, None, None]).cumsum(0), scores
     scene = torch.zeros(frames, dtype=torch.long)
     if kind != "static":
         scene = torch.randint(0, 2, (frames,), generator=rng).cumsum(0)

@@ -1,4 +1,7 @@
-"""Methods that reduce a whole clip after the tower, over all of its frames together. One file a method."""
+"""Methods that reduce a whole clip over all of its frames together. One file a method.
+
+`CLIP_METHODS` choose among the tokens that leave the tower, `FRAME_METHODS` among the frames inside it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 
 from illava_cli.reduction.clips.distinct import distinct, distinct_assign
 from illava_cli.reduction.clips.evs import evs
+from illava_cli.reduction.clips.frames import FrameTokens, alike, early_tom
 from illava_cli.reduction.clips.tokens import ClipTokens
 from illava_cli.reduction.merge import Assignment
 
@@ -15,4 +19,9 @@ CLIP_METHODS: dict[str, Callable[[ClipTokens], Assignment]] = {
     "evs": evs,
 }
 
-__all__ = ["CLIP_METHODS", "ClipTokens"]
+FRAME_METHODS: dict[str, Callable[[FrameTokens], Assignment]] = {
+    "alike": alike,
+    "early-tom": early_tom,
+}
+
+__all__ = ["CLIP_METHODS", "FRAME_METHODS", "ClipTokens", "FrameTokens"]
