@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 Tracing = Literal[False, True, "attention"]
 # kinds of a prompt's tokens
 TEXT, VISUAL, NEWLINE = 0, 1, 2
+# a step of a medium's way to the decoder: at which layer of the tower (before it -1, behind it its depth),
+# and what happens, in the order in which it does
+Step = tuple[int, int]
+ENTER, FRAMES, TOWER, INPUT, POOL, CLIP = range(6)
 Extent = tuple[float, float, float, float]  # left, top, width, height
 
 
@@ -58,22 +62,21 @@ class DecoderTrace:
 class Trace(TypedDict):
     """`Generation.trace`. Lists have one entry for each medium: images, then videos.
 
-    The way of a patch: `vision[m]` by tower layer (the layer after the last is a reduction between tower
-    and decoder), `layout[m]` to the medium's decoder tokens, whose runs begin at `starts[m]` of the prompt,
-    `llm`.
+    The way of a patch: `vision[m]` by step, `layout[m]` to the medium's decoder tokens, which stand at
+    `where[m]` of the prompt, `llm`. Tokens are those of all segments, one segment after another.
     """
 
-    vision: list[dict[int, Merge]]  # (S, N) to (S, N'), S segments
+    vision: list[dict[Step, Merge]]  # (1, M) to (1, M'), S * N tokens before the first
     tower_layers: int
     patches_per_token: int  # in the tower: 4 where 2x2 patches merge as one, 9 of 3x3
     segments: list[int]
     views: list[list[View]]  # S of them
     padding: list[Tensor | None]  # (S, N) True for padding of the image
-    layout: list[Merge]  # (1, S * N') to (1, T'), a row's or the final newline being a slot of no token
-    starts: list[list[int]]  # runs of as many tokens each
+    layout: list[Merge]  # (1, M) to (1, T'), a row's or the final newline being a slot of no token
+    where: list[Tensor]  # (T',)
     kinds: Tensor  # (1, T) of the prompt: TEXT, VISUAL or NEWLINE
     system_tokens: int  # of the prompt, before the user's words and media
     llm: list[tuple[int, Merge]]  # by decoder layer
     llm_scores: dict[int, Tensor]  # by decoder layer, what its merge ranked by
-    vision_attention: list[dict[int, Tensor]]  # by tower layer, (S, N'); empty unless asked for
+    vision_attention: list[dict[int, Tensor]]  # by tower layer, (M,); empty unless asked for
     llm_attention: dict[int, Tensor]  # by decoder layer, (1, T')

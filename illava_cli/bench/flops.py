@@ -104,18 +104,27 @@ class ModelShape:
 class TowerPass:
     """A medium's way through the tower: per layer, patches of a segment in its attention and its MLP.
 
+    Segments of a medium of which unlike numbers of patches enter go as passes of their own.
+
     Args:
+        segments: that enter.
         windowed: by layer that attends within windows, pairs of patches that see each other, of all segments.
+        left: of the segments from a layer on, where whole ones merge.
     """
 
     segments: int
     layers: tuple[tuple[int, int], ...]
     windowed: dict[int, int] = field(default_factory=dict)
+    left: dict[int, int] = field(default_factory=dict)
 
     @property
     def patches(self) -> tuple[int, int]:
         """Patches of a segment that enter and that leave."""
         return self.layers[0][0], self.layers[-1][1]
+
+    def segments_at(self, layer: int) -> int:
+        """Segments in a layer."""
+        return [self.segments, *(left for first, left in sorted(self.left.items()) if first <= layer)][-1]
 
 
 @dataclass(frozen=True)
@@ -224,12 +233,13 @@ def count(shape: ModelShape, counts: RequestCounts) -> Flops:
     for medium in counts.media:
         entering, leaving = medium.patches
         patches += medium.segments * linear(entering, (tower.patch_values, tower.width))
-        projected = [leaving, *(medium.layers[layer][1] for layer in tower.taps)]
-        for patches_left in projected:
+        depth = len(medium.layers)
+        projected = [(depth, leaving), *((layer, medium.layers[layer][1]) for layer in tower.taps)]
+        for layer, patches_left in projected:
             tokens = patches_left // shape.patches_per_token
-            projector += medium.segments * linear(tokens, *shape.projector)
+            projector += medium.segments_at(layer) * linear(tokens, *shape.projector)
         for layer, patches_left in enumerate(medium.layers):
-            segments = medium.segments
+            segments = medium.segments_at(layer)
             attended, kept = (n + tower.class_tokens for n in patches_left)
             pairs = medium.windowed.get(layer, segments * attended**2)
             by_layer[layer] += tower_layer(tower, segments * attended, segments * kept, pairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,8 +20,9 @@ from illava_cli.models.layers import attends
 from illava_cli.models.media import Geometry
 from illava_cli.models.schedule import Schedule
 from illava_cli.reduction import Merge
+from illava_cli.trace import INPUT, TOWER, Step
 
-NOTHING: Mapping[int, Merge] = MappingProxyType({})
+NOTHING: Mapping[Step, Merge] = MappingProxyType({})
 
 
 def model_shape(family: Family) -> ModelShape:
@@ -78,37 +80,59 @@ def unmerged_counts(
 ) -> RequestCounts:
     """The tokens of a request to the unmodified model, which runs every layer of its tower."""
     shape = model_shape(family)
-    passes = [tower_pass(family, medium, Schedule(), shape.tower.layers) for medium in media]
+    depth = shape.tower.layers
+    passes = [one for medium in media for one in tower_passes(family, medium, Schedule(), depth)]
     return RequestCounts(tuple(passes), (prompt_tokens,) * shape.decoder.layers, new_tokens)
 
 
-def tower_pass(
-    family: Family, medium: Geometry, schedule: Schedule, depth: int, merges: Mapping[int, Merge] = NOTHING
-) -> TowerPass:
+def tower_passes(
+    family: Family, medium: Geometry, schedule: Schedule, depth: int, merges: Mapping[Step, Merge] = NOTHING
+) -> list[TowerPass]:
     """A medium through `depth` layers of the tower.
 
     Args:
         merges: as they were traced: how many of a window's tokens have left is not known beforehand.
     """
-    unit, side = family.patches_per_token, stock_family(family)
-    budget, left = schedule.in_tower(medium.tokens, depth).budget, medium.tokens
-    place = torch.arange(left).expand(medium.segments, -1)  # (B, N) of the tokens that are left
-    layers, windowed = [], {}
+    unit, passes = family.patches_per_token, []
+    for tokens, segments in sorted(Counter(filter(None, medium.entering)).items()):
+        budget, left, layers = schedule.budget(tokens, medium.tokens), tokens, []
+        for layer in range(depth):
+            attended, left = left, left - budget.get(layer, 0)
+            layers.append((attended * unit, left * unit))
+        frames = frames_left(schedule, segments) if medium.kind == "video" else {}
+        passes.append(TowerPass(segments, tuple(layers), left=frames))
+    windowed = windowed_pairs(family, medium, schedule, depth, merges)
+    nothing = dict.fromkeys(windowed, 0)
+    return [replace(one, windowed=nothing if n else windowed) for n, one in enumerate(passes)]
+
+
+def frames_left(schedule: Schedule, frames: int) -> dict[int, int]:
+    """Of so many frames of a clip, those that are left from a layer on."""
+    found: Counter[int] = Counter()
+    for window in schedule.windows(frames) if schedule.frames else ():
+        found.update(schedule.frames.of(window))
+    return dict(found)
+
+
+def windowed_pairs(
+    family: Family, medium: Geometry, schedule: Schedule, depth: int, merges: Mapping[Step, Merge]
+) -> dict[int, int]:
+    """By layer that attends within windows, pairs of patches that see each other, of all segments."""
+    side, unit = stock_family(family), family.patches_per_token
+    place = torch.arange(medium.segments * medium.tokens)  # of the tokens that are left
+    steps, found = sorted(merges.items()), {}
     for layer in range(depth):
-        attended, left = left, left - budget.get(layer, 0)
+        while steps and steps[0][0] < (layer, TOWER):
+            place = place[steps.pop(0)[1].anchor[0].cpu()]
         if (windows := side.windows(medium, layer)) is not None:
-            windowed[layer] = pairs_within(windows[place]) * unit**2
-        if layer in merges:
-            place = place.gather(1, merges[layer].anchor.cpu())
-        layers.append((attended * unit, left * unit))
-    return TowerPass(medium.segments, tuple(layers), windowed)
+            of_segment = place // medium.tokens * (int(windows.max()) + 1)
+            found[layer] = pairs_within(of_segment + windows[place % medium.tokens]) * unit**2
+    return found
 
 
 def pairs_within(windows: Tensor) -> int:
-    """Pairs of tokens that stand in one window, itself included; `windows` (B, N) are those of each."""
-    count = int(windows.max()) + 1
-    sizes = torch.zeros(len(windows), count, dtype=torch.long)
-    return int(sizes.scatter_add_(1, windows, torch.ones_like(windows)).square().sum())
+    """Pairs of tokens that stand in one window, itself included; `windows` (M,) are those of each."""
+    return int(windows.bincount().square().sum())
 
 
 def merged_counts(
@@ -125,10 +149,11 @@ def merged_counts(
     for medium, merges in zip(media, answer.trace["vision"], strict=True):
         few = medium.segments * medium.tokens < session.min_visual_tokens
         schedule = Schedule() if few else session.schedules[medium.kind]
-        passes.append(tower_pass(family, medium, schedule, depth, merges))
+        passes += tower_passes(family, medium, schedule, depth, merges)
         expansion = family.tokens(medium, schedule)
         if expansion is None:
-            expansion = medium.form.expansion(merges[depth].anchor.shape[1], schedule.layout)
+            kept = merges[depth, INPUT].anchor.shape[1] // len(medium.shown)
+            expansion = medium.form.expansion([kept] * len(medium.shown), schedule.layout)
         candidates = 0 if few else medium.form.candidates(expansion, schedule.authors)
         expansions.append((expansion.total, candidates))
     leading = session.schedules["image" if any(m.kind == "image" for m in media) else "video"]

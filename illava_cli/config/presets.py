@@ -8,12 +8,12 @@ from pathlib import Path
 
 from illava_cli.config.places import shipped
 from illava_cli.config.reading import read_yaml, validate
-from illava_cli.config.stages import LLMByMedium, Preset, Reduction, ReductionSettings, VisionByMedium
+from illava_cli.config.stages import BY_MEDIUM, Preset, Reduction, ReductionSettings
 from illava_cli.config.values import Strict, off
 from illava_cli.errors import UsageError
 from illava_cli.text import near_miss
 
-STAGES = ("guide", "vision", "input", "llm")
+STAGES = ("guide", "pixels", "frames", "vision", "input", "llm")
 OVERRIDES = tuple(ReductionSettings.model_fields)  # what a configuration may change of its preset
 BUDGETS = ("r", "drop", "keep")  # of a stage: one replaces another
 
@@ -85,7 +85,7 @@ def _override(base: dict | None, override: Strict) -> dict:
     """`override`'s own fields over `base`; a budget given one way replaces one given the other way."""
     base = dict(base or {})
     by_medium = {"image", "video"}
-    if isinstance(override, VisionByMedium | LLMByMedium):
+    if isinstance(override, BY_MEDIUM):
         if by_medium.isdisjoint(base):
             base = {kind: dict(base) for kind in by_medium} if base else {}
         for kind in override.model_fields_set:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from illava_cli.config.values import Checkpoint, Count, Layers, Share, Strict
+from illava_cli.config.values import Checkpoint, Count, Layers, Levels, Share, Strict
 
 
 class GuideStage(Strict):
@@ -22,6 +22,31 @@ class GuideStage(Strict):
     )
     roi: Share = Field(
         default=0.8, description="free-video-llm: share of a frame's area, the rest of keep is frames"
+    )
+
+
+class PixelsStage(Strict):
+    """Patches, or groups that merge as one, whose pixels their neighbours predict do not enter the tower."""
+
+    tau: Levels = Field(
+        default=0, description="largest difference from what is predicted, of 255; 0 = exactly equal"
+    )
+
+
+class FramesStage(Strict):
+    """Whole frames of a video (or temporal patches) leave, or merge with a neighbour that is like them."""
+
+    method: str = "alike"
+    layers: list[Annotated[int, Field(ge=-1)]] = Field(
+        default=[], description="tower layers before which frames merge, counted from 0; -1: in the pixels"
+    )
+    keep: Share | list[Share] | None = Field(
+        default=None, description="fraction of the frames kept, per layer"
+    )
+    still: Levels | None = Field(
+        default=None,
+        description="a frame that nowhere differs more from the one before does not enter the tower: mean "
+        "difference within a patch or group, of 255",
     )
 
 
@@ -47,11 +72,13 @@ class VisionStage(Strict):
 
 
 class InputStage(Strict):
-    """Reduction between projector and LLM, of each tile's or frame's tokens by the tower's last attention."""
+    """Reduction between projector and LLM: of each tile's or frame's tokens, or of a whole video's."""
 
     method: str = "illava"
     keep: Share | None = Field(
-        default=None, description="fraction kept of each tile or frame; prumerge decides by itself without it"
+        default=None,
+        description="fraction kept of each tile or frame, or of the whole video, as the method has it; "
+        "prumerge decides by itself without it",
     )
 
 
@@ -78,6 +105,20 @@ class VisionByMedium(Strict):
     video: VisionStage | None = None
 
 
+class InputByMedium(Strict):
+    """A reduction between projector and LLM for each kind of medium."""
+
+    image: InputStage | None = None
+    video: InputStage | None = None
+
+
+class PixelsByMedium(Strict):
+    """Which patches enter the tower, for each kind of medium."""
+
+    image: PixelsStage | None = None
+    video: PixelsStage | None = None
+
+
 class LLMByMedium(Strict):
     """A decoder schedule for each kind of medium; a session takes one, images going first."""
 
@@ -95,11 +136,22 @@ VisionSchedule = Annotated[
 ]
 
 
+InputSchedule = Annotated[
+    Annotated[InputStage, Tag("one")] | Annotated[InputByMedium, Tag("each")], Discriminator(_one_or_each)
+]
+
+
+PixelsSchedule = Annotated[
+    Annotated[PixelsStage, Tag("one")] | Annotated[PixelsByMedium, Tag("each")], Discriminator(_one_or_each)
+]
+
+
 LLMSchedule = Annotated[
     Annotated[LLMStage, Tag("one")] | Annotated[LLMByMedium, Tag("each")], Discriminator(_one_or_each)
 ]
 
 
+BY_MEDIUM = (PixelsByMedium, VisionByMedium, InputByMedium, LLMByMedium)
 Variant = Literal["paper", "authors"]
 Layout = Literal["grid", "faithful"]
 
@@ -114,8 +166,10 @@ class ReductionSettings(Strict):
         default=None, description="one method for the stages that have a meaning for it; others do nothing"
     )
     guide: GuideStage | None = None
+    pixels: PixelsSchedule | None = None
+    frames: FramesStage | None = None
     vision: VisionSchedule | None = None
-    input: InputStage | None = None
+    input: InputSchedule | None = None
     llm: LLMSchedule | None = None
 
 
@@ -139,6 +193,11 @@ class Preset(Strict):
     )
     reduction: Reduction | None = None
     by_family: dict[str, Reduction] | None = None
+    predictable: Share | None = Field(
+        default=None,
+        description="pictures of which neighbours predict at least this share are taken as preset documents "
+        "takes them",
+    )
 
     @model_validator(mode="after")
     def _something(self) -> Preset:

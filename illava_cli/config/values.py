@@ -63,4 +63,5 @@ PresetName = Annotated[str, BeforeValidator(off)]
 Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Layers = list[Count]
+Levels = Annotated[float, Field(ge=0.0, le=255.0)]  # of a colour
 Checkpoint = Annotated[str, AfterValidator(_checkpoint)]

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from illava_cli.models.family import Family
 from illava_cli.models.host import to_device
-from illava_cli.models.media import Features
+from illava_cli.models.media import Features, Run
 from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import MergePoint
 from illava_cli.trace import TEXT, DecoderTrace
@@ -19,13 +19,10 @@ from illava_cli.trace import TEXT, DecoderTrace
 
 @dataclass(frozen=True)
 class Shown:
-    """An encoded medium, or a part of one, in its place; parts of one medium have the same `medium`."""
+    """The place of an encoded medium, or of the next of its runs, which all have the same `medium`."""
 
     medium: Hashable
     features: Features
-
-    def __len__(self) -> int:
-        return len(self.features.embeds)
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class _Laid:
     next_position: int
     span: tuple[int, int]
     injections: dict[int, Tensor]  # (T, C)
+    where: dict[Hashable, Tensor]  # (T',)
 
 
 def assemble(
@@ -56,8 +54,8 @@ def assemble(
     packed: bool,
     scope: str = "medium",
     trace: DecoderTrace | None = None,
-) -> Prefill:
-    """New tokens of all rows, filled up on the right.
+) -> tuple[Prefill, list[dict[Hashable, Tensor]]]:
+    """New tokens of all rows, filled up on the right, and where in each row the tokens of its media stand.
 
     Args:
         packed: number the tokens consecutively; else each keeps the position of its place in the
@@ -73,7 +71,7 @@ def assemble(
         return pad_sequence(parts, batch_first=True, padding_value=value)
 
     positions = pad_sequence([one.positions.T for one in laid], batch_first=True).permute(2, 0, 1)
-    return Prefill(
+    new = Prefill(
         embeds=filled("embeds"),
         position_ids=positions if family.rope_axes > 1 else positions[0],  # (axes, B, T)
         lengths=lengths,
@@ -86,6 +84,7 @@ def assemble(
         injections=_filled_injections(laid),
         trace=trace,
     )
+    return new, [one.where for one in laid]
 
 
 def _filled_injections(laid: list[_Laid]) -> dict[int, Tensor]:
@@ -99,57 +98,101 @@ def _filled_injections(laid: list[_Laid]) -> dict[int, Tensor]:
 
 
 def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
-    device = family.device
+    device, walk = family.device, _Walk(row)
     embeds, kinds, groups, places = [], [], [], []
     counts: list[int] = []
-    group_of: dict[Hashable, int] = {}  # parts of a medium rank together
-    media: list[tuple[int, Features]] = []
-    length = unmerged = 0
-    span = []
+    group_of: dict[Hashable, int] = {}
+    where: dict[Hashable, Tensor] = {}
     injected: list[tuple[int, Features]] = []
-    for part in row.parts:
+    length = 0
+    for begin, part in walk.pieces:
         if isinstance(part, list):
             tokens = len(part)
             embeds.append(family.embed(to_device(part, device)))
             kinds.append(torch.full((tokens,), TEXT, dtype=torch.int8, device=device))
             groups.append(torch.full((tokens,), -1, device=device))
-            places.append(torch.arange(unmerged, unmerged + tokens, device=device))
-            unmerged += tokens
+            places.append(torch.arange(begin, begin + tokens, device=device))
         else:
-            one, tokens = part.features, len(part)
+            one, tokens = part.features, len(part.features.embeds)
+            where[part.medium] = torch.arange(length, length + tokens, device=device)
             group = group_of.setdefault(part.medium if scope == "medium" else None, len(counts))
             if group == len(counts):
                 counts.append(0)
             counts[group] += one.candidates
-            media.append((unmerged, one))
-            span += [length, length + tokens]
             if one.injections:
                 injected.append((length, one))
             fed = family.fed(one.embeds)
             embeds.append(fed.to(embeds[0].dtype) if embeds else fed)
             kinds.append(one.kinds)
             groups.append(torch.where(one.rankable, group, -1))
-            places.append(one.place + unmerged)
-            unmerged += one.length
+            places.append(one.placed(walk.begins[part.medium]))
         length += tokens
+    laid = [torch.cat(parts) for parts in (embeds, kinds, groups, places)]
+    injections = _injections(laid[0], injected)
+    if walk.mixed:
+        # how many of a medium's tokens stand before each text among them the device alone knows
+        order = laid[-1].argsort()
+        laid = [x[order] for x in laid]
+        injections = {layer: x[order] for layer, x in injections.items()}
+        now = order.argsort()
+        where = {medium: now[index] for medium, index in where.items()}
+    embedded, kind, group, place = laid
     if packed:
         positions = torch.arange(length, device=device)[None].expand(family.rope_axes, -1)
         next_position = length
     else:
-        unpacked = family.positions(unmerged, media)
+        unpacked = family.positions(walk.length, walk.runs)
         next_position = int(unpacked[0, -1]) + 1  # a prompt ends with text
-        positions = to_device(unpacked, device)[:, torch.cat(places)]
-    whole = torch.cat(embeds)
+        positions = to_device(unpacked, device)[:, place]
     return _Laid(
-        embeds=whole,
-        kinds=torch.cat(kinds),
-        groups=torch.cat(groups),
+        embeds=embedded,
+        kinds=kind,
+        groups=group,
         counts=counts,
         positions=positions + row.start,
         next_position=row.start + next_position,
-        span=(min(span), max(span)) if span else (0, 0),
-        injections=_injections(whole, injected),
+        span=walk.span,
+        injections=injections,
+        where=where,
     )
+
+
+class _Walk:
+    """A row as the unmerged prompt has it, from what the host knows.
+
+    Args:
+        pieces: texts and media, each medium once, with the place at which each begins.
+        begins: places at which the runs of each medium begin.
+        runs: all of them, with theirs.
+        length: unmerged.
+        span: first and one-past-last index among what is left, from the first medium to the last.
+    """
+
+    def __init__(self, row: Row):
+        self.pieces: list[tuple[int, list[int] | Shown]] = []
+        self.begins: dict[Hashable, list[int]] = {}
+        self.runs: list[tuple[int, Run]] = []
+        self.length, self.span, left = 0, (0, 0), 0
+        for part in row.parts:
+            if isinstance(part, list):
+                self.pieces.append((self.length, part))
+                self.length, left = self.length + len(part), left + len(part)
+                continue
+            begins = self.begins.setdefault(part.medium, [])
+            first = self.span[0] if self.runs else left
+            if not begins:
+                self.pieces.append((self.length, part))
+                left += len(part.features.embeds)
+            run = part.features.runs[len(begins)]
+            begins.append(self.length)
+            self.runs.append((self.length, run))
+            self.length += run.length
+            self.span = first, left
+
+    @property
+    def mixed(self) -> bool:
+        """Whether text stands among the tokens of a medium."""
+        return len(self.runs) > len(self.begins)
 
 
 def _injections(embeds: Tensor, media: list[tuple[int, Features]]) -> dict[int, Tensor]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from illava_cli.engine.answer import Answer
 from illava_cli.engine.record import Generation, Timings, Usage, VisualUsage, new_id
-from illava_cli.engine.request import Turn
+from illava_cli.engine.request import Slot, Turn
 from illava_cli.models.family import Family
 from illava_cli.trace import NEWLINE, VISUAL, DecoderTrace, Trace
 
@@ -77,6 +77,8 @@ def _usage(turn: Turn, tokens: int) -> Usage:
         newlines_in=sum(f.newlines for f in features),
         newlines_kept=sum(round.kept[1] for round in rounds),
         unmerged=sum(f.unmerged for f in features),
+        frames_in=sum(f.frames[0] for f in features),
+        frames_kept=sum(f.frames[1] for f in features),
     )
     return Usage(sum(round.prompt_tokens for round in rounds), tokens, visual, turn.cached_tokens)
 
@@ -111,25 +113,31 @@ def kept_counts(kinds: Tensor) -> list[tuple[int, int]]:
     )
 
 
-def trace_of(family: Family, turn: Turn, kinds: Tensor, decoder: DecoderTrace | None) -> Trace | None:
+def trace_of(
+    family: Family,
+    turn: Turn,
+    kinds: Tensor,
+    where: Mapping[Slot, Tensor],
+    decoder: DecoderTrace | None,
+) -> Trace | None:
     """What was kept of a turn's way through tower and decoder, where that was asked for."""
     if decoder is None:
         return None
     media = [one.pixels for one in turn.prepared.slots.values()]
     return {
-        "vision": [features.merges for features in turn.features],
+        "vision": [features.way.merges for features in turn.features],
         "tower_layers": family.tower_layers,
         "patches_per_token": family.patches_per_token,
         "segments": [pixels.segments for pixels in media],
         "views": [pixels.form.views() for pixels in media],
         "padding": [pixels.form.outside() for pixels in media],
         "layout": [features.layout for features in turn.features],
-        "starts": turn.starts,
+        "where": [where[slot] for slot in turn.prepared.slots],
         "kinds": kinds,
         "system_tokens": turn.system_tokens,
         "llm": decoder.merges,
         "llm_scores": decoder.scores,
-        "vision_attention": [features.attention for features in turn.features],
+        "vision_attention": [features.way.attention for features in turn.features],
         "llm_attention": decoder.attention,
     }
 

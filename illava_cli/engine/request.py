@@ -164,7 +164,6 @@ class Turn:
     constrain: Callable[[], Constraint] | None = None
     # what the way leaves behind
     features: list[Features] = field(default_factory=list)
-    starts: list[list[int]] = field(default_factory=list)  # where the parts of each begin in the prompt
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the conversation, in the first layer's cache
     reused: int = 0  # media that had been encoded

@@ -7,7 +7,6 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -171,16 +170,10 @@ class Runner:
         """A turn's prompt, its media in their places."""
         by_slot = dict(zip(turn.prepared.slots, turn.features, strict=True))
         parts = [
-            part if isinstance(part, list) else Shown(part.medium, by_slot[part.medium].part(part.part))
+            part if isinstance(part, list) else Shown(part.medium, by_slot[part.medium])
             for part in turn.parts
         ]
-        begins = [0, *accumulate(map(len, parts))]
-        starts: dict[Slot, list[int]] = {slot: [] for slot in by_slot}
-        for part, start in zip(turn.parts, begins, strict=False):
-            if isinstance(part, Slot):
-                starts[part.medium].append(start)
-        turn.starts = list(starts.values())
-        turn.prompt_tokens = begins[-1]
+        turn.prompt_tokens = len(turn.spoken) + sum(len(one.embeds) for one in turn.features)
         return Row(parts, turn.past.position if turn.past is not None else 0)
 
     @torch.inference_mode()
@@ -243,7 +236,7 @@ class Runner:
         family, first = self.family, turns[0]
         schedule = leading_schedule(first)
         traced = DecoderTrace(watched=first.trace == "attention") if first.trace else None
-        new = assemble(
+        new, where = assemble(
             family,
             [self._row(turn) for turn in turns],
             dict(schedule.decoder),
@@ -256,7 +249,9 @@ class Runner:
             for turn, position in zip(turns, new.next_position, strict=True)
         ]
         hidden_states, prompt = yield from decoder.prefill(family.layers, new, cache, chunk)
-        traces = [trace_of(family, turn, new.kinds, traced) for turn in turns]
+        traces = [
+            trace_of(family, turn, new.kinds, own, traced) for turn, own in zip(turns, where, strict=True)
+        ]
         for turn, kept in zip(turns, kept_counts(prompt.kinds), strict=True):
             turn.kept = kept
         return hidden_states, limits, traces

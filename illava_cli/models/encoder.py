@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from illava_cli.config.stages import InputStage
 from illava_cli.errors import MergeError
+from illava_cli.models.clip import clip_plan, over_clip
 from illava_cli.models.family import Family
 from illava_cli.models.forms import Expansion
 from illava_cli.models.hf import versions
 from illava_cli.models.host import to_device
-from illava_cli.models.media import Features, Geometry, Pixels
+from illava_cli.models.media import Features, Pixels
 from illava_cli.models.schedule import Schedule, input_kept
-from illava_cli.models.survivors import Survivors, thinned
-from illava_cli.models.tower import TowerPass, TowerTokens
-from illava_cli.trace import NEWLINE, VISUAL, Tracing
+from illava_cli.models.survivors import Survivors, in_one_row, thinned
+from illava_cli.models.tower_pass import TowerPass, TowerTokens
+from illava_cli.models.way import Way
+from illava_cli.reduction import Merge
+from illava_cli.trace import ENTER, NEWLINE, VISUAL, Tracing
 
 
 @torch.inference_mode()
@@ -31,134 +34,230 @@ def encode(
 
     Args:
         schedules: by kind of medium.
-        trace: keep the merges of each tower layer in `Features.merges`, and the layout.
+        trace: keep the merges of each tower layer in `Features.way`, and the layout.
 
     Raises:
         MergeError: a reduction did not happen as scheduled.
     """
-    together: dict[tuple[tuple, Schedule], list[int]] = {}
+    together: dict[tuple, list[int]] = {}
     for index, pixels in enumerate(media):
-        schedule = schedules[pixels.kind]
         # a pass is one schedule's as far as the tower and what comes right after it
-        key = (pixels.shape, replace(schedule, decoder=(), scope="medium"))
-        together.setdefault(key, []).append(index)
+        schedule = replace(schedules[pixels.kind], decoder=(), scope="medium")
+        alone = index if looks_at_all(pixels, schedule) else None
+        together.setdefault((pixels.shape, schedule, alone), []).append(index)
     features: dict[int, Features] = {}
-    for (_, schedule), indices in together.items():
+    for (_, schedule, alone), indices in together.items():
         group = [media[i] for i in indices]
-        survivors = _run_group(family, group, schedule, trace)
-        start = 0
-        for index, pixels in zip(indices, group, strict=True):
-            own = survivors.rows(slice(start, start + pixels.segments))
-            features[index] = _decoder_tokens(family, pixels, own, schedule)
-            start += pixels.segments
+        way = _Encoding(family, schedule, trace)
+        found = way.apart(group) if alone is None else [way.over_clip(*group)]
+        for index, pixels, survivors in zip(indices, group, found, strict=True):
+            features[index] = _decoder_tokens(family, pixels, survivors, schedule)
     return [features[i] for i in range(len(media))]
 
 
-def _run_group(family: Family, group: list[Pixels], schedule: Schedule, trace: Tracing) -> Survivors:
-    first, entry = group[0], schedule.input
-    tower = schedule.in_tower(first.tokens, family.tower_layers)
-    padding = _padding(group, schedule) if tower.reduces else None
-    step = max(1, family.chunk_bytes // (first.tokens * family.bytes_per_token()))
-    total = sum(p.segments for p in group)
-    parts = []
-    for start in range(0, total, step):
-        stop = min(start + step, total)
-        pixel_values = to_device(_pixel_slice(group, start, stop), family.device)
-        outside = None if padding is None else to_device(padding[start:stop], family.device)
-        run = TowerPass(
-            TowerTokens.all(stop - start, first.tokens, family.device, outside),
-            plan=tower,
-            group=family.patches_per_token,
-            class_tokens=family.class_tokens,
-            traced=bool(trace),
-            watched=trace == "attention",
+def looks_at_all(pixels: Pixels, schedule: Schedule) -> bool:
+    """Whether what becomes of a frame depends on the others of its clip."""
+    within = schedule.clip or pixels.budget is not None or (schedule.frames and schedule.frames.layers)
+    return pixels.kind == "video" and bool(within)
+
+
+Segment = tuple[Pixels, int]  # one of a medium
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """Segments on their way through tower and projector under one schedule."""
+
+    family: Family
+    schedule: Schedule
+    trace: Tracing
+
+    def apart(self, group: list[Pixels]) -> list[Survivors]:
+        """Each medium's survivors, its segments looked at one by one; media of one shape."""
+        wanted = [(pixels, segment) for pixels in group for segment in pixels.shown]
+        pieces: dict[int, list[tuple[list[int], Survivors]]] = {}
+        for segments in _by_length(wanted):
+            survivors, start = self.through(segments), 0
+            for medium, own in groupby(segments, key=lambda one: id(one[0])):
+                numbers = [number for _, number in own]
+                part = survivors.rows(slice(start, start + len(numbers)))
+                pieces.setdefault(medium, []).append((numbers, self.finished(wanted[0][0], part)))
+                start += len(numbers)
+        return [self.in_one_row(pixels, pieces[id(pixels)]) for pixels in group]
+
+    def over_clip(self, pixels: Pixels) -> Survivors:
+        """A video's survivors, its frames looked at together, so many at a time."""
+        family, schedule = self.family, self.schedule
+        planned = clip_plan(pixels, schedule)
+        rows, start, done, given = [], 0, 0, 0
+        for size, left in zip(planned.windows, planned.frames_left, strict=True):
+            window = [(pixels, segment) for segment in pixels.shown[start : start + size]]
+            pieces = [
+                ([number for _, number in segments], self.finished(pixels, self.through(segments, left)))
+                for segments in _by_length(window)
+            ]
+            row, start = self.in_one_row(pixels, pieces), start + size
+            if planned.kept is not None:
+                done += row.place.shape[1]
+                share = planned.kept * done // planned.tokens - given
+                row = over_clip(row, pixels, schedule, share, family.tower_layers)
+                given += share
+            rows.append(row)
+        whole = Survivors.beside(rows)
+        return replace(
+            whole,
+            segment=torch.cat([row.segment for row in rows]),
+            counts=tuple(count for row in rows for count in row.counts),
+            way=Way.beside([row.way for row in rows]) if self.trace else whole.way,
         )
-        survivors = Survivors.of(family.run_tower(first, pixel_values, run).to(family.device), run)
-        if entry is not None and entry.keep is not None:
-            planned = input_kept(survivors.left, entry.keep)
-            survivors = _thinned(family, survivors, entry)
+
+    def through(self, segments: list[Segment], left: int | None = None) -> Survivors:
+        """Segments of as many tokens through tower and projector.
+
+        Args:
+            left: how many segments are left where whole ones merge; None: they do not.
+        """
+        family, schedule, first = self.family, self.schedule, segments[0][0]
+        tokens, whole = first.entering[segments[0][1]], first.tokens
+        plan = schedule.in_tower(
+            tokens,
+            family.tower_layers,
+            frames=0 if left is None else len(segments),
+            whole=whole,
+            ranked=tokens < whole and first.form.pools,
+        )
+        step = max(1, family.chunk_bytes // (whole * family.bytes_per_token()))
+        together = len(segments) if plan.frames else step
+        parts = []
+        for start in range(0, len(segments), together):
+            own = segments[start : start + together]
+            padding = _padding(own, schedule) if plan.reduces or tokens < whole else None
+            numbers = to_device([number for _, number in own], family.device)
+            run = TowerPass(
+                TowerTokens.all(len(own), whole, family.device, padding, numbers),
+                plan=plan,
+                group=family.patches_per_token,
+                class_tokens=family.class_tokens,
+                entering=None if tokens == whole else to_device(_entering(own), family.device),
+                at_a_time=step,
+                traced=bool(self.trace),
+                watched=self.trace == "attention",
+            )
+            values = to_device(_pixel_values(own), family.device)
+            survivors = Survivors.of(family.run_tower(first, values, run).to(family.device), run)
+            parts.append(self.condensed(first, survivors))
+        return Survivors.cat(parts)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether all of a medium have to be seen before it is known how many of a segment stay."""
+        return self.schedule.input is not None and self.schedule.input.keep is None
+
+    def condensed(self, pixels: Pixels, survivors: Survivors) -> Survivors:
+        """What can be done to some segments without the others: no more is kept than the decoder takes."""
+        stage = self.schedule.input
+        if self.adapts:
+            return survivors
+        if stage is not None:
+            planned = input_kept(survivors.left, stage.keep)
+            survivors = self.thinned(survivors)
             survivors.verify(planned, "the reduction after the vision tower")
-        adapts = entry is not None and entry.keep is None
-        parts.append(survivors if adapts else condense(first, survivors, schedule))
-    return Survivors.cat(parts)
+        return pixels.form.condense(survivors, self.schedule.layout)
+
+    def finished(self, pixels: Pixels, survivors: Survivors) -> Survivors:
+        """The same for what needs all of a medium's."""
+        if not self.adapts:
+            return survivors
+        return pixels.form.condense(self.thinned(survivors), self.schedule.layout)
+
+    def thinned(self, survivors: Survivors) -> Survivors:
+        stage = self.schedule.input
+        return thinned(survivors, stage.method, stage.keep, layer=self.family.tower_layers)
+
+    def in_one_row(self, pixels: Pixels, pieces: list[tuple[list[int], Survivors]]) -> Survivors:
+        cells = pixels.form.cells(pieces[0][1].left, self.schedule.layout)
+        return in_one_row(pieces, cells, self.family.tower_layers)
 
 
-def _padding(group: list[Pixels], schedule: Schedule) -> Tensor | None:
-    """(segments, tokens) of all media; None where none has any."""
-    masks = [pixels.form.padding(schedule.layout) for pixels in group]
-    if all(mask is None for mask in masks):
+def _by_length(wanted: Sequence[Segment]) -> list[list[Segment]]:
+    """Segments of which as many tokens enter the tower."""
+    lengths: dict[int, list[Segment]] = {}
+    entering = {id(pixels): pixels.entering for pixels, _ in wanted}
+    for pixels, number in wanted:
+        lengths.setdefault(entering[id(pixels)][number], []).append((pixels, number))
+    return list(lengths.values())
+
+
+def _entering(segments: Sequence[Segment]) -> Tensor:
+    """(B, n) the tokens that enter, by place."""
+    return torch.stack([pixels.entered[number].nonzero()[:, 0] for pixels, number in segments])
+
+
+def _padding(segments: Sequence[Segment], schedule: Schedule) -> Tensor | None:
+    """(B, N) image padding that leaves first; None where there is none."""
+    masks = [(pixels.form.padding(schedule.layout), number) for pixels, number in segments]
+    if all(mask is None for mask, _ in masks):
         return None
-    nothing = torch.zeros(1, group[0].tokens, dtype=torch.bool)
-    pairs = zip(group, masks, strict=True)
-    return torch.cat([nothing.expand(p.segments, -1) if mask is None else mask for p, mask in pairs])
+    nothing = torch.zeros(segments[0][0].tokens, dtype=torch.bool)
+    return torch.stack([nothing if mask is None else mask[number] for mask, number in masks])
 
 
-def _thinned(family: Family, survivors: Survivors, stage: InputStage) -> Survivors:
-    return thinned(survivors, stage.method, stage.keep, layer=family.tower_layers)
-
-
-def condense(geometry: Geometry, survivors: Survivors, schedule: Schedule) -> Survivors:
-    """What a medium's form does to each segment alone."""
-    return geometry.form.condense(survivors, schedule.layout)
+def _pixel_values(segments: Sequence[Segment]) -> Tensor:
+    """Of all of them, neighbours of one medium at once."""
+    parts, start = [], 0
+    for stop in range(1, len(segments) + 1):
+        (pixels, number), following = segments[stop - 1], segments[stop : stop + 1]
+        if not following or following[0][0] is not pixels or following[0][1] != number + 1:
+            parts.append(pixels.pixel_values(segments[start][1], number + 1))
+            start = stop
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _decoder_tokens(family: Family, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
-    """The survivors of one medium after the reduction between tower and decoder, if there is one."""
-    entry = schedule.input
-    if entry is not None and entry.keep is None:
-        # as many in each segment: all of a medium have to be seen
-        survivors = condense(pixels, _thinned(family, survivors, entry), schedule)
-    features = lay_out(family, pixels, survivors, schedule)
-    _verify(family, pixels, features, schedule)
-    return features
-
-
-def lay_out(family: Family, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
     """The survivors of one medium as decoder tokens."""
-    form, patches = pixels.form, pixels.segments * family.patches_per_token
-    layout = form.lay_out(survivors, schedule.layout, family.newline(like=survivors.features))
-    newline = layout.newline
-    expansion = form.expansion(survivors.left, schedule.layout)
-    candidates = form.candidates(expansion, schedule.authors)
+    form, unit = pixels.form, family.patches_per_token
+    newline = family.newline(like=survivors.features)
+    layout = form.lay_out(survivors, schedule.layout, newline, pixels.entered)
+    planned = family.tokens(pixels, schedule)
+    if planned is None:
+        planned = form.expansion(survivors.counts, schedule.layout, pixels.entered)
+    _verify(pixels, layout.newline, planned)
+    candidates = form.candidates(planned, schedule.authors)
+    kept = [schedule.after_tower(tokens, pixels.tokens) for tokens in pixels.entering if tokens]
+    frames = len(survivors.segment)
     return Features(
         embeds=layout.embeds,
-        kinds=torch.where(newline, NEWLINE, VISUAL).to(torch.int8),
-        rankable=~newline if candidates == expansion.visual else torch.ones_like(newline),
+        kinds=torch.where(layout.newline, NEWLINE, VISUAL).to(torch.int8),
+        rankable=~layout.newline if candidates == planned.visual else torch.ones_like(layout.newline),
         candidates=candidates,
         place=layout.place,
         length=layout.length,
-        patches=patches * pixels.tokens,
-        vision_kept=patches * schedule.after_tower(pixels.tokens),
-        visual=expansion.visual,
-        newlines=expansion.newlines,
+        patches=unit * sum(pixels.entering),
+        vision_kept=unit * (sum(kept) if frames == len(kept) else frames * kept[0]),
+        visual=planned.visual,
+        newlines=planned.newlines,
+        frames=(pixels.segments, frames) if pixels.kind == "video" else (0, 0),
         form=form,
         times=pixels.times,
+        shown=tuple(pixels.shown),
         injections=layout.taps,
-        merges=survivors.merges,
-        attention=survivors.attention,
+        way=_entered(survivors.way, pixels) if survivors.traced else survivors.way,
         layout=layout.origin() if survivors.traced else None,
     )
 
 
-def _verify(family: Family, pixels: Pixels, features: Features, schedule: Schedule) -> None:
-    """What was laid out is what the schedule says; the host knows both."""
-    planned = family.tokens(pixels, schedule)
-    laid_out = Expansion(features.visual, features.newlines)
-    if len(features.embeds) != laid_out.total or planned not in (None, laid_out):
-        said = planned or laid_out
+def _entered(way: Way, pixels: Pixels) -> Way:
+    """From all of a medium's tokens on."""
+    if pixels.entered is None:
+        return way
+    chosen = pixels.entered.flatten().nonzero()[:, 0][None]
+    return way.after((-1, ENTER), Merge.select(chosen, pixels.entered.numel()))
+
+
+def _verify(pixels: Pixels, newline: Tensor, planned: Expansion) -> None:
+    """What was laid out is what the schedule says; the host knows both lengths."""
+    if len(newline) != planned.total:
         raise MergeError(
-            f"{len(features.embeds)} tokens of the {pixels.kind} are laid out for the LLM, "
-            f"{laid_out.newlines} of them newlines, where the schedule says {said.total} and "
-            f"{said.newlines} ({versions()})"
+            f"{len(newline)} tokens of the {pixels.kind} are laid out for the LLM, where the schedule says "
+            f"{planned.total}, {planned.newlines} of them newlines ({versions()})"
         )
-
-
-def _pixel_slice(group: list[Pixels], start: int, stop: int) -> Tensor:
-    """Segments `start` to `stop` of several media, counted through."""
-    parts, offset = [], 0
-    for pixels in group:
-        lo, hi = max(start - offset, 0), min(stop - offset, pixels.segments)
-        if lo < hi:
-            parts.append(pixels.pixel_values(lo, hi))
-        offset += pixels.segments
-    return torch.cat(parts) if len(parts) > 1 else parts[0]

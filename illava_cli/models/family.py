@@ -20,16 +20,18 @@ from illava_cli.config.options import MediaOptions
 from illava_cli.errors import UsageError
 from illava_cli.families import family_name
 from illava_cli.models.attention import PLAIN, install_tap
+from illava_cli.models.clip import clip_plan
 from illava_cli.models.control_tokens import ControlTokens
 from illava_cli.models.decoder import compile_decoder
 from illava_cli.models.forms import Expansion
 from illava_cli.models.frames import resized
 from illava_cli.models.host import to_device
 from illava_cli.models.layers import Layers, attends
-from illava_cli.models.media import Features, Geometry, Pixels
+from illava_cli.models.media import Features, Geometry, Pixels, Run
 from illava_cli.models.schedule import Schedule, ScheduleShape
 from illava_cli.models.sizes import key_of, own_preset
-from illava_cli.models.tower import BlockParts, TowerPass, compile_blocks
+from illava_cli.models.tower import BlockParts, compile_blocks
+from illava_cli.models.tower_pass import TowerPass
 
 IMAGES_ONLY = "this model takes images only: give single frames of the video with --image"
 
@@ -184,11 +186,11 @@ class Family(ABC):
         """How a medium stands in a prompt: with a placeholder for each part of its form, and text between."""
         return self.markers[kind]
 
-    def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
+    def positions(self, length: int, media: list[tuple[int, Run]]) -> Tensor:
         """Position ids of an unmerged chunk: (1, length), or (3, length) for M-RoPE.
 
         Args:
-            media: where each medium starts in the chunk, in order.
+            media: where each run of a medium's tokens starts in the chunk, in order.
         """
         return torch.arange(length)[None]
 
@@ -290,5 +292,5 @@ class Family(ABC):
 
         None where the method finds its own number. Under `Schedule()` it is what the unmodified model takes.
         """
-        kept = schedule.after_input(geometry.tokens)
-        return None if kept is None else geometry.form.expansion(kept, schedule.layout)
+        plan = clip_plan(geometry, schedule)
+        return None if plan is None else plan.expansion

@@ -6,6 +6,7 @@ A `Form` is made of a medium's size alone, so that all counts are known on the h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -79,12 +80,12 @@ class Form(ABC):
         """What each segment shows of the picture."""
 
     @property
-    def parts(self) -> int:
-        """Runs of decoder tokens with text between them, of as many segments each."""
-        return 1
+    def apart(self) -> bool:
+        """Whether text stands between its segments: each is a part of a prompt."""
+        return False
 
-    def part(self, index: int) -> Form:
-        """A part as a medium of its own."""
+    def part(self) -> Form:
+        """A segment that stands apart, as a medium of its own."""
         return self
 
     def outside(self) -> Tensor | None:
@@ -95,9 +96,22 @@ class Form(ABC):
         """(segments, tokens) image padding that leaves first; None where none does."""
         return None if layout == "grid" else self.outside()
 
+    @property
+    def pools(self) -> bool:
+        """Whether survivors are chosen by attention where the model makes fewer of them."""
+        return False
+
+    def cells(self, kept: int, layout: str) -> int:
+        """Places of a segment after `condense`, where `kept` of its tokens have come there."""
+        return self.tokens
+
     @abstractmethod
-    def expansion(self, kept: int, layout: str) -> Expansion:
-        """Decoder tokens where `kept` tokens of each segment are laid out."""
+    def expansion(self, kept: Sequence[int], layout: str, entered: Tensor | None = None) -> Expansion:
+        """Decoder tokens where so many tokens of each segment that is left are laid out.
+
+        Args:
+            entered: (segments, tokens) which of them were seen by the tower, where not all were.
+        """
 
     def candidates(self, expansion: Expansion, authors: bool) -> int:
         """Decoder tokens that may merge there; under variant `authors` newlines of rows are among them."""
@@ -108,28 +122,26 @@ class Form(ABC):
         return survivors
 
     @abstractmethod
-    def lay_out(self, survivors: Survivors, layout: str, newline: Tensor | None) -> Layout:
-        """The survivors of all segments as decoder tokens; `newline` (C,) is the model's embedding."""
+    def lay_out(
+        self, survivors: Survivors, layout: str, newline: Tensor | None, entered: Tensor | None = None
+    ) -> Layout:
+        """The survivors of all segments, in one row, as decoder tokens.
+
+        Args:
+            newline: (C,) the model's embedding.
+            entered: as for `expansion`.
+        """
 
 
 class InPlace(Form):
     """A form whose survivors stand at their own places, segment by segment, with no newlines."""
 
-    @property
-    def apart(self) -> bool:
-        """Whether text stands between its segments."""
-        return False
+    def expansion(self, kept: Sequence[int], layout: str, entered: Tensor | None = None) -> Expansion:
+        return Expansion(sum(kept), 0)
 
-    @property
-    def parts(self) -> int:
-        return self.segments if self.apart else 1
-
-    def expansion(self, kept: int, layout: str) -> Expansion:
-        return Expansion(self.segments * kept, 0)
-
-    def lay_out(self, survivors: Survivors, layout: str, newline: None) -> Layout:
-        start = torch.arange(self.segments, device=survivors.place.device)[:, None] * self.tokens
-        place, embeds = (survivors.place + start).flatten(), survivors.features.flatten(0, 1)
+    def lay_out(
+        self, survivors: Survivors, layout: str, newline: None, entered: Tensor | None = None
+    ) -> Layout:
+        place, taps = survivors.place[0], {layer: values[0] for layer, values in survivors.taps.items()}
         newline = torch.zeros_like(place, dtype=torch.bool)
-        taps = {layer: values.flatten(0, 1) for layer, values in survivors.taps.items()}
-        return Layout(embeds, place, newline, self.segments * self.tokens, taps=taps)
+        return Layout(survivors.features[0], place, newline, self.segments * self.tokens, taps=taps)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from illava_cli.models.forms import Form
+from illava_cli.models.host import to_device
+from illava_cli.models.way import Way
 from illava_cli.reduction import Merge
 
 
@@ -36,6 +38,27 @@ class Geometry:
         """Tower tokens of a segment (patches, or groups of them)."""
         return self.form.tokens
 
+    @property
+    def entered(self) -> Tensor | None:
+        """(segments, tokens) which of them the tower is shown; None: all."""
+        return None
+
+    @property
+    def budget(self) -> int | None:
+        """The most decoder tokens that a video may have."""
+        return None
+
+    @property
+    def entering(self) -> list[int]:
+        """Tokens of each segment that enter the tower."""
+        entered = self.entered
+        return [self.tokens] * self.segments if entered is None else entered.sum(1).tolist()
+
+    @property
+    def shown(self) -> list[int]:
+        """The segments of which anything does."""
+        return [segment for segment, tokens in enumerate(self.entering) if tokens]
+
     def filled(self, pixel_values: Callable[[int, int], Tensor]) -> Pixels:
         """The medium itself."""
         return Pixels(self.kind, self.form, self.shape, pixel_values)
@@ -48,10 +71,13 @@ class Pixels(Geometry):
     Args:
         pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
         times: seconds of each sampled frame from the clip's start; none where they are not known.
+        entered, budget: as of a geometry.
     """
 
     pixel_values: Callable[[int, int], Tensor]
     times: tuple[float, ...] = ()
+    entered: Tensor | None = None
+    budget: int | None = None
 
     def timed(self, times: Sequence[float]) -> Pixels:
         """A video with the seconds of its frames, where they are known."""
@@ -70,11 +96,12 @@ class Features:
         place: (T,) place of each token in the medium's unmerged sequence.
         length: unmerged length.
         form, times: as of its pixels.
+        shown: its segments that stand in a prompt, where they stand apart.
         injections: (T, C) by decoder layer, what is added to what that gives.
         patches, vision_kept, visual, newlines: counts for the record.
-        merges, attention: of each tower layer, where they are traced.
-        layout: the tokens of all segments, one segment after another, to these, where it is traced;
-            a newline is a slot that no token enters.
+        frames: segments that entered the tower, and that are left.
+        way: through the tower, where it is traced.
+        layout: what comes out there to these, where it is traced; a newline is a slot that no token enters.
     """
 
     embeds: Tensor
@@ -87,43 +114,47 @@ class Features:
     vision_kept: int
     visual: int
     newlines: int
+    frames: tuple[int, int]
     form: Form | None = None
     times: tuple[float, ...] = ()
+    shown: tuple[int, ...] = ()
     injections: dict[int, Tensor] = field(default_factory=dict)
-    merges: dict[int, Merge] = field(default_factory=dict)
-    attention: dict[int, Tensor] = field(default_factory=dict)
+    way: Way = field(default_factory=Way)
     layout: Merge | None = None
 
     @property
     def unmerged(self) -> int:
         """Decoder tokens that the unmodified model takes, newlines among them."""
-        return self.form.expansion(self.form.tokens, "grid").total
+        return self.form.expansion([self.form.tokens] * self.form.segments, "grid").total
 
-    def part(self, index: int) -> Features:
-        """One of `form.parts`; what is counted for the record stays with the whole.
+    @property
+    def runs(self) -> list[Run]:
+        """How it stands in an unmerged prompt: as one run of tokens, or as runs with text between them."""
+        if not self.form.apart:
+            return [Run(self.form, self.length, self.times)]
+        return [Run(self.form.part(), self.form.tokens, self.times)] * len(self.shown)
 
-        Parts hold as many tokens each, as every segment keeps as many.
-        """
-        parts = self.form.parts
-        if parts == 1:
-            return self
-        tokens, length = len(self.embeds) // parts, self.length // parts
-        cut = slice(index * tokens, (index + 1) * tokens)
-        return replace(
-            self,
-            embeds=self.embeds[cut],
-            kinds=self.kinds[cut],
-            rankable=self.rankable[cut],
-            candidates=self.candidates // parts,
-            place=self.place[cut] - index * length,
-            length=length,
-            injections={layer: x[cut] for layer, x in self.injections.items()},
-            form=self.form.part(index),
-        )
+    def placed(self, begins: Sequence[int]) -> Tensor:
+        """(T,) the place of each token in an unmerged prompt where its runs begin there."""
+        if not self.form.apart:
+            return self.place + begins[0]
+        of_segment = torch.zeros(self.form.segments, dtype=torch.long)
+        of_segment[list(self.shown)] = torch.tensor(begins)
+        tokens = self.form.tokens
+        return to_device(of_segment, self.place.device)[self.place // tokens] + self.place % tokens
 
     def untraced(self) -> Features:
         """Without what a trace has kept of their way."""
-        return replace(self, merges={}, attention={}, layout=None)
+        return replace(self, way=Way(), layout=None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tokens of a medium with no text among them, unmerged."""
+
+    form: Form
+    length: int
+    times: tuple[float, ...]
 
 
 def normalised(values: Tensor, settings: dict, channel: int) -> Tensor:

@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from illava_cli.config.stages import (
+    BY_MEDIUM,
+    FramesStage,
     GuideStage,
     InputStage,
-    LLMByMedium,
     LLMStage,
+    PixelsStage,
     Reduction,
-    VisionByMedium,
     VisionStage,
 )
 from illava_cli.errors import UsageError
 from illava_cli.models.backends import BACKENDS
-from illava_cli.models.schedule import MergePoint, Schedule, ScheduleShape, TowerBudget
+from illava_cli.models.schedule import FramesBudget, MergePoint, Schedule, ScheduleShape, TowerBudget
 from illava_cli.reduction import METHODS, Method
 from illava_cli.text import near_miss
 
@@ -30,6 +31,8 @@ class Stages:
     """The stages of a reduction for one kind of medium, each with the method that it runs; unchecked."""
 
     guide: GuideStage | None
+    pixels: PixelsStage | None
+    frames: FramesStage | None
     vision: VisionStage | None
     input: InputStage | None
     llm: LLMStage | None
@@ -37,7 +40,8 @@ class Stages:
     @property
     def act(self) -> bool:
         """Whether any of them says where it acts, if only on nothing."""
-        return bool(self.guide or self.input or any(s and s.layers for s in (self.vision, self.llm)))
+        named = any(s and s.layers for s in (self.frames, self.vision, self.llm))
+        return bool(self.guide or self.pixels or self.input or named)
 
 
 def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:
@@ -51,16 +55,22 @@ def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:
     if stages.guide is not None:
         check_guide(stages.guide)
     tower = _tower(stages.vision, reduction, shape) if stages.vision else None
+    _check_pixels(stages, reduction)
+    frames = _frames(stages, shape) if stages.frames else None
     decoder = _decoder(stages.llm, reduction.variant, shape) if stages.llm else ()
     _check_input(stages.input, reduction)
+    over_clip = stages.input is not None and METHODS[stages.input.method].clip is not None
     if shape.rope_axes > 1 and reduction.positions == "packed":
         raise UsageError("positions 'packed' is not for M-RoPE, where survivors keep their own position")
     return Schedule(
         guide=stages.guide,
+        pixels=stages.pixels,
+        frames=frames,
         tower=tower,
         tower_method=stages.vision.method if stages.vision else "illava",
         proportional=bool(stages.vision and stages.vision.proportional),
-        input=stages.input,
+        input=None if over_clip else stages.input,
+        clip=stages.input if over_clip else None,
         decoder=decoder,
         scope=stages.llm.scope if stages.llm else "medium",
         layout=reduction.layout,
@@ -75,12 +85,16 @@ def stages_of(reduction: Reduction, kind: str) -> Stages:
     A method for the whole reduction replaces that of each stage which it has a meaning for; the others do
     nothing. The stage that is a method's only one need not be there.
     """
-    guide, entry = reduction.guide, reduction.input
-    vision, llm = reduction.vision, reduction.llm
-    vision = getattr(vision, kind) if isinstance(vision, VisionByMedium) else vision
-    llm = getattr(llm, kind) if isinstance(llm, LLMByMedium) else llm
+
+    def of_kind(stage):
+        return getattr(stage, kind) if isinstance(stage, BY_MEDIUM) else stage
+
+    guide, frames = reduction.guide, reduction.frames if kind == "video" else None
+    pixels, vision, entry, llm = map(
+        of_kind, (reduction.pixels, reduction.vision, reduction.input, reduction.llm)
+    )
     if reduction.method is None:
-        return Stages(guide, vision, entry, llm)
+        return Stages(guide, pixels, frames, vision, _of_clips(entry, kind), llm)
     method = known_method(reduction.method)
     if "guide" in method.stages:
         guide = guide or GuideStage()
@@ -92,10 +106,53 @@ def stages_of(reduction: Reduction, kind: str) -> Stages:
         meant = stage is not None and name in method.stages
         return stage.model_copy(update={"method": reduction.method, **changed}) if meant else None
 
-    return Stages(own(guide, "guide"), own(vision, "vision"), own(entry, "input"), own(llm, "llm", **queries))
+    entry = _of_clips(own(entry, "input"), kind)
+    frames = own(frames, "frames")
+    return Stages(own(guide, "guide"), None, frames, own(vision, "vision"), entry, own(llm, "llm", **queries))
+
+
+def _of_clips(stage: InputStage | None, kind: str) -> InputStage | None:
+    """A method for whole videos does nothing to images."""
+    method = METHODS.get(stage.method) if stage is not None else None
+    return None if method is not None and method.clip is not None and kind == "image" else stage
 
 
 # --- the checks, a stage each -----------------------------------------------------------------------
+
+
+def _check_pixels(stages: Stages, reduction: Reduction) -> None:
+    if stages.pixels is None:
+        return
+    if reduction.layout == "grid":
+        raise UsageError("pixels: its survivors keep their own place: set layout: faithful")
+    if stages.frames is not None and any(layer >= 0 for layer in stages.frames.layers):
+        raise UsageError(
+            "pixels: frames that merge within the tower have all of their patches: set "
+            "frames.layers: [-1], or pixels: null"
+        )
+
+
+def _frames(stages: Stages, shape: ScheduleShape) -> FramesBudget:
+    stage = stages.frames
+    known_method(stage.method, "frames")
+    shares = dict(zip(stage.layers, per_layer(stage.keep, stage.layers, "frames.keep"), strict=True))
+    if 0 in shares.values():
+        raise UsageError("frames.keep: must be more than 0: at least one frame has to stay")
+    first = min(stages.vision.layers, default=shape.tower_layers) if stages.vision else shape.tower_layers
+    for layer in shares:
+        if layer >= shape.tower_layers:
+            raise UsageError(
+                f"frames.layers: {layer} is out of range: the tower runs layers 0 to {shape.tower_layers - 1}"
+            )
+        if layer > first:
+            raise UsageError(
+                f"frames.layers: before layer {layer} frames have lost tokens of their own, at {first}: name "
+                f"layers up to {first}"
+            )
+    if shares and stages.input is not None and stages.input.keep is None:
+        raise UsageError(f"frames: {stages.input.method} finds its own number of tokens: set input.keep")
+    inside = tuple((layer, keep) for layer, keep in sorted(shares.items()) if layer >= 0)
+    return FramesBudget(stage.method, inside, shares.get(-1, 1.0), stage.still)
 
 
 def check_guide(stage: GuideStage) -> None:
@@ -228,7 +285,7 @@ def _check_input(stage: InputStage | None, reduction: Reduction) -> None:
         raise UsageError(f"input.keep is missing: say which share {stage.method!r} keeps")
     if stage.keep == 0:
         raise UsageError("input.keep: must be more than 0: at least one token has to stay")
-    if reduction.layout == "grid":
+    if reduction.layout == "grid" and METHODS[stage.method].clip is None:
         raise UsageError("input: its survivors keep their own place: set layout: faithful")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,25 +12,31 @@ from illava_cli.errors import MergeError
 from illava_cli.models.hf import versions
 from illava_cli.models.schedule import input_kept
 from illava_cli.models.tokens import Tokens, aligned, per_row
-from illava_cli.models.tower import TowerPass
+from illava_cli.models.tower_pass import TowerPass
+from illava_cli.models.way import Way
 from illava_cli.reduction import METHODS, Candidates, Merge, decide
+from illava_cli.trace import INPUT, Step
 
 
 @dataclass(frozen=True)
 class Survivors(Tokens):
-    """What leaves the tower and the projector: M tokens of each of B segments."""
+    """What leaves tower and projector: M tokens of each of B segments, or all of a medium in one row."""
 
     features: Tensor = aligned("apply")  # (B, M, C) of the decoder's width
-    place: Tensor = aligned("keep")  # (B, M) place in the segment
+    place: Tensor = aligned("keep")  # (B, M) place in the segment, or in the medium
+    segment: Tensor = per_row()  # (B,) in the medium; also where they stand in one row
     padding: Tensor | None = aligned("keep", default=None)  # (B, M)
     scores: Tensor | None = aligned("keep", default=None)  # (B, M) received at the last layer that was scored
     keys: Tensor | None = aligned("keep", default=None)  # (B, M, D) of that layer, for a reduction to come
     sizes: Tensor | None = aligned("total", default=None)  # (B, M) tokens that each stands for
     taps: dict[int, Tensor] = aligned("apply", default_factory=dict)  # by decoder layer: (B, M, C)
     left: int = 0  # tokens of a segment that left the tower: M, or more where a family has pooled them
-    merges: dict[int, Merge] = per_row(default_factory=dict)
+    merges: dict[Step, Merge] = per_row(default_factory=dict)
     attention: dict[int, Tensor] = per_row(default_factory=dict)  # (B, N) by layer, where it is watched
     pooled: Merge | None = per_row(default=None)  # of each segment, where a family has pooled it and `traced`
+    frame_merges: dict[Step, Merge] = field(default_factory=dict)  # of whole segments, (1, B) to (1, B')
+    counts: tuple[int, ...] = ()  # of each segment that is left, where they stand in one row
+    way: Way = field(default_factory=Way)  # the same
     traced: bool = False
 
     @staticmethod
@@ -39,6 +46,7 @@ class Survivors(Tokens):
         survivors = Survivors(
             features,
             tokens.place,
+            tokens.segment,
             padding=tokens.padding,
             scores=tokens.scores,
             keys=tokens.keys if last else None,
@@ -46,6 +54,7 @@ class Survivors(Tokens):
             taps=tokens.taps,
             left=tokens.count,
             merges=run.merges,
+            frame_merges=run.frame_merges,
             attention=run.attention,
             traced=run.traced,
         )
@@ -85,6 +94,36 @@ def thinned(survivors: Survivors, method: str, keep: float | None, *, layer: int
         survivors.scores, [(tokens, tokens - kept)], keys=survivors.keys, sizes=survivors.sizes
     )
     merge = Merge.from_assignment(decide(method, candidates, survivors.padding), kept)
-    merges = survivors.merges | ({layer: merge} if survivors.traced else {})
+    merges = survivors.merges | ({(layer, INPUT): merge} if survivors.traced else {})
     # nobody compares or weighs them any more
     return replace(survivors, keys=None, sizes=None, left=kept, merges=merges).after(merge)
+
+
+def in_one_row(pieces: Sequence[tuple[Sequence[int], Survivors]], cells: int, depth: int) -> Survivors:
+    """The survivors of all segments by their places in the medium.
+
+    Args:
+        pieces: segments of as many tokens each, and which of the medium they were when they entered the
+            tower, in ascending order.
+        cells: places of a segment.
+        depth: of the tower.
+    """
+    first = pieces[0][1]
+    rows = [
+        replace(piece, place=piece.place + piece.segment[:, None] * cells, **NO_LAYERS).flat()
+        for _, piece in pieces
+    ]
+    row, segment = rows[0], first.segment
+    counts = (first.left,) * len(segment)
+    if len(rows) > 1:
+        row = Survivors.beside(rows)
+        row = row.take(row.place.argsort())
+        segment = torch.cat([piece.segment for _, piece in pieces]).sort().values
+        by_segment = {n: piece.left for segments, piece in pieces for n in segments}
+        counts = tuple(by_segment[n] for n in sorted(by_segment))
+    way = Way.of(pieces, depth) if first.traced else Way()
+    return replace(row, segment=segment, counts=counts, way=way)
+
+
+# what belongs to rows is told by the way of all tokens
+NO_LAYERS = {"merges": {}, "frame_merges": {}, "attention": {}, "pooled": None}

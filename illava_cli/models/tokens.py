@@ -56,11 +56,28 @@ class Tokens:
             "follows", lambda _, x: gather_tokens(x, index) if isinstance(x, Tensor) else x.take(index)
         )
 
+    def across(self: T, merge: Merge) -> T:
+        """What is left after rows have merged, each token with its like; `merge` is (1, B) to (1, B')."""
+
+        def follow(one: Field, x: Any) -> Any:
+            if not isinstance(x, Tensor):
+                return x.across(merge) if isinstance(x, Tokens) else x.rows(merge.anchor[0])
+            how = one.metadata.get("follows", FOLLOW["keep"])
+            if how is FOLLOW["total"]:
+                return how(merge.repeated(x.shape[1]), x.T).T
+            return how(merge, x[None])[0]
+
+        return self._mapped("rows", follow)
+
+    def flat(self: T) -> T:
+        """The tokens of all rows in one, one row after another; what is a row's own is as it was."""
+        return self._mapped("follows", lambda _, x: x.flatten(0, 1)[None])
+
     def between(self: T, start: int, stop: int) -> T:
         """Some of the N tokens of each row."""
         return self._mapped("follows", lambda _, x: x[:, start:stop])
 
-    def rows(self: T, cut: slice) -> T:
+    def rows(self: T, cut: slice | Tensor) -> T:
         """Some of the B rows."""
         return self._mapped("rows", lambda _, x: x[cut] if isinstance(x, Tensor) else x.rows(cut))
 
@@ -77,6 +94,13 @@ class Tokens:
         names = [f.name for f in fields(first) if "rows" in f.metadata]
         return replace(first, **{name: _joined([getattr(part, name) for part in parts]) for name in names})
 
+    @classmethod
+    def beside(cls: type[T], parts: Sequence[T]) -> T:
+        """More tokens of as many rows; what is not aligned is the first's."""
+        names = [f.name for f in fields(parts[0]) if "follows" in f.metadata]
+        own = {name: _joined([getattr(part, name) for part in parts], 1) for name in names}
+        return replace(parts[0], **own)
+
     def _mapped(self: T, kind: str, change: Callable[[Field, Any], Any]) -> T:
         changed = {}
         for one in fields(self):
@@ -92,12 +116,12 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     return tuple(map(change, value)) if isinstance(value, tuple) else change(value)
 
 
-def _joined(values: list[Any]) -> Any:
+def _joined(values: list[Any], dim: int = 0) -> Any:
     first = values[0]
     if isinstance(first, dict):
-        return {name: _joined([value[name] for value in values]) for name in first}
+        return {name: _joined([value[name] for value in values], dim) for name in first}
     if isinstance(first, tuple):
-        return tuple(map(_joined, map(list, zip(*values, strict=True))))
+        return tuple(_joined(list(each), dim) for each in zip(*values, strict=True))
     if first is None:
         return None
-    return torch.cat(values) if isinstance(first, Tensor) else type(first).cat(values)
+    return torch.cat(values, dim) if isinstance(first, Tensor) else type(first).cat(values)

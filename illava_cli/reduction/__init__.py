@@ -14,6 +14,7 @@ from torch import Tensor
 
 from illava_cli.reduction.bipartite import bipartite
 from illava_cli.reduction.candidates import Candidates, lowest
+from illava_cli.reduction.clips import CLIP_METHODS, FRAME_METHODS, ClipTokens, FrameTokens
 from illava_cli.reduction.diversity import assign, diversity, diversity_assign, novelty, novelty_assign
 from illava_cli.reduction.greedy import greedy
 from illava_cli.reduction.guided import Box, Guided, densest, middle_of_top, most_similar_frames, region
@@ -31,12 +32,15 @@ class Method:
 
     Args:
         decide: who joins whom; None for a `guided` one.
-        stages: where it has a meaning: `guide` before the tower, `vision`, `input` after it, `llm`.
+        stages: where it has a meaning: `guide` before the tower, `frames` and `vision` in it, `input` after
+            it, `llm`.
         compares: it looks at the attention keys.
         proportional: attention may count a merged token by its size (ToMe, eq. 1).
         queries: the only `llm.queries` that it is defined for, or None.
         count: how many tokens (B,) it keeps by itself, from scores and what is no padding, both (B, N).
         guided: how it chooses by the prompt, in stage `guide`.
+        clip: who of a whole video's tokens joins whom, in stage `input`.
+        frames: which of its frames join which, in stage `frames`.
         rounds_kept: of a share kept in the decoder its published code rounds the tokens that stay, not those
             that leave; at exact halves one token stays or leaves by this.
     """
@@ -48,6 +52,8 @@ class Method:
     queries: str | None = None
     count: Callable[[Tensor, Tensor], Tensor] | None = None
     guided: Guided | None = None
+    clip: Callable[[ClipTokens], Assignment] | None = None
+    frames: Callable[[FrameTokens], Assignment] | None = None
     rounds_kept: bool = False
 
     def left(self, tokens: int, keep: float) -> int:
@@ -73,6 +79,8 @@ METHODS = {
     "clip-crop": Method(guided=Guided("clip", densest), stages=("guide",)),
     "clipseg-crop": Method(guided=Guided("clipseg", densest), stages=("guide",)),
     "free-video-llm": Method(guided=Guided("clip", middle_of_top, samples=True), stages=("guide",)),
+    **{name: Method(clip=function, stages=("input",)) for name, function in CLIP_METHODS.items()},
+    **{name: Method(frames=function, stages=("frames",)) for name, function in FRAME_METHODS.items()},
 }
 
 
@@ -98,6 +106,8 @@ __all__ = [
     "Assignment",
     "Box",
     "Candidates",
+    "ClipTokens",
+    "FrameTokens",
     "Guided",
     "Merge",
     "Method",

@@ -143,9 +143,13 @@ class Merge:
         weight = (self.weight * later.weight.gather(1, inside).to(self.weight.dtype)).where(slot >= 0, 0)
         return Merge(slot, weight, self.anchor.gather(1, later.anchor))
 
-    def rows(self, cut: slice) -> Merge:
+    def rows(self, cut: slice | Tensor) -> Merge:
         """Some of the B rows."""
         return Merge(self.slot[cut], self.weight[cut], self.anchor[cut])
+
+    def repeated(self, times: int) -> Merge:
+        """The only row so many times."""
+        return Merge(*(x.expand(times, -1) for x in (self.slot, self.weight, self.anchor)))
 
     def to(self, device: torch.device | str) -> Merge:
         """The same reduction on another device."""

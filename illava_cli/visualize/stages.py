@@ -9,9 +9,12 @@ import numpy as np
 import torch
 
 from illava_cli.reduction import Merge
+from illava_cli.trace import CLIP, ENTER, FRAMES, INPUT, POOL, TOWER, Step
 from illava_cli.visualize.way import NOWHERE, Way
 
 DROPPED, PADDING = -1, -2
+TOWER_NAMES = {None: "tower in", ENTER: "pixels", FRAMES: "frames", TOWER: "tower"}
+BEHIND = {INPUT: "input", POOL: "pooled", CLIP: "clip"}  # what is done between the tower and the layout
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class Stage:
     """The tokens between two merges.
 
     Args:
-        name: `tower in`, `tower, layer 5`, `input`, what the layout did (`pooled`, `unpadded`, or else
-            `LLM in`), `LLM, layer 8`.
+        name: `tower in`, `pixels`, `frames, layer 3`, `tower, layer 5`, `input`, `pooled`, `clip`, what the
+            layout did (`unpadded`, or else `LLM in`), `LLM, layer 8`.
         where: `tower`, `pool` (between the two) or `llm`.
         layer: the layer that merged, if one did.
         tokens: their values are what they receive in the last layer that runs on them, by which the
@@ -92,19 +95,23 @@ def stages(way: Way, padding: np.ndarray) -> list[Stage]:
     """All stages in their order; none for an answer without media."""
     if not way.tower_merges:
         return []
-    depth = way.trace["tower_layers"]
-    found = []
-    for layer, step in zip([None, *way.tower_layers], way.in_tower, strict=True):
-        if layer is not None and layer >= depth:
-            found.append(Stage("input", "pool", None, Tokens.of(step, padding)))
+    depth, found = way.trace["tower_layers"], []
+    for step, tokens in zip([None, *way.steps], way.in_tower, strict=True):
+        if step == _into_layout(way) and step is not None:
             continue
-        later = [other for other in way.tower_layers if layer is None or other > layer]
+        layer, what = step or (-1, None)
+        if what in BEHIND:
+            found.append(Stage(BEHIND[what], "pool", None, Tokens.of(tokens, padding)))
+            continue
+        later = [other for other, stage in way.steps if stage == TOWER and (other, stage) > (step or (-1,))]
         received = way.tower_attention(min([*later, depth - 1]))
-        name = "tower in" if layer is None else f"tower, layer {layer}"
-        found.append(Stage(name, "tower", layer, Tokens.of(step, padding, received)))
+        name = f"{TOWER_NAMES[what]}, layer {layer}" if layer >= 0 else TOWER_NAMES[what]
+        at = layer if layer >= 0 else None
+        found.append(Stage(name, "tower", at, Tokens.of(tokens, padding, received)))
     entering, *behind = way.in_prompt
     first = Tokens.of(entering, padding, _last_attention(way, 0))
-    found.append(Stage(_layout_name(way), "pool", None, first))
+    last = _into_layout(way)
+    found.append(Stage(_layout_name(way) if last is None else BEHIND[last[1]], "pool", None, first))
     for number, (layer, step) in enumerate(zip(way.llm_layers, behind, strict=True), 1):
         tokens = Tokens.of(step, padding, _last_attention(way, number))
         found.append(Stage(f"LLM, layer {layer}", "llm", layer, tokens))
@@ -136,6 +143,11 @@ def _last_attention(way: Way, number: int) -> np.ndarray | None:
         return way.llm_ranking(way.llm_layers[number])
     last = max(way.trace["llm_attention"], default=0)
     return way.llm_attention(last) if last >= max(way.llm_layers, default=0) else None
+
+
+def _into_layout(way: Way) -> Step | None:
+    """The step that is shown with the layout after it: what each frame, or the clip, has become."""
+    return way.steps[-1] if way.steps and way.steps[-1][1] in (POOL, CLIP) else None
 
 
 def _layout_name(way: Way) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from functools import cached_property
 
 import numpy as np
 import torch
 
 from illava_cli.reduction import Merge
-from illava_cli.trace import Trace
+from illava_cli.trace import TOWER, Trace
 
 NOWHERE = -1  # the anchor of a token of the prompt that is no cell's: a newline, a word
 
@@ -20,31 +20,25 @@ class Way:
     def __init__(self, trace: Trace):
         self.trace = trace
         self.tower_merges = [{k: merge.to("cpu") for k, merge in own.items()} for own in trace["vision"]]
-        self.tower_layers = sorted(set().union(*self.tower_merges))
+        self.steps = sorted(set().union(*self.tower_merges))
         self.llm_layers = [layer for layer, _ in trace["llm"]]
 
     @cached_property
     def in_tower(self) -> list[Merge]:
-        """Cells to the tower's tokens, (1, P) to (1, M): entering it, and after each of `tower_layers`."""
+        """Cells to the tower's tokens, (1, P) to (1, M): before it, and after each of `steps`."""
         media = []
         for views, merges in zip(self.trace["views"], self.tower_merges, strict=True):
-            steps = [Merge.identity(len(views), views[0].rows * views[0].columns)]
-            for layer in self.tower_layers:
-                steps.append(steps[-1].then(merges[layer]) if layer in merges else steps[-1])
-            media.append(steps)
-        return [Merge.beside(step) for step in zip(*media, strict=True)]
+            ways = [Merge.identity(1, len(views) * views[0].rows * views[0].columns)]
+            for step in self.steps:
+                ways.append(ways[-1].then(merges[step]) if step in merges else ways[-1])
+            media.append(ways)
+        return [Merge.beside(way) for way in zip(*media, strict=True)]
 
     @cached_property
     def in_prompt(self) -> list[Merge]:
         """Cells to the prompt's tokens, (1, P) to (1, T): entering the decoder, and after each merge."""
         laid_out = self.in_tower[-1].then(Merge.beside([m.to("cpu") for m in self.trace["layout"]]))
-        place = torch.cat(
-            [
-                start + torch.arange(layout.anchor.shape[1] // len(starts))
-                for starts, layout in zip(self.trace["starts"], self.trace["layout"], strict=True)
-                for start in starts
-            ]
-        )
+        place = torch.cat([where.cpu() for where in self.trace["where"]])
         # a newline's slot has no token in it: what it points to is none of its cells
         entered = torch.zeros(len(place), dtype=torch.bool)
         entered[laid_out.slot[0][laid_out.slot[0] >= 0]] = True
@@ -58,7 +52,7 @@ class Way:
 
     def into_tower_layer(self, layer: int) -> Merge:
         """Cells to the tokens that a tower layer attends with: it merges after its attention."""
-        return self.in_tower[bisect_right(self.tower_layers, layer - 1)]
+        return self.in_tower[bisect_left(self.steps, (layer, TOWER))]
 
     def into_llm_layer(self, layer: int) -> Merge:
         """Cells to the tokens that a decoder layer runs on: it merges before."""
@@ -69,7 +63,7 @@ class Way:
         watched = self.trace["vision_attention"]
         if not all(layer in own for own in watched):
             return None
-        return torch.cat([own[layer].flatten() for own in watched]).float().cpu().numpy()
+        return torch.cat([own[layer] for own in watched]).float().cpu().numpy()
 
     def llm_attention(self, layer: int) -> np.ndarray | None:
         """(T,) what each token receives of the last one's attention, for `into_llm_layer`."""

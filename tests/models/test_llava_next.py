@@ -9,7 +9,7 @@ from illava_cli.engine import prompt as prompts
 from illava_cli.engine.opening import load
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.schedule import TowerPlan
-from illava_cli.models.tower import TowerPass, TowerTokens
+from illava_cli.models.tower_pass import TowerPass, TowerTokens
 from tests.asked_alike import markers
 from tests.builders import write_llava_next
 from tests.conftest import clip, picture

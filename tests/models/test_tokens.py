@@ -9,7 +9,7 @@ from torch import Tensor
 from illava_cli.models.schedule import TowerPlan
 from illava_cli.models.survivors import Survivors, thinned
 from illava_cli.models.tokens import Tokens, aligned, per_row
-from illava_cli.models.tower import TowerPass, TowerTokens
+from illava_cli.models.tower_pass import TowerPass, TowerTokens
 from illava_cli.reduction import Assignment, Merge
 
 

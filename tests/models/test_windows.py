@@ -12,7 +12,7 @@ from illava_cli.models.attention import install_tap
 from illava_cli.models.backends import BACKENDS
 from illava_cli.models.families.packed import PACKED, packed_attention
 from illava_cli.models.schedule import TowerPlan
-from illava_cli.models.tower import TowerPass, TowerTokens
+from illava_cli.models.tower_pass import TowerPass, TowerTokens
 from illava_cli.models.windows import Windows, window_cells
 from illava_cli.reduction import Merge
 from illava_cli.reduction.merge import Assignment

@@ -73,7 +73,8 @@ def prompt_ids(family: Family, text: str, images: int, videos: int, media: Seque
     for piece in prompts.first_turn(family, user, None, markers):
         if isinstance(piece, Slot):
             pixels = media[piece.index + (images if piece.kind == "video" else 0)]
-            count = family.tokens(pixels, Schedule()).total // pixels.form.parts
+            runs = pixels.segments if pixels.form.apart else 1
+            count = family.tokens(pixels, Schedule()).total // runs
             ids += [family.placeholder_ids[piece.kind]] * count
         else:
             ids += piece

@@ -35,7 +35,8 @@ from illava_cli.models.hf import Gemma4ImageProcessorPil, KVSharingDict, get_asp
 from illava_cli.models.host import to_device
 from illava_cli.models.layers import SLIDING, Layers, Rope
 from illava_cli.models.media import Features, Geometry, Pixels, normalised
-from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, run_blocks
+from illava_cli.models.tower import BlockParts, run_blocks
+from illava_cli.models.tower_pass import TowerPass, TowerTokens
 from illava_cli.reduction.merge import accumulation_dtype
 
 BUDGETS = (70, 140, 280, 560, 1120)  # tokens of an image or frame, at most
@@ -254,7 +255,8 @@ class Gemma4(Family):
         shown = f"{begins}{self.placeholders[kind]}{ends}"
         if kind == "image":
             return shown
-        return " ".join(f"{int(time // 60):02d}:{int(time % 60):02d} {shown}" for time in medium.times)
+        times = [medium.times[frame] for frame in medium.shown]
+        return " ".join(f"{int(time // 60):02d}:{int(time % 60):02d} {shown}" for time in times)
 
     # --- tower --------------------------------------------------------------------------------
 

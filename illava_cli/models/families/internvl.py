@@ -28,7 +28,8 @@ from illava_cli.models.forms import InPlace
 from illava_cli.models.hf import GotOcr2ImageProcessorPil, get_optimal_tiled_canvas
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Geometry, Pixels, normalised
-from illava_cli.models.tower import BlockParts, TowerPass, run_blocks
+from illava_cli.models.tower import BlockParts, run_blocks
+from illava_cli.models.tower_pass import TowerPass
 from illava_cli.trace import View
 
 JOINED = 2  # patches along a group
@@ -62,8 +63,8 @@ class Mosaic(InPlace):
     def apart(self) -> bool:
         return self.frames is not None
 
-    def part(self, index: int) -> Mosaic:
-        return Mosaic(self.side, frames=1) if self.apart else self
+    def part(self) -> Mosaic:
+        return Mosaic(self.side, frames=1)
 
     def views(self) -> list[View]:
         if self.frames is not None:
@@ -200,7 +201,7 @@ class InternVL(Family):
         shown = f"<img>{self.placeholders[kind]}</img>"
         if kind == "image":
             return shown
-        return "\n".join(f"Frame{number + 1}: {shown}" for number in range(medium.form.segments))
+        return "\n".join(f"Frame{frame + 1}: {shown}" for frame in medium.shown)
 
     # --- tower --------------------------------------------------------------------------------
 

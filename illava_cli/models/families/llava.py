@@ -21,7 +21,8 @@ from illava_cli.models.binding import at_hand, bind, stock_forward
 from illava_cli.models.families.tiled import Square, Tiled, Tiles, TileShape
 from illava_cli.models.family import IMAGES_ONLY, Family
 from illava_cli.models.media import Geometry, Pixels
-from illava_cli.models.tower import BlockParts, TowerPass, run_blocks
+from illava_cli.models.tower import BlockParts, run_blocks
+from illava_cli.models.tower_pass import TowerPass
 
 
 @dataclass(frozen=True)

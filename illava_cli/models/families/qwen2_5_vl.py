@@ -23,12 +23,12 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from illava_cli.models.families.qwen2_vl import Qwen2VL
-from illava_cli.models.media import Features, Pixels
-from illava_cli.models.tower import TowerPass, TowerTokens
+from illava_cli.models.media import Pixels, Run
+from illava_cli.models.tower_pass import TowerPass, TowerTokens
 from illava_cli.models.windows import Windows
 
 
-def seconds_per_grid(medium: Pixels | Features, frames: int) -> float:
+def seconds_per_grid(medium: Pixels | Run, frames: int) -> float:
     """Seconds from one group of `frames` to the next; 1 without known times, as in `transformers`."""
     steps = len(medium.times) - 1
     interval = (medium.times[-1] - medium.times[0]) / steps if steps > 0 else 0
@@ -71,6 +71,6 @@ class Qwen2_5VL(Qwen2VL):
 
     # --- decoder ------------------------------------------------------------------------------
 
-    def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
+    def time_arguments(self, videos: list[Run]) -> dict[str, Tensor]:
         """Seconds from one pair of frames to the next: a second is `tokens_per_second` positions."""
-        return {"second_per_grid_ts": torch.tensor([seconds_per_grid(f, self.temporal) for f in videos])}
+        return {"second_per_grid_ts": torch.tensor([seconds_per_grid(run, self.temporal) for run in videos])}

@@ -26,8 +26,9 @@ from illava_cli.models.family import Family
 from illava_cli.models.forms import InPlace
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
-from illava_cli.models.media import Features, Geometry, Pixels, normalised
-from illava_cli.models.tower import BlockParts, TowerPass, TowerTokens, run_blocks
+from illava_cli.models.media import Geometry, Pixels, Run, normalised
+from illava_cli.models.tower import BlockParts, run_blocks
+from illava_cli.models.tower_pass import TowerPass, TowerTokens
 from illava_cli.trace import View
 
 
@@ -46,8 +47,8 @@ class PatchGrid(InPlace):
     frames: int | None = None
     apart: bool = False
 
-    def part(self, index: int) -> PatchGrid:
-        return replace(self, grid=(1, *self.grid[1:])) if self.apart else self
+    def part(self) -> PatchGrid:
+        return replace(self, grid=(1, *self.grid[1:]))
 
     @property
     def segments(self) -> int:
@@ -259,16 +260,16 @@ class Qwen2VL(Family):
         position_ids = get_vision_position_ids(self.frame_grid(pixels), self.merge_size)
         return {"position_ids": to_device(position_ids, run.device)}
 
-    def positions(self, length: int, media: list[tuple[int, Features]]) -> Tensor:
+    def positions(self, length: int, media: list[tuple[int, Run]]) -> Tensor:
         types = torch.zeros(1, length, dtype=torch.int32)
-        kinds: dict[int, list[Features]] = {1: [], 2: []}
-        for start, features in media:
+        kinds: dict[int, list[Run]] = {1: [], 2: []}
+        for start, run in media:
             # a video of one step has the positions of an image
-            kind = 1 if features.form.grid[0] == 1 else 2
-            types[0, start : start + features.length] = kind
-            kinds[kind].append(features)
+            kind = 1 if run.form.grid[0] == 1 else 2
+            types[0, start : start + run.length] = kind
+            kinds[kind].append(run)
         image, video = (
-            torch.tensor([f.form.grid for f in kinds[kind]]) if kinds[kind] else None for kind in (1, 2)
+            torch.tensor([run.form.grid for run in kinds[kind]]) if kinds[kind] else None for kind in (1, 2)
         )
         position_ids, _ = self.model.model.get_rope_index(
             torch.zeros(1, length, dtype=torch.long),
@@ -279,7 +280,7 @@ class Qwen2VL(Family):
         )
         return position_ids[:, 0]
 
-    def time_arguments(self, videos: list[Features]) -> dict[str, Tensor]:
+    def time_arguments(self, videos: list[Run]) -> dict[str, Tensor]:
         """What `get_rope_index` takes to tell time: Qwen2-VL counts steps."""
         return {}
 

@@ -23,7 +23,7 @@ from illava_cli.models.families.qwen2_vl import Qwen2VL
 from illava_cli.models.hf import get_vision_interpolation_indices_and_weights, video_smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Pixels
-from illava_cli.models.tower import TowerPass
+from illava_cli.models.tower_pass import TowerPass
 
 RATE = 24.0  # frames a second of pictures that have no times, as in `transformers`
 
@@ -74,7 +74,7 @@ class Qwen3VL(Qwen2VL):
         if kind == "image":
             return super().marker(kind, medium)
         times = step_times(medium.times, self.temporal)
-        steps = "".join(f"<{time:.1f} seconds>{self.markers[kind]}" for time in times)
+        steps = "".join(f"<{times[step]:.1f} seconds>{self.markers[kind]}" for step in medium.shown)
         return f"{self.special_tokens['vision_start']}{steps}{self.special_tokens['vision_end']}"
 
     # --- tower --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -71,22 +72,24 @@ class Tiled(Form):
         """A tile; the pixels after its last whole patch are not seen."""
         return View(self.side, self.side, covered=self.side * self.tile.patch / self.tile.edge, **where)
 
-    def regrids(self, kept: int, layout: str) -> bool:
+    def regrids(self, kept: Sequence[int], layout: str) -> bool:
         """Whether the tokens of a tile are taken as a square grid: all of them, or in layout `grid`."""
-        return kept == self.tokens or layout == "grid"
+        return layout == "grid" or all(tokens == self.tokens for tokens in kept)
 
-    def lay_out(self, survivors: Survivors, layout: str, newline: Tensor | None) -> Layout:
-        kept = survivors.left
+    def lay_out(
+        self, survivors: Survivors, layout: str, newline: Tensor | None, entered: Tensor | None = None
+    ) -> Layout:
+        kept = survivors.counts
         if self.regrids(kept, layout):
-            return self.grid(survivors, math.isqrt(kept), newline)
-        return self.faithful(survivors, newline)
+            return self.grid(survivors, math.isqrt(kept[0]), newline)
+        return self.faithful(survivors, newline, entered)
 
     @abstractmethod
     def grid(self, survivors: Survivors, side: int, newline: Tensor) -> Layout:
         """The model's own packing, with `side` cells along a tile."""
 
     @abstractmethod
-    def faithful(self, survivors: Survivors, newline: Tensor) -> Layout:
+    def faithful(self, survivors: Survivors, newline: Tensor, entered: Tensor | None) -> Layout:
         """Survivors at their own places; a pooled grid keeps as large a share of them."""
 
 
@@ -104,14 +107,14 @@ class Square(Tiled):
     def views(self) -> list[View]:
         return [self.view(extent=square_extent(self.size))]
 
-    def expansion(self, kept: int, layout: str) -> Expansion:
-        return Expansion(kept, 1)
+    def expansion(self, kept: Sequence[int], layout: str, entered: Tensor | None = None) -> Expansion:
+        return Expansion(*kept, 1)
 
     def grid(self, survivors: Survivors, side: int, newline: Tensor) -> Layout:
         place = torch.arange(side**2, device=survivors.features.device)
         return with_final_newline(survivors.features[0], place, side**2 + 1, newline)
 
-    def faithful(self, survivors: Survivors, newline: Tensor) -> Layout:
+    def faithful(self, survivors: Survivors, newline: Tensor, entered: Tensor | None) -> Layout:
         return with_final_newline(survivors.features[0], survivors.place[0], self.tokens + 1, newline)
 
 
@@ -126,50 +129,61 @@ class Tiles(Tiled):
     pinpoints: list[list[int]]
     ranks_newlines: ClassVar[bool] = True
 
-    @cached_property
-    def cells(self) -> TileGrid:
-        """The tiles of detail, unmerged."""
-        return self.cells_of(self.side)
+    @property
+    def pools(self) -> bool:
+        return self.detail.interpolates
 
-    def cells_of(self, side: int) -> TileGrid:
+    @cached_property
+    def detail(self) -> TileGrid:
+        """The tiles of detail, unmerged."""
+        return self.detail_of(self.side)
+
+    def detail_of(self, side: int) -> TileGrid:
         """The tiles of detail with `side` cells along each."""
         return tile_grid(self.size, self.pinpoints, self.tile.edge, side, self.tile.most)
 
     @property
     def segments(self) -> int:
-        return 1 + self.cells.tile_rows * self.cells.tile_columns
+        return 1 + self.detail.tile_rows * self.detail.tile_columns
 
     def outside(self) -> Tensor:
         whole = torch.zeros(1, self.tokens, dtype=torch.bool)
-        return torch.cat([whole, self.cells.padding()])
+        return torch.cat([whole, self.detail.padding()])
 
     def views(self) -> list[View]:
         extents = tile_extents(self.size, self.pinpoints, self.tile.edge)
         return [self.view(), *(self.view(extent=extent, tile=tile) for tile, extent in extents.items())]
 
-    def expansion(self, kept: int, layout: str) -> Expansion:
+    def expansion(self, kept: Sequence[int], layout: str, entered: Tensor | None = None) -> Expansion:
         if self.regrids(kept, layout):
-            grid = self.cells_of(math.isqrt(kept))
-            return Expansion(kept + grid.tokens - grid.out_height, grid.out_height)
-        return Expansion(kept + self.left(kept)[1], self.cells.out_height)
+            grid = self.detail_of(math.isqrt(kept[0]))
+            return Expansion(kept[0] + grid.tokens - grid.out_height, grid.out_height)
+        inside = self.inside(kept, entered)
+        return Expansion(kept[0] + self.pooled(inside), self.detail.out_height)
 
-    def left(self, kept: int) -> tuple[int, int]:
-        """Survivors within the unpadded grid where `kept` of each tile are left, and after its pooling.
+    def inside(self, kept: Sequence[int], entered: Tensor | None) -> int:
+        """Survivors within the unpadded grid where so many of each tile are left.
 
-        Padding leaves a tile first, so that both are known from the image's size.
+        Padding leaves a tile first, so that their number is known from the image.
         """
-        grid = self.cells
-        cut = grid.padding().sum(1)
-        inside = len(cut) * kept - int((cut - (self.tokens - kept)).clamp(min=0).sum())
+        padding, seen = self.detail.padding(), torch.full((self.segments - 1,), self.tokens)
+        if entered is not None:
+            padding, seen = padding & entered[1:], entered[1:].sum(1)
+        left = torch.tensor(kept[1:])
+        return int((left - (padding.sum(1) - (seen - left)).clamp(min=0)).sum())
+
+    def pooled(self, inside: int) -> int:
+        """Cells that stay of so many survivors where the model interpolates."""
+        grid = self.detail
         if not grid.interpolates:
-            return inside, inside
+            return inside
         share = inside / (grid.height * grid.width)
-        return inside, max(1, round(grid.out_height * grid.out_width * share))
+        return max(1, round(grid.out_height * grid.out_width * share))
 
     def grid(self, survivors: Survivors, side: int, newline: Tensor) -> Layout:
-        grid = self.cells_of(side)
-        base, tiles = survivors.features[0], survivors.features[1:]
-        cells = tiles.view(grid.tile_rows, grid.tile_columns, side, side, -1)
+        grid = self.detail_of(side)
+        base, *tiles = survivors.features[0].split(side**2)
+        cells = torch.stack(tiles).view(grid.tile_rows, grid.tile_columns, side, side, -1)
         cells = cells.permute(4, 0, 2, 1, 3).flatten(3, 4).flatten(1, 2)  # (C, rows * side, columns * side)
         cells = unpad_image(cells, self.size)
         if grid.interpolates:
@@ -186,23 +200,23 @@ class Tiles(Tiled):
             joined = Merge.beside([Merge.identity(1, len(base)), cells]).to(embeds.device)
         return Layout(embeds, place, is_newline, len(embeds), joined=joined)
 
-    def faithful(self, survivors: Survivors, newline: Tensor) -> Layout:
-        grid, side = self.cells, self.side
-        base, tiles = survivors.rows(slice(0, 1)), survivors.rows(slice(1, None))
-        count, kept = tiles.place.shape
-        tile = torch.arange(count, device=tiles.place.device)[:, None]
-        row = tile // grid.tile_columns * side + tiles.place // side  # (tiles, n)
-        column = tile % grid.tile_columns * side + tiles.place % side
+    def faithful(self, survivors: Survivors, newline: Tensor, entered: Tensor | None) -> Layout:
+        grid, side, kept = self.detail, self.side, survivors.counts[0]
+        whole, tiles = survivors.between(0, kept), survivors.between(kept, sum(survivors.counts))
+        tile, place = tiles.place[0] // self.tokens - 1, tiles.place[0] % self.tokens
+        row = tile // grid.tile_columns * side + place // side  # (n,)
+        column = tile % grid.tile_columns * side + place % side
         raster = (row * grid.tile_columns * side + column).masked_fill(
-            tiles.padding, torch.iinfo(row.dtype).max
+            tiles.padding[0], torch.iinfo(row.dtype).max
         )
-        inside, m = self.left(kept)
-        order = raster.flatten().argsort()[:inside]
-        row, column = row.flatten()[order] - grid.top, column.flatten()[order] - grid.left
-        features = tiles.features.flatten(0, 1)[order]
-        joined = Merge.select(order[None], count * kept) if survivors.traced else None
+        inside = self.inside(survivors.counts, entered)
+        order = raster.argsort()[:inside]
+        row, column = row[order] - grid.top, column[order] - grid.left
+        features = tiles.features[0][order]
+        joined = Merge.select(order[None], len(place)) if survivors.traced else None
         if grid.interpolates:
-            scores = tiles.scores.flatten()[order]
+            m = self.pooled(inside)
+            scores = tiles.scores[0][order]
             merge = Merge.from_assignment(nearest(scores[None], row[None], column[None], m), m)
             features = merge.apply(features[None])[0]
             joined = joined and joined.then(merge)
@@ -210,14 +224,14 @@ class Tiles(Tiled):
             row = rescaled(row, grid.height, grid.out_height)
             column = rescaled(column, grid.width, grid.out_width)
         detail = with_row_newlines(features, row, column, grid.out_height, grid.out_width, newline)
-        whole = base.place[0]
+        base = whole.place[0]
         return Layout(
-            torch.cat([base.features[0], detail.embeds]),
-            torch.cat([whole, detail.place + self.tokens]),
-            torch.cat([torch.zeros_like(whole, dtype=torch.bool), detail.newline]),
+            torch.cat([whole.features[0], detail.embeds]),
+            torch.cat([base, detail.place + self.tokens]),
+            torch.cat([torch.zeros_like(base, dtype=torch.bool), detail.newline]),
             self.tokens + grid.tokens,
-            torch.cat([torch.arange(kept, device=whole.device), detail.order + kept]),
-            joined and Merge.beside([Merge.identity(1, kept, whole.device), joined]),
+            torch.cat([torch.arange(kept, device=base.device), detail.order + kept]),
+            joined and Merge.beside([Merge.identity(1, kept, base.device), joined]),
         )
 
 
@@ -236,6 +250,10 @@ class Frames(Tiled):
         return [self.view(frame=index) for index in range(self.count)]
 
     @property
+    def pools(self) -> bool:
+        return True
+
+    @property
     def pooled(self) -> int:
         """Cells along an unmerged frame after the pooling."""
         return math.ceil(self.side / 2)
@@ -244,20 +262,26 @@ class Frames(Tiled):
         """Cells of a pooled frame that stay where `kept` of its tokens do."""
         return max(1, round(self.pooled**2 * kept / self.tokens))
 
-    def expansion(self, kept: int, layout: str) -> Expansion:
-        regrids = self.regrids(kept, layout)
-        rows = math.ceil(math.isqrt(kept) / 2) if regrids else self.pooled
-        cells = rows**2 if regrids else self.left(kept)
-        return Expansion(self.count * cells, self.count * rows if self.row_newlines else 1)
+    def rows(self, kept: int, layout: str) -> int:
+        """Rows of the grid on which a frame's cells lie after the pooling."""
+        return math.ceil(math.isqrt(kept) / 2) if layout == "grid" else self.pooled
+
+    def cells(self, kept: int, layout: str) -> int:
+        return self.rows(kept, layout) ** 2
+
+    def expansion(self, kept: Sequence[int], layout: str, entered: Tensor | None = None) -> Expansion:
+        rows = self.rows(kept[0], layout)
+        cells = [rows**2 if self.regrids([tokens], layout) else self.left(tokens) for tokens in kept]
+        return Expansion(sum(cells), len(kept) * rows if self.row_newlines else 1)
 
     def condense(self, survivors: Survivors, layout: str) -> Survivors:
         """Frames are pooled at once: by the model's own rule, or the most attended survivors remain."""
-        if self.regrids(survivors.left, layout):
+        if self.regrids([survivors.left], layout):
             return self._interpolated(survivors, math.isqrt(survivors.left))
         m = self.left(survivors.left)
         row, column = survivors.place // self.side, survivors.place % self.side
         merge = Merge.from_assignment(nearest(survivors.scores, row, column, m), m)
-        kept = replace(survivors, scores=None, padding=None).after(merge)
+        kept = replace(survivors, padding=None).after(merge)
         row, column = (
             rescaled(x, self.side, self.pooled) for x in (kept.place // self.side, kept.place % self.side)
         )
@@ -267,42 +291,45 @@ class Frames(Tiled):
 
     def _interpolated(self, survivors: Survivors, side: int) -> Survivors:
         out = math.ceil(side / 2)
-        cells = survivors.features.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (F, C, side, side)
-        features = interpolate(cells, size=[out] * 2, mode="bilinear").flatten(2).transpose(1, 2)
+
+        def pooled(x: Tensor) -> Tensor:  # (F, side * side, C) -> (F, out * out, C)
+            cells = x.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+            return interpolate(cells, size=[out] * 2, mode="bilinear").flatten(2).transpose(1, 2)
+
+        features, scores = pooled(survivors.features), survivors.scores
         place = torch.arange(out**2, device=features.device).expand(len(features), -1)
         joined = None
         if survivors.traced:
             joined = Merge.cat([coarser(side, side, out, out).to(features.device)] * len(features))
+        scores = None if scores is None else pooled(scores[..., None])[..., 0]
         # the decoder's cells are no tokens of the tower: nothing else rides along
-        none = dict.fromkeys(("scores", "padding", "keys", "sizes"))
-        return replace(survivors, features=features, place=place, pooled=joined, **none)
+        none = dict.fromkeys(("padding", "keys", "sizes"))
+        return replace(survivors, features=features, place=place, scores=scores, pooled=joined, **none)
 
     def grid(self, survivors: Survivors, side: int, newline: Tensor) -> Layout:
         return self._laid(survivors, math.ceil(side / 2), newline)
 
-    def faithful(self, survivors: Survivors, newline: Tensor) -> Layout:
+    def faithful(self, survivors: Survivors, newline: Tensor, entered: Tensor | None) -> Layout:
         return self._laid(survivors, self.pooled, newline)
 
     def _laid(self, survivors: Survivors, pooled: int, newline: Tensor) -> Layout:
-        """Frames (F, n, C) at their places (F, n) among `pooled` x `pooled` cells each, with newlines."""
-        start = torch.arange(self.count, device=survivors.place.device)[:, None] * pooled**2
-        tokens, place = survivors.features.flatten(0, 1), (survivors.place + start).flatten()
-        joined = survivors.pooled and Merge.beside([survivors.pooled])
+        """Cells of all frames at their places among `pooled` x `pooled` of each, with newlines."""
+        tokens, place, length = survivors.features[0], survivors.place[0], self.count * pooled**2
         if not self.row_newlines:
-            return with_final_newline(tokens, place, self.count * pooled**2 + 1, newline, joined)
+            return with_final_newline(tokens, place, length + 1, newline)
+        frames = survivors.segment[:, None] * pooled + torch.arange(pooled, device=place.device)
+        rows = self.count * pooled
         return with_row_newlines(
-            tokens, place // pooled, place % pooled, self.count * pooled, pooled, newline, joined
+            tokens, place // pooled, place % pooled, rows, pooled, newline, frames.flatten()
         )
 
 
-def with_final_newline(
-    tokens: Tensor, place: Tensor, length: int, newline: Tensor, joined: Merge | None = None
-) -> Layout:
+def with_final_newline(tokens: Tensor, place: Tensor, length: int, newline: Tensor) -> Layout:
     """Tokens (n, C) at their places (n,), and a newline in the last of `length`."""
     embeds = torch.cat([tokens, newline[None]])
     place = torch.cat([place, place.new_full((1,), length - 1)])
     is_newline = torch.arange(len(embeds), device=tokens.device) == len(tokens)
-    return Layout(embeds, place, is_newline, length, joined=joined)
+    return Layout(embeds, place, is_newline, length)
 
 
 def with_row_newlines(
@@ -312,13 +339,17 @@ def with_row_newlines(
     rows: int,
     columns: int,
     newline: Tensor,
-    joined: Merge | None = None,
+    ending: Tensor | None = None,
 ) -> Layout:
-    """Survivors (n, C) at their cells of a grid, each of whose rows keeps its newline."""
+    """Survivors (n, C) at their cells of a grid, each of whose rows keeps its newline.
+
+    Args:
+        ending: the rows that are left; None: all of them.
+    """
     width = columns + 1
-    ends = torch.arange(rows, device=row.device) * width + columns
-    place = torch.cat([row * width + column, ends])
+    ending = torch.arange(rows, device=row.device) if ending is None else ending
+    place = torch.cat([row * width + column, ending * width + columns])
     is_newline = torch.arange(len(place), device=row.device) >= len(row)
     order = place.argsort(stable=True)
-    embeds = torch.cat([features, newline.expand(rows, -1)])[order]
-    return Layout(embeds, place[order], is_newline[order], rows * width, order, joined)
+    embeds = torch.cat([features, newline.expand(len(ending), -1)])[order]
+    return Layout(embeds, place[order], is_newline[order], rows * width, order)
