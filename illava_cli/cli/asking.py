@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 Tasks = Annotated[
     list[str] | None,
     typer.Option(
-        "--tasks", metavar="SOURCE", help="JSONL file, world or world:TASK,TASK; repeats (default: world)."
+        "--tasks",
+        metavar="SOURCE",
+        help="JSONL file, world, documents or world:TASK,TASK; repeats (default: world).",
     ),
 ]
 Questions = Annotated[

@@ -14,6 +14,7 @@ from illava_cli.engine.fields import json_object, media_field, refuse_unknown, t
 from illava_cli.errors import UsageError
 from illava_cli.evals.matching import chosen
 from illava_cli.evals.sample import EvalSample
+from illava_cli.evals.world import GROUPS, TASKS, generate
 from illava_cli.media.sources import located
 from illava_cli.text import decoded, lines, near_miss, spelled
 
@@ -26,7 +27,7 @@ def questions(sources: Sequence[str], count: int) -> list[Question]:
     """The questions of all sources, in their order.
 
     Args:
-        sources: paths of JSONL files, `world`, or `world:TASK,TASK`.
+        sources: paths of JSONL files, `world`, `documents`, or `world:TASK,TASK`.
         count: questions of the world, dealt out over its tasks in turn.
 
     Raises:
@@ -36,7 +37,7 @@ def questions(sources: Sequence[str], count: int) -> list[Question]:
     seen: dict[str, str] = {}
     tasks: list[str] = []
     for source in sources:
-        if source.partition(":")[0] == WORLD and not Path(source).exists():
+        if source.partition(":")[0] in GROUPS and not Path(source).exists():
             tasks += _world_tasks(source)
             continue
         for where, sample in read_file(Path(source)):
@@ -52,21 +53,20 @@ def _same(sample: EvalSample) -> EvalSample:
 
 
 def _world_tasks(source: str) -> list[str]:
-    from illava_cli.evals.world import TASKS
-
-    names = [name.strip() for name in source.partition(":")[2].split(",") if name.strip()]
+    """The tasks that a source names: all of a group, or of `world:TASK` any that there is."""
+    group, _, picked = source.partition(":")
+    known = list(TASKS if group == WORLD else GROUPS[group])
+    names = [name.strip() for name in picked.split(",") if name.strip()]
     for name in names:
-        if name not in TASKS:
-            hint = near_miss(name, list(TASKS))
-            raise UsageError(f"--tasks {source}: unknown task {name!r}{hint} (there are: {', '.join(TASKS)})")
-    return names or list(TASKS)
+        if name not in known:
+            hint = near_miss(name, known)
+            raise UsageError(f"--tasks {source}: unknown task {name!r}{hint} (there are: {', '.join(known)})")
+    return names or list(GROUPS[group])
 
 
 def _world(tasks: list[str], count: int) -> list[Question]:
     if not tasks:
         return []
-    from illava_cli.evals.world import generate
-
     # as `world.questions` deals them out, each made on its own
     return [partial(generate, tasks[i % len(tasks)], i // len(tasks)) for i in range(count)]
 
@@ -80,7 +80,7 @@ def read_file(path: Path) -> Iterator[tuple[str, EvalSample]]:
     try:
         text = decoded(path.read_bytes(), str(path))
     except OSError as error:
-        hint = near_miss(str(path), [WORLD])
+        hint = near_miss(str(path), list(GROUPS))
         reason = error.strerror or error
         raise UsageError(
             f"cannot read the task file {path}: {reason}{hint} (--tasks takes a JSONL file or {WORLD})"

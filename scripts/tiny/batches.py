@@ -19,7 +19,8 @@ from transformers import LlavaOnevisionForConditionalGeneration
 
 from illava_cli.evals.world.render import draw
 from illava_cli.evals.world.scene import Scene
-from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still
+from illava_cli.evals.world.sheet import Sheet
+from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still, picture
 from tiny.checkpoint import TILE
 
 NO_LOSS = -100
@@ -71,9 +72,9 @@ def normalised(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def tiles(scene: Scene) -> Tensor:
+def tiles(scene: Scene | Sheet) -> Tensor:
     """(1 + tiles, 3, TILE, TILE): the whole picture, then its tiles row by row, as the processor does."""
-    image = draw(scene)
+    image = picture(scene)
     whole = image if image.size == (TILE, TILE) else image.resize((TILE, TILE), 3)
     pixels = np.asarray(image).reshape(scene.height // TILE, TILE, scene.width // TILE, TILE, 3)
     pixels = pixels.transpose(0, 2, 1, 3, 4).reshape(-1, TILE, TILE, 3)

@@ -109,6 +109,9 @@ def test_an_empty_file(write):
         ("nowhere.jsonl", "cannot read the task file nowhere.jsonl: No such file"),
         ("wrld", "did you mean 'world'?"),
         ("world:color", "unknown task 'color'; did you mean 'colour'?"),
+        ("documnts", "did you mean 'documents'?"),
+        ("world:document-bars", "did you mean 'document-bar'?"),
+        ("documents:colour", "unknown task 'colour' (there are: document-line, document-cell"),
     ],
 )
 def test_sources_that_are_not_there(source, said):
@@ -124,6 +127,18 @@ def test_the_world_is_dealt_out_over_its_tasks():
     assert [s.task for s in found] == ["colour", "shape", "colour", "shape", "colour"]
     assert [s.id for s in found] == [s.id for s in world(["colour", "shape"], 5)]
     assert all(s.id.split("/")[1] == "heldout" for s in found)
+
+
+def test_documents_are_a_group_of_their_own():
+    """The tasks of `world` stay those of earlier tables."""
+    documents = [s.task for s in samples("documents", count=6)]
+    assert all(task.startswith("document-") for task in documents)
+    assert len(set(documents)) == 6
+    scenes = [s.task for s in samples("world", count=13)]
+    assert len(set(scenes)) == 13
+    assert not set(scenes) & set(documents)
+    mixed = [s.task for s in samples("world:document-bar", "documents:document-cell,document-bar", count=4)]
+    assert mixed == ["document-bar", "document-cell"] * 2
 
 
 def test_sources_add_up(write):

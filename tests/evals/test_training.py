@@ -50,7 +50,7 @@ def test_every_word_of_the_world_is_one_token(tokenizer):
     assert len(tokenizer.encode("47").ids) == 2
 
 
-@pytest.mark.parametrize("task", ["colour", "tiles", "multi-image", "video-direction"])
+@pytest.mark.parametrize("task", ["colour", "tiles", "document-cell", "multi-image", "video-direction"])
 def test_training_sees_what_illava_shows(tokenizer, tmp_path, task):
     """The logits of an answer's first token, from the trainer's layout and from the program."""
     export(small_model(tokenizer), tokenizer, tmp_path)
@@ -97,10 +97,11 @@ def test_a_chat_is_laid_out_as_the_template_does(tokenizer, tmp_path):
     assert ids == session.family.tokenizer(text)["input_ids"]
 
 
-def test_pixels_are_the_processors(tokenizer, tmp_path):
+@pytest.mark.parametrize("task", ["tiles", "document-button"])
+def test_pixels_are_the_processors(tokenizer, tmp_path, task):
     export(small_model(tokenizer), tokenizer, tmp_path)
     family = load(str(tmp_path), preset="off", device="cpu").family
-    stage, _ = staged("tiles")
+    stage, _ = staged(task)
     [image] = media(stage)["images"]
     seen = family.image_processor([image], return_tensors="pt")["pixel_values"][0]
     torch.testing.assert_close(tiles(stage.scene), seen.float(), atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""A synthetic world of coloured shapes with questions whose answers are known.
+"""A synthetic world of coloured shapes, and of documents, with questions whose answers are known.
 
     sample = generate("position", 7, "heldout")
     samples = questions(["colour", "reading"], 500)
@@ -16,10 +16,13 @@ import numpy as np
 
 from illava_cli.errors import UsageError
 from illava_cli.evals.sample import EvalSample
-from illava_cli.evals.world import motion, several, text, things
+from illava_cli.evals.world import documents, motion, several, text, things
 from illava_cli.evals.world.task import Task, media
 
-TASKS: dict[str, Task] = {**things.TASKS, **text.TASKS, **several.TASKS, **motion.TASKS}
+SCENES: dict[str, Task] = {**things.TASKS, **text.TASKS, **several.TASKS, **motion.TASKS}
+TASKS = SCENES | documents.TASKS
+# `world` stays what it was, so that figures measured on it stay comparable
+GROUPS = {"world": tuple(SCENES), "documents": tuple(documents.TASKS)}
 SPLITS = {"train": 0, "validation": 1, "heldout": 2}
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from illava_cli.evals.world.render import draw
 from illava_cli.evals.world.scene import Scene
+from illava_cli.evals.world.sheet import Sheet, print_sheet
 
 YES_NO = ("yes", "no")
 
@@ -17,7 +19,7 @@ YES_NO = ("yes", "no")
 class Still:
     """One image."""
 
-    scene: Scene
+    scene: Scene | Sheet
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,16 @@ class Task:
     choices: tuple[str, ...] | None = None
 
 
+def picture(scene: Scene | Sheet) -> Image.Image:
+    """What is seen of it, a pixel for each of its own."""
+    return print_sheet(scene) if isinstance(scene, Sheet) else draw(scene)
+
+
 def media(stage: Stage) -> dict[str, tuple]:
     """The stage drawn: `images` and `videos` as `EvalSample` takes them."""
     match stage:
         case Still(scene):
-            return {"images": (draw(scene),)}
+            return {"images": (picture(scene),)}
         case Album(scenes):
             return {"images": tuple(draw(scene) for scene in scenes)}
         case Clip(frames):
