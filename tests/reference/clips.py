@@ -5,6 +5,7 @@ survivor stands for, {survivor: {token: weight}}; the others are dropped.
 """
 
 import math
+from fractions import Fraction
 
 ALPHAS = (1 / 8, 1 / 4, 1 / 2, 1, 2)
 
@@ -40,6 +41,24 @@ def by_frame(tokens):
     for token in tokens:
         frames.setdefault(token[0], []).append(token)
     return frames
+
+
+def shares(weights, room, total):
+    """Whole parts of `total` in proportion: who would get too much is full, one after the other."""
+    weights, full = {k: Fraction(w) for k, w in weights.items() if room[k]}, {}
+    while True:
+        open_ones = {k: w for k, w in weights.items() if k not in full}
+        missing = total - sum(full.values())
+        exact = {k: w * missing / sum(open_ones.values()) for k, w in open_ones.items()}
+        too_much = [k for k, share in exact.items() if share >= room[k]]
+        if not too_much:
+            break
+        full |= {k: room[k] for k in too_much}
+    whole = full | {k: math.floor(share) for k, share in exact.items()}
+    rest = {k: round(float(share % 1) * 1024) for k, share in exact.items()}
+    for k in best(rest, rest.get, total - sum(whole.values())):
+        whole[k] += 1
+    return {k: whole.get(k, 0) for k in room}
 
 
 def alone(tokens):
@@ -106,4 +125,27 @@ def distinct_assign(clip, scores, left):
     return plain(clusters)
 
 
-METHODS = {"distinct": distinct, "distinct-assign": distinct_assign, "evs": evs}
+def vidcom2(clip, scores, left):
+    columns = list(zip(*clip.values(), strict=True))
+    centres = [math.fsum(column) / len(clip) for column in columns]
+    variance = [math.fsum((x - c) ** 2 for x in column) for column, c in zip(columns, centres, strict=True)]
+    quiet = best(range(len(columns)), lambda c: -variance[c], len(columns) // 2)
+    units = {token: unit([vector[c] for c in sorted(quiet)]) for token, vector in clip.items()}
+
+    def like(token, centre):
+        return math.fsum(math.exp(-squared(units[token], centre) / (2 * alpha)) for alpha in ALPHAS)
+
+    frames, whole = by_frame(clip), mean(units.values())
+    unlike = {f: -math.fsum(like(t, whole) for t in ts) / len(ts) for f, ts in frames.items()}
+    powers = {f: math.exp((x - max(unlike.values())) / 0.01) for f, x in unlike.items()}
+    p = {f: x / sum(powers.values()) for f, x in powers.items()}
+    weights = {f: len(ts) * (1 + p[f] - 1 / len(frames)) for f, ts in frames.items()}
+    budget = shares(weights, {f: len(ts) for f, ts in frames.items()}, left)
+    kept = []
+    for f, ts in frames.items():
+        own = mean(units[t] for t in ts)
+        kept += best(ts, lambda t, own=own: -like(t, whole) - like(t, own), budget[f])
+    return alone(kept)
+
+
+METHODS = {"distinct": distinct, "distinct-assign": distinct_assign, "evs": evs, "vidcom2": vidcom2}
