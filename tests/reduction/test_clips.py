@@ -73,7 +73,7 @@ def test_a_method_equals_its_loop(method, kind, gaps):
 @pytest.mark.parametrize("method", CLIP_METHODS)
 def test_budget_and_weights(method, kind, gaps):
     """Exactly `left` remain, whatever the clip; a slot's weights sum to 1; what is no token is dropped."""
-    for seed, (frames, places) in enumerate([(1, 1), (1, 6), (6, 1), (7, 9), (16, 4)]):
+    for seed, (frames, places) in enumerate([(1, 1), (1, 6), (6, 1), (9, 5)]):
         whole = clip(seed, "static" if kind == "still" else kind, frames, places, gaps=gaps, left=10**6)
         if kind == "still":  # to the last bit, and all places alike too
             whole.features.copy_(torch.ones(6))

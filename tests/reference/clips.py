@@ -6,6 +6,7 @@ survivor stands for, {survivor: {token: weight}}; the others are dropped.
 
 import math
 from fractions import Fraction
+from functools import cache
 
 ALPHAS = (1 / 8, 1 / 4, 1 / 2, 1, 2)
 
@@ -15,7 +16,8 @@ def dot(a, b):
 
 
 def unit(a):
-    return [x / math.sqrt(dot(a, a)) for x in a]
+    length = math.sqrt(dot(a, a))
+    return [x / length for x in a]
 
 
 def cosine(a, b):
@@ -148,4 +150,92 @@ def vidcom2(clip, scores, left):
     return alone(kept)
 
 
-METHODS = {"distinct": distinct, "distinct-assign": distinct_assign, "evs": evs, "vidcom2": vidcom2}
+def peaks(vectors, neighbours):
+    """{token: how much of a centre it is}, by density peaks."""
+    order = sorted(vectors)
+    far = {a: {b: math.sqrt(squared(vectors[a], vectors[b]) / len(vectors[a])) for b in order} for a in order}
+    density = {}
+    for a in order:
+        nearest = sorted(far[a].values())[:neighbours]
+        density[a] = math.exp(-math.fsum(d * d for d in nearest) / max(1, len(nearest)))
+    largest = max((max(row.values()) for row in far.values()), default=0)
+    found = {}
+    for i, a in enumerate(order):
+        denser = [b for j, b in enumerate(order) if (density[b], -j) > (density[a], -i)]
+        found[a] = density[a] * min((far[a][b] for b in denser), default=largest)
+    return found
+
+
+def fused(centre, others):
+    """Who joins a centre shares 0.4 with the others that do."""
+    return {centre: 0.6 if others else 1.0} | {token: 0.4 / len(others) for token in others}
+
+
+def side_by_side(count):
+    """All ways to part frames 0 to count - 1 into windows [(first, last)]."""
+    if count == 0:
+        yield []
+    for first in range(count - 1, -1, -1):
+        for before in side_by_side(first):
+            yield [*before, (first, count - 1)]
+
+
+def holitom(clip, scores, left, tau=0.8):
+    frames, places = max(f for f, _ in clip) + 1, sorted({p for _, p in clip})
+    still = {
+        (f, p): (f - 1, p) in clip and cosine(clip[f, p], clip[f - 1, p]) > tau for f, p in clip if f > 0
+    }
+
+    @cache
+    def lasting(window):
+        first, last = window
+        if first == last:
+            return []
+        return [p for p in places if all(still.get((f, p)) for f in range(first + 1, last + 1))]
+
+    def saved(windows):
+        return sum(len(lasting(w)) * (w[1] - w[0]) for w in windows)
+
+    windows = max(side_by_side(frames), key=saved)
+    joins = {}
+    for first, last in windows:
+        joins |= {(f, p): (first, p) for p in lasting((first, last)) for f in range(first + 1, last + 1)}
+    heads = {first: [(first, p) for p in lasting((first, last))] for first, last in windows}
+    alike = {token: cosine(clip[token], clip[token[0] - 1, token[1]]) for token in joins}
+    joins = {token: joins[token] for token in best(joins, alike.get, len(clip) - left)}
+    groups = {token: [token] for token in clip if token not in joins}
+    for token, first in joins.items():
+        groups[first].append(token)
+
+    rest = by_frame(t for t in groups if t not in heads.get(t[0], ()))
+    room = {(0, f): len(heads.get(f, ())) for f in range(frames)}
+    room |= {(1, f): len(rest.get(f, ())) for f in range(frames)}
+    budget = shares(room, room, left)
+    found = {}
+    for f in range(frames):
+        for token in best(rest.get(f, ()), scores.get, budget[1, f]):
+            found |= alone([token])
+        middle = {t: mean(clip[m] for m in groups[t]) for t in heads.get(f, ())}
+        count = budget[0, f]
+        centres = best(middle, peaks(middle, min(7, count)).get, count) if count else []
+        clusters = {c: [] for c in sorted(centres)}
+        for token in middle if count else ():
+            if token not in clusters:
+                nearest = min(clusters, key=lambda c, t=token: (squared(middle[t], middle[c]), c))
+                clusters[nearest].append(token)
+        for centre, others in clusters.items():
+            found[centre] = {
+                member: weight / len(groups[token])
+                for token, weight in fused(centre, others).items()
+                for member in groups[token]
+            }
+    return found
+
+
+METHODS = {
+    "distinct": distinct,
+    "distinct-assign": distinct_assign,
+    "evs": evs,
+    "holitom": holitom,
+    "vidcom2": vidcom2,
+}
