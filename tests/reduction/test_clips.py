@@ -68,6 +68,12 @@ def test_a_method_equals_its_loop(method, kind, gaps):
         check_equal(clip(seed, kind, frames, places, gaps=gaps), method)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", sorted(CLIP_METHODS.keys() - {"holitom"}))  # whose loop tries all windows
+def test_a_method_equals_its_loop_on_a_long_clip(method, kind):
+    check_equal(clip(7, kind, 30, 4, gaps=True), method)
+
+
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("kind", [*KINDS, "still"])
 @pytest.mark.parametrize("method", CLIP_METHODS)

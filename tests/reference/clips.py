@@ -232,10 +232,51 @@ def holitom(clip, scores, left, tau=0.8):
     return found
 
 
+def fastvid(clip, scores, left):
+    frames = by_frame(clip)
+    last = max(f for f, _ in clip)
+    usual = {f: mean(clip[t] for t in ts) for f, ts in frames.items()}
+    alike = {f: cosine(usual[f], usual[f + 1]) if f in usual and f + 1 in usual else 0.0 for f in range(last)}
+    cuts = {*best(alike, lambda f: -alike[f], 7), *(f for f in alike if alike[f] < 0.9)}
+    segments, start = [], 0
+    for f in range(last + 1):
+        if f in cuts or f == last:
+            segments.append(range(start, f + 1))
+            start = f + 1
+
+    size = {f: len(frames.get(f, ())) for f in range(last + 1)}
+    context = int(left * 0.4)
+    salient = shares(size, size, left - context)
+    weights = dict.fromkeys(size, 0)
+    for segment in segments:
+        holders = [f for f in segment if (segment[-1] - f) % 4 == 0]
+        weights |= {f: Fraction(sum(size[g] for g in segment), len(holders)) for f in holders}
+    room = {f: size[f] - salient[f] if weights[f] else 0 for f in size}
+    central = shares(weights, room, min(context, sum(room.values())))
+    room = {f: size[f] - salient[f] - central[f] for f in size}
+    more = shares(room, room, left - sum(salient.values()) - sum(central.values()))
+
+    found, centres, others = {}, {}, {}
+    for f, ts in frames.items():
+        attended = best(ts, scores.get, salient[f] + more[f])
+        found |= alone(attended)
+        others[f] = [t for t in ts if t not in attended]
+        score = peaks({t: clip[t] for t in others[f]}, 4)
+        centres[f] = best(others[f], score.get, central[f])
+    for segment in segments:
+        clusters = {c: [] for f in segment for c in sorted(centres.get(f, ()))}
+        for token in (t for f in segment for t in others.get(f, ())):
+            if clusters and token not in clusters:
+                clusters[max(clusters, key=lambda c, t=token: cosine(clip[t], clip[c]))].append(token)
+        found |= {c: fused(c, joining) for c, joining in clusters.items()}
+    return found
+
+
 METHODS = {
     "distinct": distinct,
     "distinct-assign": distinct_assign,
     "evs": evs,
+    "fastvid": fastvid,
     "holitom": holitom,
     "vidcom2": vidcom2,
 }
