@@ -8,38 +8,51 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from illava_cli.reduction.candidates import CHUNK_BYTES
+
 BETA = 0.6  # in both, what a centre weighs that others join
 
 
+def blocks(frames: int, places: int) -> list[slice]:
+    """Frames whose distances within each fit into memory together."""
+    step = max(1, CHUNK_BYTES // (places**2 * 4))
+    return [slice(start, start + step) for start in range(0, frames, step)]
+
+
 def distances(features: Tensor, among: Tensor) -> Tensor:
-    """(P, P) Euclidean distances of tokens (P, C), over the root of C; inf for those not `among` (P,)."""
+    """(F, P, P) Euclidean distances within each frame of (F, P, C), over the root of C.
+
+    They are inf for tokens that are not `among` (F, P).
+    """
     features = features.masked_fill(~among.unsqueeze(-1), 0)
     # what all have in common would drown their distances
-    features = features - features.sum(0) / among.sum().clamp(min=1)
-    apart = torch.cdist(features, features) / features.shape[1] ** 0.5
+    features = features - (features.sum(1) / among.sum(1, keepdim=True).clamp(min=1)).unsqueeze(1)
+    apart = torch.cdist(features, features) / features.shape[2] ** 0.5
     apart = torch.maximum(apart, apart.mT)  # alike both ways to the last bit
-    apart.fill_diagonal_(0)
-    return apart.masked_fill_(~(among & among.unsqueeze(-1)), torch.inf)
+    apart.diagonal(dim1=1, dim2=2).fill_(0)
+    return apart.masked_fill_(~(among.unsqueeze(1) & among.unsqueeze(2)), torch.inf)
 
 
 def peaks(apart: Tensor, among: Tensor, neighbours: Tensor, most: int) -> Tensor:
-    """(P,) how much of a centre each token is: its density times the distance to the nearest denser one.
+    """(F, P) how much of a centre each token is: its density times the distance to the nearest denser one.
 
     The density is exp of minus the mean squared distance of its nearest neighbours, itself included. The
-    densest of all has the largest distance between any two.
+    densest of a frame has the largest distance between any two.
 
     Args:
-        apart: (P, P) `distances`.
-        among: (P,) True for the tokens in question; the others have -inf.
-        neighbours: (1,) how many count, `most` at most.
+        apart: (F, P, P) `distances`.
+        among: (F, P) True for the tokens in question; the others have -inf.
+        neighbours: (F,) how many count, `most` at most.
     """
-    squares = apart.sort(dim=1).values[:, :most] ** 2
-    counted = torch.arange(squares.shape[1], device=apart.device) < neighbours
-    density = torch.exp(-squares.where(counted, 0).sum(1) / neighbours.clamp(min=1))
-    index = torch.arange(len(density), device=apart.device)
-    denser = (density > density[:, None]) | ((density == density[:, None]) & (index < index[:, None]))
-    largest = apart.masked_fill(apart.isinf(), 0).amax()
-    nearest = torch.minimum(apart.masked_fill(~denser, torch.inf).amin(1), largest)
+    squares = apart.topk(min(most, apart.shape[2]), largest=False).values ** 2
+    neighbours = neighbours.view(-1, 1, 1)
+    counted = torch.arange(squares.shape[2], device=apart.device) < neighbours
+    density = torch.exp(-squares.where(counted, 0).sum(2) / neighbours[:, 0].clamp(min=1))
+    mine, theirs = density.unsqueeze(2), density.unsqueeze(1)
+    index = torch.arange(density.shape[1], device=apart.device)
+    denser = (theirs > mine) | ((theirs == mine) & (index < index[:, None]))
+    largest = apart.masked_fill(apart.isinf(), 0).amax((1, 2))
+    nearest = torch.minimum(apart.masked_fill(~denser, torch.inf).amin(2), largest[:, None])
     return (nearest * density).masked_fill(~among, -torch.inf)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from illava_cli.reduction.clips.density import distances, fused, peaks
+from illava_cli.reduction.clips.density import blocks, distances, fused, peaks
 from illava_cli.reduction.clips.shares import shares
 from illava_cli.reduction.clips.tokens import ClipTokens, highest_of_frames
 from illava_cli.reduction.merge import Assignment
@@ -61,11 +61,12 @@ def _segments(tokens: ClipTokens) -> tuple[Tensor, Tensor]:
 
 def _peaks(tokens: ClipTokens, others: Tensor) -> Tensor:
     """(F, P) how much of a centre each of `others` (F, P) is among those of its frame."""
+    features, neighbours = tokens.features.to(tokens.dtype), others.sum(1).clamp(max=NEIGHBOURS)
     found = []
-    for features, among in zip(tokens.features.to(tokens.dtype), others, strict=True):
-        neighbours = among.sum(0, keepdim=True).clamp(max=NEIGHBOURS)
-        found.append(peaks(distances(features, among), among, neighbours, NEIGHBOURS))
-    return torch.stack(found)
+    for part in blocks(*others.shape):
+        apart = distances(features[part], others[part])
+        found.append(peaks(apart, others[part], neighbours[part], NEIGHBOURS))
+    return torch.cat(found)
 
 
 def _nearest(tokens: ClipTokens, centres: Tensor, most: int, segment: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from illava_cli.reduction.clips.density import distances, fused, peaks
+from illava_cli.reduction.clips.density import blocks, distances, fused, peaks
 from illava_cli.reduction.clips.shares import shares
 from illava_cli.reduction.clips.tokens import ClipTokens, averaged, highest, highest_of_frames
 from illava_cli.reduction.merge import Assignment
@@ -81,9 +81,12 @@ def _windows(static: Tensor) -> tuple[Tensor, Tensor]:
 
 def _means(tokens: ClipTokens, target: Tensor, weight: Tensor) -> Tensor:
     """(F, P, C) features after who joins `target` (N,) with `weight` (N,) has done so."""
-    features = tokens.features.to(tokens.dtype).masked_fill(~tokens.valid.unsqueeze(-1), 0).flatten(0, 1)
-    sums = torch.zeros_like(features).index_add_(0, target, features * weight.unsqueeze(-1))
-    return sums.view(tokens.features.shape)
+    features = tokens.features.to(tokens.dtype).masked_fill(~tokens.valid.unsqueeze(-1), 0)
+    sums = torch.zeros_like(features).flatten(0, 1)
+    target, weight = target.view_as(tokens.valid), weight.view_as(tokens.valid)
+    for frame, into, part in zip(features, target, weight, strict=True):
+        sums.index_add_(0, into, frame * part.unsqueeze(-1))  # frame by frame, so always in the same order
+    return sums.view_as(features)
 
 
 def _clustered(features: Tensor, heads: Tensor, counts: Tensor) -> Tensor:
@@ -93,10 +96,11 @@ def _clustered(features: Tensor, heads: Tensor, counts: Tensor) -> Tensor:
         counts: (F,) how many centres each frame has.
     """
     places, found = torch.arange(heads.shape[1], device=heads.device), []
-    for here, among, count in zip(features, heads, counts.split(1), strict=True):
-        apart = distances(here, among)
-        centres = highest_of_frames(peaks(apart, among, count.clamp(max=NEIGHBOURS), NEIGHBOURS)[None], count)
-        closest = apart.masked_fill(~centres, torch.inf).min(1)
+    for part in blocks(*heads.shape):
+        apart = distances(features[part], heads[part])
+        peak = peaks(apart, heads[part], counts[part].clamp(max=NEIGHBOURS), NEIGHBOURS)
+        centres = highest_of_frames(peak, counts[part])
+        closest = apart.masked_fill(~centres.unsqueeze(1), torch.inf).min(2)
         nearest = closest.indices.where(closest.values < torch.inf, -1)
-        found.append(places.where(centres[0], nearest))
-    return torch.stack(found)
+        found.append(places.where(centres, nearest))
+    return torch.cat(found)
