@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from illava_cli.reduction import Merge
-from illava_cli.reduction.clips import CLIP_METHODS, ClipTokens
+from illava_cli.reduction import Merge, candidates
+from illava_cli.reduction.clips import CLIP_METHODS, ClipTokens, density
+from illava_cli.reduction.clips.tokens import highest
 from tests.reference import clips as slow
 
 KINDS = ("noise", "static", "scenes", "moving", "drift")
@@ -68,12 +69,18 @@ def test_a_method_equals_its_loop(method, kind, gaps):
         check_equal(clip(seed, kind, frames, places, gaps=gaps), method)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", sorted(CLIP_METHODS.keys() - {"holitom"}))  # whose loop tries all windows
+def test_a_method_equals_its_loop_on_a_long_clip(method, kind):
+    check_equal(clip(7, kind, 30, 4, gaps=True), method)
+
+
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("kind", [*KINDS, "still"])
 @pytest.mark.parametrize("method", CLIP_METHODS)
 def test_budget_and_weights(method, kind, gaps):
     """Exactly `left` remain, whatever the clip; a slot's weights sum to 1; what is no token is dropped."""
-    for seed, (frames, places) in enumerate([(1, 1), (1, 6), (6, 1), (7, 9), (16, 4)]):
+    for seed, (frames, places) in enumerate([(1, 1), (1, 6), (6, 1), (9, 5)]):
         whole = clip(seed, "static" if kind == "still" else kind, frames, places, gaps=gaps, left=10**6)
         if kind == "still":  # to the last bit, and all places alike too
             whole.features.copy_(torch.ones(6))
@@ -97,6 +104,23 @@ def test_budget_and_weights(method, kind, gaps):
                 if tokens.left == tokens.present:
                     assert torch.equal(assignment.target[0] >= 0, whole.valid.flatten())
                     assert (assignment.weight[0][survives] == 1).all()
+
+
+@pytest.mark.parametrize("method", CLIP_METHODS)
+def test_blocks_change_nothing(method, monkeypatch):
+    tokens = clip(5, "scenes", 9, 10, gaps=True)
+    whole = CLIP_METHODS[method](tokens)
+    for module in (density, candidates):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 8 * 10 * 10 * 2)
+    parts = CLIP_METHODS[method](tokens)
+    assert torch.equal(whole.target, parts.target)
+    torch.testing.assert_close(whole.weight, parts.weight)
+
+
+def test_of_equals_the_lower_index_is_taken():
+    ones, key = torch.ones(2, 3), torch.tensor([[0.0, 1, 0], [1, 1, 0]])
+    assert highest(2, ones).flatten().tolist() == [True, True, False, False, False, False]
+    assert highest(4, ones, key).flatten().tolist() == [True, True, False, True, True, False]
 
 
 @pytest.mark.parametrize("gaps", [False, True])

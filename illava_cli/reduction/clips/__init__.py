@@ -9,14 +9,20 @@ from collections.abc import Callable
 
 from illava_cli.reduction.clips.distinct import distinct, distinct_assign
 from illava_cli.reduction.clips.evs import evs
+from illava_cli.reduction.clips.fastvid import fastvid
 from illava_cli.reduction.clips.frames import FrameTokens, alike, early_tom
+from illava_cli.reduction.clips.holitom import holitom
 from illava_cli.reduction.clips.tokens import ClipTokens
+from illava_cli.reduction.clips.vidcom2 import vidcom2
 from illava_cli.reduction.merge import Assignment
 
 CLIP_METHODS: dict[str, Callable[[ClipTokens], Assignment]] = {
     "distinct": distinct,
     "distinct-assign": distinct_assign,
     "evs": evs,
+    "fastvid": fastvid,
+    "holitom": holitom,
+    "vidcom2": vidcom2,
 }
 
 FRAME_METHODS: dict[str, Callable[[FrameTokens], Assignment]] = {

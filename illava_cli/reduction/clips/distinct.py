@@ -56,31 +56,36 @@ def _runs(tokens: ClipTokens) -> tuple[Tensor, Tensor, Tensor]:
 
     The last is the squared distance from the mean of the frame and that from the mean of the clip, added.
     """
-    directions, counts = tokens.directions, tokens.counts.unsqueeze(-1)
+    directions = tokens.directions
     sums = directions.sum(1)  # (F, C)
-    means, mean = sums / counts.clamp(min=1), sums.sum(0) / tokens.present
+    from_frame = _squared(directions, sums / tokens.counts.clamp(min=1).unsqueeze(-1))
+    from_clip = _squared(directions, (sums.sum(0) / tokens.present).expand_as(sums))
     anchor, place = torch.zeros_like(directions[0]), tokens.index[0]
     seen = torch.zeros_like(tokens.valid[0])
-    found = []
+    places, likeness = [], []
     for frame, (here, there) in enumerate(zip(directions, tokens.valid, strict=True)):
-        from_frame, from_clip = (1 - 2 * here @ usual + usual @ usual for usual in (means[frame], mean))
         cosine = (here * anchor).sum(-1)
-        static = there & seen & (2 - 2 * cosine < from_frame)
-        begins = there & ~static
+        begins = there & ~(seen & (2 - 2 * cosine < from_frame[frame]))
         anchor = here.where(begins.unsqueeze(-1), anchor)
         place = tokens.index[frame].where(begins, place)
         seen = seen | there
-        found.append((place, cosine, from_frame + from_clip))
-    return tuple(torch.stack(parts) for parts in zip(*found, strict=True))
+        places.append(place)
+        likeness.append(cosine)
+    return torch.stack(places), torch.stack(likeness), from_frame + from_clip
+
+
+def _squared(directions: Tensor, means: Tensor) -> Tensor:
+    """(F, P) the squared distance of each of (F, P, C), of length 1, from its frame's of `means` (F, C)."""
+    return 1 - 2 * (directions @ means.unsqueeze(-1)).squeeze(-1) + (means**2).sum(-1, keepdim=True)
 
 
 def _shared(tokens: ClipTokens, first: Tensor) -> Tensor:
     """(F, P) for each run's first token the mean attention of the run; elsewhere nothing of meaning."""
-    joins, scores = tokens.valid.flatten(), tokens.attention.flatten()
-    first = first.flatten()
-    sizes = torch.zeros_like(scores).scatter_add(0, first, joins.to(scores.dtype))
-    sums = torch.zeros_like(scores).scatter_add(0, first, scores.where(joins, 0))
-    return (sums / sizes.clamp(min=1)).view_as(tokens.valid)
+    joins, sums = tokens.valid.to(tokens.dtype), torch.zeros_like(tokens.attention).flatten()
+    sizes = torch.zeros_like(sums).scatter_add_(0, first.flatten(), joins.flatten())
+    for into, scores in zip(first, tokens.attention.where(tokens.valid, 0), strict=True):
+        sums.scatter_add_(0, into, scores)  # frame by frame, so always in the same order
+    return (sums / sizes.clamp(min=1)).view_as(joins)
 
 
 def _place(values: Tensor, among: Tensor) -> Tensor:
