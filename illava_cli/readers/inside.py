@@ -1,8 +1,8 @@
 """The process that reads and does nothing else, from within.
 
-It takes pickled `Job`s on stdin and answers with `Media` on stdout. It imports no torch. How large the tower
-wants a clip's frames only the model's family knows: the process asks back, once for each size of frame, and
-gets (height, width) or the error to fail with.
+It takes pickled `Job`s on stdin and answers with `Media` on stdout, as `pipe.py` has it. It imports no torch.
+How large the tower wants a clip's frames only the model's family knows: the process asks back, once for each
+size of frame, and gets (height, width) or the error to fail with.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from illava_cli.media import name_of
 from illava_cli.media.access import shown
 from illava_cli.media.deadline import checkpoint
 from illava_cli.readers.job import Collected, Job, Size, read
+from illava_cli.readers.pipe import put
 
 READY = "ready"  # the first message: what came before was Python starting
 OUT_OF_MEMORY = 75  # the exit code where nothing could be said of it any more
@@ -144,7 +145,7 @@ def _serve(memory_mb: int | None) -> None:
             pickle.loads(data)
         except Exception:  # an error that does not survive the way
             media.error = MediaError(f"{type(media.error).__name__}: {media.error}")
-        send(media)
+        put(media, send)
         if media.spent:
             return
         del job, media  # the next may need the room
