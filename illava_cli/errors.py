@@ -57,7 +57,7 @@ class WorkerError(IllavaError):
 
 
 class OutputError(IllavaError):
-    """A result that could not be written (disk full, broken path)."""
+    """A result, or what has no room in memory, that could not be written (disk full, broken path)."""
 
 
 class UsageError(IllavaError):

@@ -15,7 +15,7 @@ from illava_cli.batch.item import Item
 from illava_cli.readers.job import FrameSize, Job, Media, read
 from illava_cli.readers.process import ReaderProcess, is_ours
 
-MAX_BYTES = 1 << 30  # decoded media that wait for the model
+MAX_BYTES = 1 << 30  # decoded media that wait for the model, in memory and in files
 AHEAD = 64  # groups that are read or being read
 TICK_S = 0.1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,7 @@ from illava_cli.media import (
 )
 from illava_cli.media.deadline import checkpoint
 from illava_cli.media.sources import called
+from illava_cli.media.spool import Spool
 
 if TYPE_CHECKING:
     from illava_cli.models.family import Family
@@ -150,7 +151,7 @@ class Guidance:
     stage: GuideStage
     prompt: str
 
-    def regions(self, pictures: list[np.ndarray], frames_alone: bool = False) -> list[Region]:
+    def regions(self, pictures: Sequence[np.ndarray], frames_alone: bool = False) -> list[Region]:
         """What of an image, or of a video's frames, is shown."""
         return self.guide.regions(pictures, self.prompt, self.stage, frames_alone=frames_alone)
 
@@ -217,7 +218,7 @@ class MediaReader:
 
     def video(self, source: Any) -> Seen:
         """The sampled frames of a video."""
-        # a guide chooses among all pixels: then whole frames are in memory at once
+        # a guide chooses among all pixels: then whole frames are kept
         resize = partial(self.family.resize_frame, options=self.options)
         video = read_clip(source, self.options, resize if self.guidance is None else None, self.cancel)
         crops = []
@@ -237,17 +238,18 @@ class MediaReader:
 
     def _shown(self, video: VideoMedium, regions: list[Region]) -> VideoMedium:
         """The regions of the frames that a guide chose."""
-        frames = []
-        for region in regions:
-            frame = video.frames[region.frame]
-            left, top, right, bottom = region.box
-            part = frame[top:bottom, left:right]
-            if part.shape == frame.shape:
-                frames.append(self.family.resize_frame(frame, len(regions), self.options))
-            else:
-                whole = frame.shape[:2]
-                frames.append(self.family.resize_region(part, whole, len(regions), self.options))
+
+        def shown() -> Iterator[np.ndarray]:
+            for region in regions:
+                frame = video.frames[region.frame]
+                left, top, right, bottom = region.box
+                part = frame[top:bottom, left:right]
+                if part.shape == frame.shape:
+                    yield self.family.resize_frame(frame, len(regions), self.options)
+                else:
+                    yield self.family.resize_region(part, frame.shape[:2], len(regions), self.options)
+
         chosen = [region.frame for region in regions]
         times = tuple(video.timestamps[i] for i in chosen) if video.timestamps else ()
         indices = tuple(video.indices[i] for i in chosen)
-        return replace(video, frames=frames, indices=indices, timestamps=times)
+        return replace(video, frames=Spool.of(shown()), indices=indices, timestamps=times)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from illava_cli.media.reader import FrameReader, UnreadableFrames
 from illava_cli.media.sampling import check_sampling, frame_indices
 from illava_cli.media.sniff import sniff
 from illava_cli.media.sources import Located, locate
+from illava_cli.media.spool import Spool
 
 Transform = Callable[[np.ndarray, int], Any]  # of a frame, and how many are read
 BACKENDS = ("auto", "decord", "pyav")
@@ -42,7 +43,7 @@ class VideoMedium:
     """
 
     source: str
-    frames: list[Any]
+    frames: Spool
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
     width: int
@@ -50,7 +51,8 @@ class VideoMedium:
     kind: str = field(default="video", init=False)
 
 
-VideoSource = str | Path | bytes | Located | np.ndarray | Sequence[Image.Image | np.ndarray] | VideoMedium
+Pictures = np.ndarray | Sequence[Image.Image | np.ndarray]
+VideoSource = str | Path | bytes | Located | Pictures | VideoMedium
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ def read_video(
     list of pictures, or `data:video/jpeg;base64,` and JPEGs with commas between, which have no times; what
     was read before is returned as it is. `backend` is auto, decord or pyav; where decord would give wrong
     frames PyAV takes over. `transform` is applied to each (H, W, 3) uint8 frame, with the number of frames,
-    as soon as it is decoded, so that full-size frames need not all fit into memory. Animated pictures (GIF,
-    WebP, APNG, AVIF) are clips too. Frames of more than `max_megapixels` million pixels are refused.
+    as soon as it is decoded. What it returns need not all fit into memory. Animated pictures (GIF, WebP,
+    APNG, AVIF) are clips too. Frames of more than `max_megapixels` million pixels are refused.
 
     A clip that is cut off or damaged is used as far as it decodes, with a warning: the good frames nearest in
     time take the place of damaged ones, or fewer come where there are none. Raises `MediaError`
@@ -108,7 +110,7 @@ def read_video(
         raise UsageError(f"backend is '{backend}'; choose one of {', '.join(BACKENDS)}")
     sampling = _Sampling(num_frames, fps, start, end, max_frames)
     transform = transform or (lambda frame, count: frame)
-    if isinstance(source, np.ndarray | list | tuple):
+    if isinstance(source, np.ndarray | list | tuple | Spool):
         return _from_pictures(source, sampling, transform, max_megapixels)
 
     use_decord = _chosen(backend) == "decord"
@@ -165,13 +167,28 @@ def _asked(reader: FrameReader, located: Located, sampling: _Sampling) -> list[i
 def _frames(
     reader: FrameReader, located: Located, indices: Sequence[int], transform: Transform
 ) -> VideoMedium:
-    frames: list[Any] = []
-    height = width = 0
-    for pixels in reader.read(indices):
-        height, width = pixels.shape[:2]
-        frames.append(transform(pixels, len(indices)))
     timestamps = tuple(reader.timestamps[index] for index in indices)
-    return VideoMedium(located.name, frames, tuple(indices), timestamps, width, height)
+    return _medium(located.name, reader.read(indices), indices, timestamps, transform)
+
+
+def _medium(
+    name: str,
+    frames: Iterable[np.ndarray],
+    indices: Sequence[int],
+    timestamps: tuple[float, ...],
+    transform: Transform,
+) -> VideoMedium:
+    """Frames as they come, each through `transform`."""
+    height = width = 0
+
+    def transformed() -> Iterator[Any]:
+        nonlocal height, width
+        for pixels in frames:
+            height, width = pixels.shape[:2]
+            yield transform(pixels, len(indices))
+
+    spool = Spool.of(transformed())
+    return VideoMedium(name, spool, tuple(indices), timestamps, width, height)
 
 
 def _salvage(reader: PyAVReader, located: Located, sampling: _Sampling, transform: Transform) -> VideoMedium:
@@ -209,7 +226,7 @@ def _nearest(good: Sequence[int], index: int, times: Sequence[float]) -> int:
 
 
 def _from_pictures(
-    pictures: np.ndarray | Sequence[Image.Image | np.ndarray | Located],
+    pictures: Pictures | Sequence[Located],
     sampling: _Sampling,
     transform: Transform,
     max_megapixels: float,
@@ -220,13 +237,8 @@ def _from_pictures(
     if not len(pictures):
         raise MediaError(f"{name}: holds no frames; give at least one")
     indices = sampling.pick(range(len(pictures)))
-    frames: list[Any] = []
-    height = width = 0
-    for index in indices:
-        pixels = np.asarray(read_image(pictures[index], max_megapixels=max_megapixels).image)
-        height, width = pixels.shape[:2]
-        frames.append(transform(pixels, len(indices)))
-    return VideoMedium(name, frames, tuple(indices), (), width, height)
+    read = (read_image(pictures[index], max_megapixels=max_megapixels).image for index in indices)
+    return _medium(name, map(np.asarray, read), indices, (), transform)
 
 
 def _installed(backend: str) -> bool:

@@ -7,7 +7,7 @@ the survivors stand as decoder tokens with their places in the unmerged sequence
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import ClassVar
 
@@ -165,7 +165,7 @@ class Family(ABC):
         """`resize_frame` for a region of a frame of size `whole` (height, width)."""
         return self.resize_frame(frame, frames, options)
 
-    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
+    def preprocess_video(self, frames: Sequence[np.ndarray]) -> Pixels:
         """The pixels of frames from `resize_frame`."""
         raise UsageError(IMAGES_ONLY)
 

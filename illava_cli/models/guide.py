@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, CLIPModel, CLIPSegForImageSegmentation
 from illava_cli.config.stages import GuideStage
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.catalog import checkpoint_folder, first_line, read_config
+from illava_cli.models.frames import shapes
 from illava_cli.models.hf import CLIPImageProcessorPil, ViTImageProcessorPil
 from illava_cli.models.loading import BROKEN_FILES
 from illava_cli.models.whole import refuse_partial
@@ -76,8 +77,9 @@ class Guide:
         else:  # one region for all frames, so that what moves still does
             frames = list(range(len(pictures)))
             centres = guided.centre(relevance.mean(0, keepdim=True), area).tolist() * len(frames)
+        sizes = shapes(pictures)
         return [
-            Region(frame, region(centre, pictures[frame].shape[:2], area))
+            Region(frame, region(centre, sizes[frame][:2], area))
             for frame, centre in zip(frames, centres, strict=True)
         ]
 

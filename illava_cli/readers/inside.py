@@ -1,12 +1,13 @@
 """The process that reads and does nothing else, from within.
 
-It takes pickled `Job`s on stdin and answers with `Media` on stdout. It imports no torch. How large the tower
-wants a clip's frames only the model's family knows: the process asks back, once for each size of frame, and
-gets (height, width) or the error to fail with.
+It takes pickled `Job`s on stdin and answers with `Media` on stdout, as `pipe.py` has it. It imports no torch.
+How large the tower wants a clip's frames only the model's family knows: the process asks back, once for each
+size of frame, and gets (height, width) or the error to fail with.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -22,6 +23,7 @@ from illava_cli.media import name_of
 from illava_cli.media.access import shown
 from illava_cli.media.deadline import checkpoint
 from illava_cli.readers.job import Collected, Job, Size, read
+from illava_cli.readers.pipe import put
 
 READY = "ready"  # the first message: what came before was Python starting
 OUT_OF_MEMORY = 75  # the exit code where nothing could be said of it any more
@@ -44,7 +46,8 @@ def serve(memory_mb: int | None = None) -> None:
 
 
 def confine(memory_mb: int | None) -> None:
-    """No core of this process is dumped: it holds others' pictures. And it gets no more memory than that."""
+    """No core of this process is dumped: it holds others' pictures. And it gets no more memory than that, nor
+    larger files."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -53,10 +56,10 @@ def confine(memory_mb: int | None) -> None:
     if memory_mb is None:
         return
     # what is written to, as RLIMIT_AS also counts half a GB that libraries and threads only reserve
-    limit = memory_mb << 20
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE):
+        limit, (_, most) = memory_mb << 20, resource.getrlimit(kind)
+        limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def names_of(job: Job) -> str:
@@ -74,7 +77,10 @@ def too_large(job: Job, memory_mb: int) -> MediaError:
 def ran_out(error: BaseException | None) -> bool:
     """Whether an error comes from a lack of memory, whatever a decoder made of it."""
     return any(
-        isinstance(one, MemoryError) or "start new thread" in str(one) or "annot allocate memory" in str(one)
+        isinstance(one, MemoryError)
+        or "start new thread" in str(one)
+        or "annot allocate memory" in str(one)
+        or getattr(one, "errno", None) == errno.EFBIG  # a clip's frames beyond what is held
         for one in _chain(error)
     )
 
@@ -144,7 +150,7 @@ def _serve(memory_mb: int | None) -> None:
             pickle.loads(data)
         except Exception:  # an error that does not survive the way
             media.error = MediaError(f"{type(media.error).__name__}: {media.error}")
-        send(media)
+        put(media, send)
         if media.spent:
             return
         del job, media  # the next may need the room

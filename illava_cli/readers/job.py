@@ -34,8 +34,8 @@ class Job:
 class Media:
     """What was read of a `Job`, or why it could not be; frames are at the tower's size.
 
-    `nbytes` is the memory that the pixels take, `seconds` the time that reading took, `spent`: the process
-    that read them has ended.
+    `nbytes` is what the pixels take, in memory and in files, `seconds` the time that reading took, `spent`:
+    the process that read them has ended.
     """
 
     images: list[ImageMedium] = field(default_factory=list)
@@ -82,6 +82,6 @@ def read(job: Job, frame_size: FrameSize, cancel: threading.Event | None = None)
     except Exception as error:
         media = Media(error=error)
     pictures = sum(3 * image.width * image.height for image in media.images)
-    media.nbytes = pictures + sum(frame.nbytes for video in media.videos for frame in video.frames)
+    media.nbytes = pictures + sum(video.frames.nbytes for video in media.videos)
     media.seconds = time.perf_counter() - started
     return media

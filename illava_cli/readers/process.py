@@ -12,9 +12,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from illava_cli.errors import MediaError, Timeout
+from illava_cli.errors import MediaError, OutputError, Timeout
 from illava_cli.readers.inside import OUT_OF_MEMORY, READY, names_of, too_large
 from illava_cli.readers.job import FrameSize, Job, Media
+from illava_cli.readers.pipe import complete
 
 PROGRAM = "from illava_cli.readers.inside import serve; serve({memory_mb})"
 PACKAGES = Path(__file__).parents[2]  # where this very package lies
@@ -72,6 +73,10 @@ class ReaderProcess:
                     f"{names_of(job)}: the decoder {_how(code)}; get an intact copy of the file"
                 )
             return Media(error=error, seconds=time.perf_counter() - started)
+        except OutputError as error:
+            process.kill()  # its frames would come before its next answer
+            self.close()
+            return Media(error=error, seconds=time.perf_counter() - started)
         finally:
             if timer:
                 timer.cancel()
@@ -85,7 +90,7 @@ class ReaderProcess:
         while True:
             answer = pickle.load(process.stdout)
             if isinstance(answer, Media):
-                return answer
+                return complete(answer, lambda: pickle.load(process.stdout))
             try:
                 reply = self._frame_size(*answer, job.options)
             except Exception as error:

@@ -30,8 +30,7 @@ def within_budget(session: Session, video: VideoMedium, budget: int) -> VideoMed
     chosen = [round((n + 0.5) * whole / fitting - 0.5) for n in range(fitting)]
     times = tuple(video.timestamps[n] for n in chosen) if video.timestamps else ()
     indices = tuple(video.indices[n] for n in chosen)
-    frames = [video.frames[n] for n in chosen]
-    return replace(video, frames=frames, indices=indices, timestamps=times)
+    return replace(video, frames=video.frames.chosen(chosen), indices=indices, timestamps=times)
 
 
 def _tokens(session: Session, video: VideoMedium, frames: int) -> int:

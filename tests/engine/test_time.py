@@ -26,7 +26,7 @@ def test_a_video_s_time_is_in_its_positions(tmp_path, checkpoints, open_session)
         path = write_clip(tmp_path / f"{fps}.mp4", frames=7, fps=fps, size=(96, 64))
         answer = session.ask("What happens?", videos=[path], logits=True)
         stock.seconds = 2 / fps
-        logits, tokens = stock.answer(text, videos=[read_video(path).frames], tokens=4)
+        logits, tokens = stock.answer(text, videos=[list(read_video(path).frames)], tokens=4)
         torch.testing.assert_close(answer.logits, logits, **FLOAT32)
         assert list(answer.token_ids) == tokens[: len(answer.token_ids)]
         first.append(logits)

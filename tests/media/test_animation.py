@@ -55,9 +55,8 @@ def test_animation_follows_the_sampling_rule_of_videos(format: str, tmp_path: Pa
     assert read_video(path, num_frames=2).indices == (0, 3)
     assert read_video(path, fps=10).indices == (0, 1, 2, 3)
     assert read_video(path, start=0.2, end=0.4).indices == (2,)
-    assert (
-        read_video(path, num_frames=2, transform=lambda frame, count: frame.shape).frames == [(24, 32, 3)] * 2
-    )
+    shapes = read_video(path, num_frames=2, transform=lambda frame, count: frame.shape).frames
+    assert list(shapes) == [(24, 32, 3)] * 2
     with pytest.raises(MediaError, match="no frame lies within 5 s"):
         read_video(path, start=5)
 

@@ -201,7 +201,7 @@ def test_transform_sees_each_frame_once_as_it_comes(read, clips: dict[str, Path]
 
     medium = read(clips["h264-cfr"], num_frames=3, transform=shrink)
     assert seen == [0, 12, 23]
-    assert medium.frames == [0, 120, 230]
+    assert list(medium.frames) == [0, 120, 230]
     assert (medium.width, medium.height) == SIZE
 
 
@@ -222,7 +222,7 @@ def test_pictures_as_frames():
         [Image.fromarray(frame) for frame in stack],
         transform=lambda frame, count: (frame_number(frame), count),
     )
-    assert listed.frames == [(number, 9) for number in range(9)]
+    assert list(listed.frames) == [(number, 9) for number in range(9)]
     with pytest.raises(MediaError, match="no frames"):
         read_video([])
     with pytest.raises(UsageError, match="no times"):

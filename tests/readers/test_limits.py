@@ -19,7 +19,7 @@ from tests.processes import run
 from tests.serve.bombs import flat_png
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
-OPTIONS = MediaOptions(num_frames=8)
+OPTIONS = MediaOptions(num_frames=12)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,15 @@ def test_real_pictures_and_clips_fit_and_a_bomb_costs_itself(folder, reader):
     assert (again.error, again.spent) == (None, False)
 
 
+def test_a_clip_of_which_too_much_would_lie_on_the_disk(folder):
+    reader = ReaderProcess(lambda *about: (3600, 3600), 384)
+    media = reader.read(job(folder, "clip.mp4"), 60)
+    assert isinstance(media.error, MediaError)
+    assert "clip.mp4: takes more than 384 MiB of memory to decode" in str(media.error)
+    reader.kill()
+    reader.close()
+
+
 def test_a_process_that_came_near_its_bound_ends_after_its_answer(folder):
     reader = ReaderProcess(lambda *about: (8, 8), 384)
     media = reader.read(job(folder, "large.png"), 60)
@@ -100,5 +109,6 @@ def test_what_a_lack_of_memory_is_told_by():
     for error in (damaged, MemoryError(), RuntimeError("can't start new thread")):
         assert ran_out(error)
     assert ran_out(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert ran_out(OSError(errno.EFBIG, "File too large"))
     assert not ran_out(MediaError("x"))
     assert not ran_out(None)

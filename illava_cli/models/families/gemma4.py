@@ -15,7 +15,7 @@ behind a merge would reach further than the one before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from transformers import Gemma4ForConditionalGeneration
 
 from illava_cli.config.options import MediaOptions
-from illava_cli.errors import MediaError, ModelError, UsageError
+from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.families.qwen2_vl import PatchGrid
 from illava_cli.models.family import Family
-from illava_cli.models.frames import resized
+from illava_cli.models.frames import common_size, resized, stacked
 from illava_cli.models.hf import Gemma4ImageProcessorPil, KVSharingDict, get_aspect_ratio_preserving_size
 from illava_cli.models.host import to_device
 from illava_cli.models.layers import SLIDING, Layers, Rope
@@ -233,20 +233,19 @@ class Gemma4(Family):
     ) -> tuple[int, int]:
         return self._resized(size, self.budget("video", options))
 
-    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
-        if len({frame.shape for frame in frames}) > 1:
-            raise MediaError("the frames of a video differ in size: resize them to one size first")
-        rows, columns = (extent // self.patch // self.side for extent in frames[0].shape[:2])
+    def preprocess_video(self, frames: Sequence[np.ndarray]) -> Pixels:
+        size = common_size(frames)
+        rows, columns = (extent // self.patch // self.side for extent in size)
 
         def pixel_values(start: int, stop: int) -> Tensor:
-            part = torch.from_numpy(np.stack(frames[start:stop]))
+            part = torch.from_numpy(stacked(frames, start, stop))
             s, p = self.side, self.patch
             # (T, r, s, p, c, s, p, C) -> cells of s x s patches, each (p, p, C)
             part = part.view(stop - start, rows, s, p, columns, s, p, 3)
             part = part.permute(0, 1, 4, 2, 5, 3, 6, 7).contiguous()
             return normalised(part, self.video_settings, channel=7).view(stop - start, -1, p * p * 3)
 
-        medium = self._geometry("video", frames[0].shape[:2], len(frames)).filled(pixel_values)
+        medium = self._geometry("video", size, len(frames)).filled(pixel_values)
         return replace(medium, times=tuple(index / RATE for index in range(len(frames))))
 
     def marker(self, kind: str, medium: Pixels | Features) -> str:

@@ -10,7 +10,7 @@ are squashed to a tile and stand behind their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from illava_cli.errors import ModelError
 from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.family import Family
 from illava_cli.models.forms import InPlace
+from illava_cli.models.frames import stacked
 from illava_cli.models.hf import GotOcr2ImageProcessorPil, get_optimal_tiled_canvas
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Geometry, Pixels, normalised
@@ -190,9 +191,9 @@ class InternVL(Family):
         self.refuse_pixels(options)
         return self.edge, self.edge
 
-    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
+    def preprocess_video(self, frames: Sequence[np.ndarray]) -> Pixels:
         def pixel_values(start: int, stop: int) -> Tensor:
-            values = torch.from_numpy(np.stack(frames[start:stop])).permute(0, 3, 1, 2)
+            values = torch.from_numpy(stacked(frames, start, stop)).permute(0, 3, 1, 2)
             return normalised(values, self.video_settings, channel=1)
 
         return self.geometry("video", frames[0].shape[:2], len(frames)).filled(pixel_values)

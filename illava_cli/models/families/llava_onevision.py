@@ -7,6 +7,7 @@ video are pooled 2x2.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from illava_cli.config.options import MediaOptions
 from illava_cli.errors import ModelError
 from illava_cli.models.families.llava import Llava
 from illava_cli.models.families.tiled import Frames
+from illava_cli.models.frames import stacked
 from illava_cli.models.hf import LlavaOnevisionImageProcessorPil
 from illava_cli.models.media import Pixels, normalised
 
@@ -55,9 +57,9 @@ class LlavaOnevision(Llava):
     def _frames(self, size: tuple[int, int], frames: int) -> Frames:
         return Frames(self.tile, size, frames, self.row_newlines)
 
-    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
+    def preprocess_video(self, frames: Sequence[np.ndarray]) -> Pixels:
         def pixel_values(start: int, stop: int) -> Tensor:
-            values = torch.from_numpy(np.stack(frames[start:stop])).permute(0, 3, 1, 2)
+            values = torch.from_numpy(stacked(frames, start, stop)).permute(0, 3, 1, 2)
             return normalised(values, self.video_settings, channel=1)
 
         return self.geometry("video", frames[0].shape[:2], len(frames)).filled(pixel_values)

@@ -7,7 +7,7 @@ as a batch. Survivors keep their own (t, h, w) position.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -24,6 +24,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.families.packed import PACKED
 from illava_cli.models.family import Family
 from illava_cli.models.forms import InPlace
+from illava_cli.models.frames import common_size, stacked
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Geometry, Pixels, Run, normalised
@@ -228,14 +229,13 @@ class Qwen2VL(Family):
         self._refuse_narrow("a video", *size)
         return self._resized(size, self._limits(options, self.video_settings["size"]))
 
-    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
-        if len({frame.shape for frame in frames}) > 1:
-            raise MediaError("the frames of a video differ in size: resize them to one size first")
-        frames = [*frames, *[frames[-1]] * (-len(frames) % self.temporal)]
-        height, width = (extent // self.patch for extent in frames[0].shape[:2])
+    def preprocess_video(self, frames: Sequence[np.ndarray]) -> Pixels:
+        size = common_size(frames)
+        height, width = (extent // self.patch for extent in size)
 
         def pixel_values(start: int, stop: int) -> Tensor:
-            part = torch.from_numpy(np.stack(frames[start * self.temporal : stop * self.temporal]))
+            # the last step may lack frames
+            part = torch.from_numpy(stacked(frames, start * self.temporal, stop * self.temporal))
             m, p = self.merge_size, self.patch
             # (t, T, h/m, m, p, w/m, m, p, C) -> groups of m x m patches, each (C, T, p, p)
             part = part.view(stop - start, self.temporal, height // m, m, p, width // m, m, p, 3)
@@ -243,8 +243,8 @@ class Qwen2VL(Family):
             values = normalised(part, self.video_settings, channel=5)
             return values.view((stop - start) * height * width, -1)
 
-        steps = len(frames) // self.temporal
-        return self._geometry("video", frames[0].shape[:2], steps).filled(pixel_values)
+        steps = -(-len(frames) // self.temporal)
+        return self._geometry("video", size, steps).filled(pixel_values)
 
     # --- tower --------------------------------------------------------------------------------
 

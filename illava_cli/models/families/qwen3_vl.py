@@ -65,7 +65,7 @@ class Qwen3VL(Qwen2VL):
             max_pixels=limits["longest_edge"],
         )
 
-    def preprocess_video(self, frames: list[np.ndarray]) -> Pixels:
+    def preprocess_video(self, frames: Sequence[np.ndarray]) -> Pixels:
         times = tuple(index / RATE for index in range(len(frames)))
         return replace(super().preprocess_video(frames), times=times)
 
