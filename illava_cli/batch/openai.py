@@ -25,7 +25,7 @@ BOUNDS = Bounds(
     temperature=None,
 )
 # what only a server does for each request, or a run decides for all its lines
-ELSEWHERE = {"n": 1, "stream": False, "merge_map": False, "keep": None, "method": None, "video_budget": None}
+ELSEWHERE = {"n": 1, "stream": False, "merge_map": False, "keep": None, "method": None}
 
 
 def read_line(data: dict[str, Any], where: str, folder: str) -> Item:

@@ -18,7 +18,7 @@ from illava_cli.engine.session import Session
 from illava_cli.models.family import Family
 from illava_cli.models.layers import attends
 from illava_cli.models.media import Geometry
-from illava_cli.models.schedule import Schedule
+from illava_cli.models.schedule import Schedule, windows
 from illava_cli.reduction import Merge
 from illava_cli.trace import INPUT, TOWER, Step
 
@@ -109,7 +109,7 @@ def tower_passes(
 def frames_left(schedule: Schedule, frames: int) -> dict[int, int]:
     """Of so many frames of a clip, those that are left from a layer on."""
     found: Counter[int] = Counter()
-    for window in schedule.windows(frames) if schedule.frames else ():
+    for window in windows(frames) if schedule.frames else ():
         found.update(schedule.frames.of(window))
     return dict(found)
 

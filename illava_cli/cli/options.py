@@ -124,6 +124,12 @@ class ModelFlags:
     fps: Annotated[
         float | None, typer.Option("--fps", metavar="X", help="Frames per second, instead of a number.")
     ] = None
+    video_budget: Annotated[
+        int | None,
+        typer.Option(
+            "--video-budget", metavar="N", help="Most LLM tokens of a video: more frames have fewer each."
+        ),
+    ] = None
     start: Annotated[
         float | None,
         typer.Option("--start", metavar="S", help="Start within the video, in seconds as players count."),

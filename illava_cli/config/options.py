@@ -54,6 +54,10 @@ class MediaOptions(Strict):
     max_frames: Annotated[int, Field(gt=0)] | None = Field(
         default=None, description="most frames of a video, evenly spaced, where fps would take more"
     )
+    video_budget: Annotated[int, Field(gt=0)] | None = Field(
+        default=None,
+        description="most tokens of a video that enter the decoder, however many its frames: these have fewer",
+    )
     start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds, as players count")
     end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds, as players count")
     max_tiles: Annotated[int, Field(gt=0)] | None = Field(
@@ -170,7 +174,7 @@ GROUPS = {"model": ModelOptions, "media": MediaOptions, "generation": Generation
 GROUP_OF = {name: group for group, options in GROUPS.items() for name in options.model_fields}
 
 # settings that came after records were first written: where they do nothing, an identity is the one of before
-LATER_MEDIA = ("max_frames", "min_pixels", "max_pixels")
+LATER_MEDIA = ("max_frames", "video_budget", "min_pixels", "max_pixels")
 LATER = (
     "top_k",
     "min_p",

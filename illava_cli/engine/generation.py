@@ -71,6 +71,7 @@ def _usage(turn: Turn, tokens: int) -> Usage:
     features = [one for round in rounds for one in round.features]
     visual = VisualUsage(
         patches=sum(f.patches for f in features),
+        left_out=sum(f.left_out for f in features),
         vision_kept=sum(f.vision_kept for f in features),
         llm_in=sum(f.visual for f in features),
         llm_kept=sum(round.kept[0] for round in rounds),

@@ -36,7 +36,8 @@ class VisualUsage:
 
     `patches` enter the vision tower and `vision_kept` leave it (both before patches are joined, where they
     are), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer. Without
-    any reduction `unmerged` tokens would enter the decoder, newlines among them. Of videos `frames_in` frames
+    any reduction `unmerged` tokens would enter the decoder, newlines among them. `left_out` are the patches that
+    did not enter the tower, as neighbours or other frames tell what they show. Of videos `frames_in` frames
     were taken, or temporal patches of two, and the tokens of `frames_kept` leave the tower.
     """
 
@@ -47,6 +48,7 @@ class VisualUsage:
     newlines_in: int = 0
     newlines_kept: int = 0
     unmerged: int = 0
+    left_out: int = 0
     frames_in: int = 0
     frames_kept: int = 0
 

@@ -17,11 +17,10 @@ from illava_cli.errors import UsageError
 from illava_cli.trace import Tracing
 
 if TYPE_CHECKING:
-    from illava_cli.engine.features import FeatureCache
     from illava_cli.engine.past import Past
+    from illava_cli.engine.rules import Rules
     from illava_cli.engine.sampling import Constraint
     from illava_cli.models.media import Features, Pixels
-    from illava_cli.models.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -113,21 +112,6 @@ class Prepared:
     tokens: int
     seconds: float
     settings: str
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a session does to the media of a question.
-
-    Args:
-        schedules: by kind of medium; empty where merging is off.
-        min_visual_tokens: media of fewer are left whole.
-        features: what was encoded before, and where it is kept.
-    """
-
-    schedules: Mapping[str, Schedule]
-    min_visual_tokens: int
-    features: FeatureCache
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from illava_cli.engine.assemble import Row, Shown, assemble
 from illava_cli.engine.generation import kept_counts, synchronize, trace_of
 from illava_cli.engine.grammar import Grammars
 from illava_cli.engine.request import Slot, Turn
+from illava_cli.engine.rules import Rules
 from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
 from illava_cli.models import decoder
@@ -106,10 +107,8 @@ class Runner:
         medium, rules = turn.prepared.slots[slot], turn.rules
         if medium.features is not None:
             return len(medium.features.embeds)
-        pixels, schedule = medium.pixels, rules.schedules.get(slot.kind, Schedule())
-        if unmerged or pixels.segments * pixels.tokens < rules.min_visual_tokens:
-            schedule = Schedule()
-        tokens = self.family.tokens(pixels, schedule)
+        schedule = Schedule() if unmerged else rules.schedule(medium.pixels)
+        tokens = self.family.tokens(medium.pixels, schedule)
         return 0 if tokens is None else tokens.total
 
     def batch_cache(self) -> MergeCache:
@@ -140,18 +139,14 @@ class Runner:
             if kept is not None:
                 found[one.key] = kept
         new = {one.key: one.pixels for one in slots if one.key not in found}
-        sizes = {key: item.segments * item.tokens for key, item in new.items()}
-        sizes |= {key: kept.patches // self.family.patches_per_token for key, kept in found.items()}
-        few = {key for key, tokens in sizes.items() if tokens < rules.min_visual_tokens}
-        for keys, schedules in ((new.keys() - few, rules.schedules or OFF), (few, OFF)):
-            if ordered := [key for key in new if key in keys]:
-                pixels = [new[key] for key in ordered]
-                encoded = encode(self.family, pixels, schedules, trace=turns[0].trace)
-                found |= zip(ordered, encoded, strict=True)
+        schedules = [rules.schedule(pixels) for pixels in new.values()]
+        encoded = encode(self.family, list(new.values()), schedules, trace=turns[0].trace)
+        found |= zip(new, encoded, strict=True)
         for key in new:
             rules.features.put(key, found[key])
-        for key in few if rules.schedules else ():  # nor does the decoder rank them
-            found[key] = replace(found[key], rankable=torch.zeros_like(found[key].rankable), candidates=0)
+        for key, one in found.items():
+            if rules.fixed(one):
+                found[key] = replace(one, rankable=torch.zeros_like(one.rankable), candidates=0)
         synchronize(self.family.device)
         seconds = time.perf_counter() - clock
         for turn in turns:
@@ -159,12 +154,7 @@ class Runner:
             turn.features = [found[key] for key in own]
             turn.began, turn.vision_s = clock, seconds
             turn.reused = sum(key not in new for key in own)
-            if rules.schedules and not few.isdisjoint(own):
-                turn.notes.append(
-                    f"media of fewer than {rules.min_visual_tokens} visual tokens were not merged"
-                )
-            if own and not rules.schedules:
-                turn.notes.append("merging was off")
+            turn.notes += notes_on([found[key] for key in own], rules)
 
     def _row(self, turn: Turn) -> Row:
         """A turn's prompt, its media in their places."""
@@ -314,6 +304,22 @@ class Runner:
                 "use fewer frames (--num-frames), tiles (--max-tiles), pixels (--max-pixels) or images, "
                 "or a shorter text"
             )
+
+
+def notes_on(media: Sequence[Features], rules: Rules) -> list[str]:
+    """What a record says of how they were taken."""
+    if not rules.schedules:
+        return ["merging was off"] if media else []
+    notes = []
+    if any(rules.few(one.form) for one in media):
+        notes.append(f"media of fewer than {rules.min_visual_tokens} visual tokens were not merged")
+    for one in media:
+        if one.document:
+            whole = one.patches + one.left_out
+            notes.append(
+                f"a picture was taken as a document: neighbours predict {one.left_out} of its {whole} patches"
+            )
+    return notes
 
 
 def refuse_cancelled(turns: Sequence[Turn]) -> None:

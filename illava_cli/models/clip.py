@@ -9,7 +9,7 @@ import torch
 from illava_cli.errors import UsageError
 from illava_cli.models.forms import Expansion
 from illava_cli.models.media import Geometry, Pixels
-from illava_cli.models.schedule import Schedule
+from illava_cli.models.schedule import Schedule, windows
 from illava_cli.models.survivors import Survivors
 from illava_cli.reduction import METHODS, ClipTokens, Merge
 from illava_cli.trace import CLIP
@@ -45,8 +45,8 @@ def clip_plan(geometry: Geometry, schedule: Schedule) -> ClipPlan | None:
         UsageError: it finds its own number, and there is a budget for the whole video.
     """
     entering = [tokens for tokens in geometry.entering if tokens]
-    windows, left = schedule.windows(len(entering)), schedule.frames_left(len(entering))
-    counts = entering if left == windows else entering[:1] * sum(left)
+    together, left = windows(len(entering)), schedule.frames_left(len(entering))
+    counts = entering if left == together else entering[:1] * sum(left)
     kept = [schedule.after_input(tokens, geometry.tokens) for tokens in counts]
     if None in kept:
         if geometry.budget is not None:
@@ -56,7 +56,7 @@ def clip_plan(geometry: Geometry, schedule: Schedule) -> ClipPlan | None:
         return None
     visual, newlines = geometry.form.expansion(kept, schedule.layout, geometry.entered)
     most = None if geometry.budget is None else geometry.budget - newlines
-    return ClipPlan(windows, left, visual, schedule.clip_kept(visual, most), newlines)
+    return ClipPlan(together, left, visual, schedule.clip_kept(visual, most), newlines)
 
 
 def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, depth: int) -> Survivors:

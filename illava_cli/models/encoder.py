@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -26,23 +26,23 @@ from illava_cli.trace import ENTER, NEWLINE, VISUAL, Tracing
 
 @torch.inference_mode()
 def encode(
-    family: Family, media: Sequence[Pixels], schedules: Mapping[str, Schedule], *, trace: Tracing = False
+    family: Family, media: Sequence[Pixels], schedules: Sequence[Schedule], *, trace: Tracing = False
 ) -> list[Features]:
     """Media through tower, projector and layout. Segments of one shape share passes.
 
     The passes are bounded in memory, so that a longer video does not need more of it.
 
     Args:
-        schedules: by kind of medium.
+        schedules: of each medium.
         trace: keep the merges of each tower layer in `Features.way`, and the layout.
 
     Raises:
         MergeError: a reduction did not happen as scheduled.
     """
     together: dict[tuple, list[int]] = {}
-    for index, pixels in enumerate(media):
+    for index, (pixels, schedule) in enumerate(zip(media, schedules, strict=True)):
         # a pass is one schedule's as far as the tower and what comes right after it
-        schedule = replace(schedules[pixels.kind], decoder=(), scope="medium")
+        schedule = replace(schedule, decoder=(), scope="medium")
         alone = index if looks_at_all(pixels, schedule) else None
         together.setdefault((pixels.shape, schedule, alone), []).append(index)
     features: dict[int, Features] = {}
@@ -233,6 +233,7 @@ def _decoder_tokens(family: Family, pixels: Pixels, survivors: Survivors, schedu
         place=layout.place,
         length=layout.length,
         patches=unit * sum(pixels.entering),
+        left_out=unit * (pixels.segments * pixels.tokens - sum(pixels.entering)),
         vision_kept=unit * (sum(kept) if frames == len(kept) else frames * kept[0]),
         visual=planned.visual,
         newlines=planned.newlines,
@@ -240,6 +241,7 @@ def _decoder_tokens(family: Family, pixels: Pixels, survivors: Survivors, schedu
         form=form,
         times=pixels.times,
         shown=tuple(pixels.shown),
+        document=pixels.document,
         injections=layout.taps,
         way=_entered(survivors.way, pixels) if survivors.traced else survivors.way,
         layout=layout.origin() if survivors.traced else None,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,9 +61,11 @@ class Geometry:
         """The segments of which anything does."""
         return [segment for segment, tokens in enumerate(self.entering) if tokens]
 
-    def filled(self, pixel_values: Callable[[int, int], Tensor]) -> Pixels:
+    def filled(
+        self, pixel_values: Callable[[int, int], Tensor], pictures: Callable[[int], np.ndarray]
+    ) -> Pixels:
         """The medium itself."""
-        return Pixels(self.kind, self.form, self.shape, pixel_values)
+        return Pixels(self.kind, self.form, self.shape, pixel_values, pictures)
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,18 @@ class Pixels(Geometry):
 
     Args:
         pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
+        pictures: a segment as it was before it was normalised, (T, H, W, 3) uint8.
         times: seconds of each sampled frame from the clip's start; none where they are not known.
         entered, budget: as of a geometry.
+        document: an image of which nothing merges, as much of it is predicted by its neighbours.
     """
 
     pixel_values: Callable[[int, int], Tensor]
+    pictures: Callable[[int], np.ndarray]
     times: tuple[float, ...] = ()
     entered: Tensor | None = None
     budget: int | None = None
+    document: bool = False
 
     def timed(self, times: Sequence[float]) -> Pixels:
         """A video with the seconds of its frames, where they are known."""
@@ -95,10 +103,10 @@ class Features:
         candidates: how many of them there are.
         place: (T,) place of each token in the medium's unmerged sequence.
         length: unmerged length.
-        form, times: as of its pixels.
+        form, times, document: as of its pixels.
         shown: its segments that stand in a prompt, where they stand apart.
         injections: (T, C) by decoder layer, what is added to what that gives.
-        patches, vision_kept, visual, newlines: counts for the record.
+        patches, left_out, vision_kept, visual, newlines: counts for the record.
         frames: segments that entered the tower, and that are left.
         way: through the tower, where it is traced.
         layout: what comes out there to these, where it is traced; a newline is a slot that no token enters.
@@ -111,6 +119,7 @@ class Features:
     place: Tensor
     length: int
     patches: int
+    left_out: int
     vision_kept: int
     visual: int
     newlines: int
@@ -118,6 +127,7 @@ class Features:
     form: Form | None = None
     times: tuple[float, ...] = ()
     shown: tuple[int, ...] = ()
+    document: bool = False
     injections: dict[int, Tensor] = field(default_factory=dict)
     way: Way = field(default_factory=Way)
     layout: Merge | None = None
@@ -155,6 +165,16 @@ class Run:
     form: Form
     length: int
     times: tuple[float, ...]
+
+
+def as_bytes(values: Tensor, settings: Any) -> np.ndarray:
+    """(1, H, W, 3) uint8 what a normalised tile (3, H, W) was made of.
+
+    Args:
+        settings: an image processor, with `image_mean` and `image_std`.
+    """
+    scale, shift = (torch.tensor(x)[:, None, None] * 255 for x in (settings.image_std, settings.image_mean))
+    return (values * scale).add_(shift).round_().to(torch.uint8).permute(1, 2, 0)[None].contiguous().numpy()
 
 
 def normalised(values: Tensor, settings: dict, channel: int) -> Tensor:

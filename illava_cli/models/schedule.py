@@ -221,17 +221,11 @@ class Schedule:
         """Tokens of a segment that leave the tower."""
         return tokens - sum(self.budget(tokens, whole).values())
 
-    def windows(self, frames: int) -> list[int]:
-        """A clip's frames as they are looked at together: as even parts as can be of at most `WINDOW`."""
-        parts = -(-frames // WINDOW)
-        return [frames * (n + 1) // parts - frames * n // parts for n in range(parts)]
-
     def frames_left(self, frames: int) -> list[int]:
         """How many of each window's leave the tower."""
-        windows = self.windows(frames)
         if self.frames is None or not self.frames.layers:
-            return windows
-        return [[*self.frames.of(n).values()][-1] for n in windows]
+            return windows(frames)
+        return [[*self.frames.of(n).values()][-1] for n in windows(frames)]
 
     def clip_kept(self, tokens: int, most: int | None = None) -> int | None:
         """How many of a whole video's tokens stay between projector and decoder; None: all.
@@ -270,6 +264,12 @@ class Schedule:
                 groups = [points[layer].kept(n) for n in groups]
             lengths.append(fixed + sum(groups))
         return lengths
+
+
+def windows(frames: int) -> list[int]:
+    """A clip's frames as they are looked at together: as even parts as can be of at most `WINDOW`."""
+    parts = -(-frames // WINDOW)
+    return [frames * (n + 1) // parts - frames * n // parts for n in range(parts)]
 
 
 def input_kept(tokens: int, keep: float) -> int:

@@ -32,7 +32,6 @@ class Asked:
             them, and `preset` where one is named.
         keep: the share of the visual tokens that are kept, over 0 and at most 1.
         method: of all stages.
-        video_budget: most visual tokens of a clip.
         low_detail: `settings` have one tile for an image because its `detail` is low: where a model has no
             tiles, that asks for nothing, as a `max_tiles` of the request itself would.
         n: how many answers.
@@ -49,7 +48,6 @@ class Asked:
     settings: dict[str, Any] = field(default_factory=dict)
     keep: float | None = None
     method: str | None = None
-    video_budget: int | None = None
     low_detail: bool = False
     n: int = 1
     stream: bool = False

@@ -171,7 +171,7 @@ def asked(conversation: Conversation, options: dict[str, Any], bounds: Bounds, *
     Args:
         rest: of `Asked`, as it is.
     """
-    apart = {name: options.pop(name, None) for name in ("keep", "method", "video_budget")}
+    apart = {name: options.pop(name, None) for name in ("keep", "method")}
     if "fps" in options:
         # as vLLM has it, so many frames a second, but no more than these
         most = options.pop("num_frames", bounds.max_frames)

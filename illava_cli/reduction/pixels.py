@@ -1,8 +1,8 @@
-"""Patches that their neighbours predict, before there are tokens (PixelPrune, arXiv 2604.00886). In NumPy, on bytes.
+"""Patches that their neighbours predict, before there are tokens (PixelPrune, arXiv 2604.00886). On bytes.
 
-A cell is a patch, or a group of patches that merge as one. It is predicted from the cell above where the one on
-the left equals the one above that and differs from the one above, as at a horizontal edge; else from the left. In a
-video the same cell of the step before is one more that may predict it.
+A cell is a patch, or a group of patches that merge as one. It is predicted from the cell above where the one
+on the left equals the one above that and differs from the one above, as at a horizontal edge; else from the
+left. In a video the same cell of the step before is one more that may predict it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def thumbnails(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _bands(picture: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, int]:
-    """(rows, T * h, W * 3): its rows of cells, without the pixels after the last whole cell; bytes along a cell."""
+    """Its rows of cells (rows, T * h, W * 3), without what follows the last whole one; bytes along a cell."""
     frames, height, width, _ = picture.shape
     height, width = height // rows, width // columns
     whole = picture[:, : height * rows, : width * columns].reshape(frames, rows, height, -1)

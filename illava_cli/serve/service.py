@@ -28,7 +28,6 @@ from illava_cli.errors import Timeout, UsageError
 from illava_cli.openai.asked import Asked
 from illava_cli.openai.errors import RequestError
 from illava_cli.readers.job import Job, Media
-from illava_cli.serve.budget import within_budget
 from illava_cli.serve.conversations import Conversations, Said
 from illava_cli.serve.maps import Maps, drawn_map
 from illava_cli.serve.metrics import Metrics
@@ -169,7 +168,7 @@ class Service:
         """The session that is asked, and the conversation so far."""
         session = self.sessions.of(asked)
         config = session.config
-        media = [config.media.model_dump(mode="json"), asked.video_budget]
+        media = config.media.model_dump(mode="json")
         thinks = [True] if config.generation.thinking else []
         reduction = [session.reduction.model_dump(mode="json"), session.min_visual_tokens]
         return session, Said(asked, owner, media, reduction, config.generation.system, *thinks)
@@ -185,8 +184,6 @@ class Service:
             await self._room.wait()
         media = await self.pool.read(Job(round.images, round.videos, options, self.options.access))
         work.hold(media.nbytes)
-        if asked.video_budget is not None:
-            media.videos = [within_budget(session, video, asked.video_budget) for video in media.videos]
         return media
 
     def computes(self, over: asyncio.Future) -> None:

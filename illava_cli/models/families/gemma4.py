@@ -192,28 +192,30 @@ class Gemma4(Family):
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
-        return self._filled(geometry, image, {"max_soft_tokens": self.budget("image", options)})
+        size = tuple(extent * self.patch for extent in geometry.form.grid[1:])
+        return self._filled(geometry, resized(np.asarray(image), size))
 
     def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
     ) -> Pixels:
         budget = self._share("image", (image.height, image.width), whole, options)
         height, width = self._resized((image.height, image.width), budget)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-        # the processor resizes to some budgets only
-        settings = {"max_soft_tokens": BUDGETS[-1], "do_resize": False}
-        return self._filled(self._geometry("image", (height, width), 1), image, settings)
+        return self._filled(
+            self._geometry("image", (height, width), 1), resized(np.asarray(image), (height, width))
+        )
 
-    def _filled(self, geometry: Geometry, image: Image.Image, settings: dict[str, Any]) -> Pixels:
+    def _filled(self, geometry: Geometry, picture: np.ndarray) -> Pixels:
         rows, columns = geometry.form.groups
-        batch = self.image_processor([image], return_tensors="np", **settings)
+        # the processor resizes to some budgets only, and fills patches up to as many
+        settings = {"max_soft_tokens": BUDGETS[-1], "do_resize": False}
+        batch = self.image_processor([picture], return_tensors="np", **settings)
         made = int(batch["num_soft_tokens_per_image"][0])
         if made != geometry.tokens:
             raise ModelError(f"the image processor made {made} tokens, not {geometry.tokens}")
         patches = np.asarray(batch["pixel_values"])[0, : made * self.side**2]
         cells = patches.reshape(rows, self.side, columns, self.side, -1).swapaxes(1, 2)
         values = torch.from_numpy(cells.reshape(1, len(patches), -1).astype(np.float32))
-        return geometry.filled(lambda a, b: values[a:b])
+        return geometry.filled(lambda a, b: values[a:b], lambda n: picture[None])
 
     def resize_region(
         self, frame: np.ndarray, whole: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
@@ -245,7 +247,8 @@ class Gemma4(Family):
             part = part.permute(0, 1, 4, 2, 5, 3, 6, 7).contiguous()
             return normalised(part, self.video_settings, channel=7).view(stop - start, -1, p * p * 3)
 
-        medium = self._geometry("video", size, len(frames)).filled(pixel_values)
+        geometry = self._geometry("video", size, len(frames))
+        medium = geometry.filled(pixel_values, lambda n: frames[n][None])
         return replace(medium, times=tuple(index / RATE for index in range(len(frames))))
 
     def marker(self, kind: str, medium: Pixels | Features) -> str:

@@ -28,7 +28,7 @@ from illava_cli.models.forms import InPlace
 from illava_cli.models.frames import stacked
 from illava_cli.models.hf import GotOcr2ImageProcessorPil, get_optimal_tiled_canvas
 from illava_cli.models.host import to_device
-from illava_cli.models.media import Features, Geometry, Pixels, normalised
+from illava_cli.models.media import Features, Geometry, Pixels, as_bytes, normalised
 from illava_cli.models.tower import BlockParts, run_blocks
 from illava_cli.models.tower_pass import TowerPass
 from illava_cli.trace import View
@@ -174,7 +174,7 @@ class InternVL(Family):
         values = torch.from_numpy(np.asarray(batch["pixel_values"]))
         if len(values) != geometry.segments:
             raise ModelError(f"the image processor made {len(values)} tiles, not {geometry.segments}")
-        return geometry.filled(lambda a, b: values[a:b])
+        return geometry.filled(lambda a, b: values[a:b], lambda n: as_bytes(values[n], self.image_processor))
 
     def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
@@ -196,7 +196,8 @@ class InternVL(Family):
             values = torch.from_numpy(stacked(frames, start, stop)).permute(0, 3, 1, 2)
             return normalised(values, self.video_settings, channel=1)
 
-        return self.geometry("video", frames[0].shape[:2], len(frames)).filled(pixel_values)
+        geometry = self.geometry("video", frames[0].shape[:2], len(frames))
+        return geometry.filled(pixel_values, lambda n: frames[n][None])
 
     def marker(self, kind: str, medium: Pixels | Features) -> str:
         shown = f"<img>{self.placeholders[kind]}</img>"

@@ -20,7 +20,7 @@ from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.binding import at_hand, bind, stock_forward
 from illava_cli.models.families.tiled import Square, Tiled, Tiles, TileShape
 from illava_cli.models.family import IMAGES_ONLY, Family
-from illava_cli.models.media import Geometry, Pixels
+from illava_cli.models.media import Geometry, Pixels, as_bytes
 from illava_cli.models.tower import BlockParts, run_blocks
 from illava_cli.models.tower_pass import TowerPass
 
@@ -132,7 +132,7 @@ class Llava(Family):
             values = self._tiles(image, geometry.form.pinpoints)
         else:
             values = self._tiles(self._squared(image), [[self.tile.edge, self.tile.edge]])[:1]
-        return geometry.filled(lambda a, b: values[a:b])
+        return geometry.filled(lambda a, b: values[a:b], lambda n: as_bytes(values[n], self.image_processor))
 
     def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool

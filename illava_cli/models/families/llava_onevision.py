@@ -62,4 +62,5 @@ class LlavaOnevision(Llava):
             values = torch.from_numpy(stacked(frames, start, stop)).permute(0, 3, 1, 2)
             return normalised(values, self.video_settings, channel=1)
 
-        return self.geometry("video", frames[0].shape[:2], len(frames)).filled(pixel_values)
+        geometry = self.geometry("video", frames[0].shape[:2], len(frames))
+        return geometry.filled(pixel_values, lambda n: frames[n][None])

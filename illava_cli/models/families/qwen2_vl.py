@@ -24,7 +24,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.families.packed import PACKED
 from illava_cli.models.family import Family
 from illava_cli.models.forms import InPlace
-from illava_cli.models.frames import common_size, stacked
+from illava_cli.models.frames import common_size, resized, stacked
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Geometry, Pixels, Run, normalised
@@ -175,12 +175,13 @@ class Qwen2VL(Family):
 
     def preprocess_image(self, image: Image.Image, options: MediaOptions, alone: bool) -> Pixels:
         geometry = self.geometry("image", (image.height, image.width), options=options, alone=alone)
-        batch = self.image_processor([image], size=self._limits(options), return_tensors="np")
+        picture = resized(np.asarray(image), tuple(extent * self.patch for extent in geometry.form.grid[1:]))
+        batch = self.image_processor([picture], do_resize=False, return_tensors="np")
         made = tuple(batch["image_grid_thw"][0].tolist())
         if made != geometry.form.grid:
             raise ModelError(f"the image processor made patches of {made}, not {geometry.form.grid}")
         values = torch.from_numpy(np.asarray(batch["pixel_values"]))
-        return geometry.filled(lambda a, b: values)
+        return geometry.filled(lambda a, b: values, lambda n: picture[None])
 
     def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
@@ -244,7 +245,9 @@ class Qwen2VL(Family):
             return values.view((stop - start) * height * width, -1)
 
         steps = -(-len(frames) // self.temporal)
-        return self._geometry("video", size, steps).filled(pixel_values)
+        return self._geometry("video", size, steps).filled(
+            pixel_values, lambda n: stacked(frames, n * self.temporal, (n + 1) * self.temporal)
+        )
 
     # --- tower --------------------------------------------------------------------------------
 

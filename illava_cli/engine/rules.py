@@ -1,0 +1,61 @@
+"""What a session does to the media of a question: of which schedule each is, and what of it the tower is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from illava_cli.engine.features import FeatureCache
+from illava_cli.models.entering import admitted, predictable, unpredicted
+from illava_cli.models.forms import Form
+from illava_cli.models.media import Features, Pixels
+from illava_cli.models.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Documents:
+    """How pictures are taken of which neighbours predict at least this `share`."""
+
+    share: float
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Rules:
+    """
+    Args:
+        schedules: by kind of medium; empty where merging is off.
+        min_visual_tokens: media of fewer are left whole.
+        features: what was encoded before, and where it is kept.
+        documents: None: pictures are all alike.
+    """
+
+    schedules: Mapping[str, Schedule]
+    min_visual_tokens: int
+    features: FeatureCache
+    documents: Documents | None = None
+
+    def admitted(self, pixels: Pixels) -> Pixels:
+        """A medium with what of it the tower is shown."""
+        if not self.schedules or self.few(pixels.form):
+            return pixels
+        schedule = self.schedules[pixels.kind]
+        if self.documents is not None and pixels.kind == "image" and schedule.pixels is None:
+            entered = unpredicted(pixels, pixels.shown, self.documents.schedule.pixels.tau)
+            if predictable(pixels, entered) >= self.documents.share:
+                return replace(pixels, entered=entered, document=True)
+        return admitted(pixels, schedule)
+
+    def schedule(self, pixels: Pixels) -> Schedule:
+        """What is done to a medium."""
+        if not self.schedules or self.few(pixels.form):
+            return Schedule()
+        return self.documents.schedule if pixels.document else self.schedules[pixels.kind]
+
+    def few(self, form: Form) -> bool:
+        """Whether a medium has too few tokens for merging to pay."""
+        return form.segments * form.tokens < self.min_visual_tokens
+
+    def fixed(self, features: Features) -> bool:
+        """Whether nothing of a medium merges in the decoder, though others may."""
+        return bool(self.schedules) and (features.document or self.few(features.form))
