@@ -19,7 +19,7 @@ from illava_cli.config.options import MediaOptions
 from illava_cli.config.stages import GuideStage
 from illava_cli.engine.features import FeatureCache, content_key
 from illava_cli.engine.record import MediaRecord
-from illava_cli.engine.request import Encoded, Prepared, Request, Slot
+from illava_cli.engine.request import READ, Encoded, Prepared, Progress, Request, Slot
 from illava_cli.media import (
     EVERYTHING,
     Access,
@@ -93,21 +93,29 @@ def read_clip(
     transform: Callable[[np.ndarray, int], Any] | None,
     cancel: threading.Event | None = None,
     access: Access = EVERYTHING,
+    on_frame: Callable[[int, int], None] | None = None,
 ) -> VideoMedium:
     """The frames of a clip, each through `transform`, if there is one, as soon as it is decoded.
 
     Args:
         cancel: set it to give up.
         access: what may be got.
+        on_frame: called with how many frames are read, and how many there are to read.
 
     Raises:
         MediaError: it cannot be read, or not in time.
         Cancelled: it was given up.
     """
+    done = 0
 
     def transformed(frame: np.ndarray, count: int) -> Any:
+        nonlocal done
         checkpoint()
-        return frame if transform is None else transform(frame, count)
+        made = frame if transform is None else transform(frame, count)
+        done = min(done + 1, count)  # another decoder may have begun anew
+        if on_frame is not None:
+            on_frame(done, count)
+        return made
 
     return _in_time(
         lambda found: read_video(found, transform=transformed, **sampling(options)),
@@ -166,14 +174,17 @@ class MediaReader:
         settings: str,
         guidance: Guidance | None,
         cancel: threading.Event | None = None,
+        progress: Progress | None = None,
     ):
         """
         Args:
             settings: what else decides the features of a medium.
             cancel: set it to give up what is being read.
+            progress: called as a clip's frames are read.
         """
         self.family, self.options, self.settings = family, options, settings
         self.guidance, self.cancel = guidance, cancel
+        self.on_frame = None if progress is None else partial(progress, READ)
 
     def prepare(self, request: Request, features: FeatureCache | None) -> Prepared:
         """Read and preprocess a question's media.
@@ -219,8 +230,8 @@ class MediaReader:
     def video(self, source: Any) -> Seen:
         """The sampled frames of a video."""
         # a guide chooses among all pixels: then whole frames are kept
-        resize = partial(self.family.resize_frame, options=self.options)
-        video = read_clip(source, self.options, resize if self.guidance is None else None, self.cancel)
+        resize = None if self.guidance else partial(self.family.resize_frame, options=self.options)
+        video = read_clip(source, self.options, resize, self.cancel, on_frame=self.on_frame)
         crops = []
         if self.guidance is not None:
             regions = self.guidance.regions(video.frames, self.family.frames_of_one_size)

@@ -16,6 +16,7 @@ from illava_cli.engine.answer import Answer
 from illava_cli.engine.assemble import Row, Shown, assemble
 from illava_cli.engine.generation import kept_counts, synchronize, trace_of
 from illava_cli.engine.grammar import Grammars
+from illava_cli.engine.progress import through_tower
 from illava_cli.engine.request import Slot, Turn
 from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
@@ -146,8 +147,8 @@ class Runner:
         few = {key for key, tokens in sizes.items() if tokens < rules.min_visual_tokens}
         for keys, schedules in ((new.keys() - few, rules.schedules or OFF), (few, OFF)):
             if ordered := [key for key in new if key in keys]:
-                pixels = [new[key] for key in ordered]
-                encoded = encode(self.family, pixels, schedules, trace=turns[0].trace)
+                with through_tower([new[key] for key in ordered], turns) as pixels:
+                    encoded = encode(self.family, pixels, schedules, trace=turns[0].trace)
                 found |= zip(ordered, encoded, strict=True)
         for key in new:
             rules.features.put(key, found[key])
