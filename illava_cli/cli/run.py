@@ -15,6 +15,7 @@ from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, Images, ModelFlags, Prompt, Videos, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit, emit_answer, write_file
 from illava_cli.cli.question import STDIN, Question, ask, ask_both, check_greedy
+from illava_cli.cli.waiting import waiting
 from illava_cli.errors import UsageError
 from illava_cli.interrupts import Terminated
 from illava_cli.text import json_text
@@ -75,7 +76,11 @@ def run(
             check_drawable(session)
         if compare or target:
             question = question.held(config.media.media_timeout)
-        answers = _both(session, question, id) if compare else ask(session, question, on_text, id=id)
+        if compare:
+            answers = _both(session, question, id)
+        else:
+            with waiting(messages) as progress:
+                answers = ask(session, question, on_text, id=id, progress=progress)
         if to_file:
             write_file(output, result(answers, as_json))
         elif on_text is None:

@@ -17,9 +17,9 @@ import numpy as np
 
 from illava_cli.config.options import MediaOptions
 from illava_cli.config.stages import GuideStage
-from illava_cli.engine.features import FeatureCache, content_key
+from illava_cli.engine.features import content_key
 from illava_cli.engine.record import MediaRecord
-from illava_cli.engine.request import Encoded, Prepared, Request, Slot
+from illava_cli.engine.request import READ, Encoded, Prepared, Progress, Request, Slot
 from illava_cli.media import (
     EVERYTHING,
     Access,
@@ -36,6 +36,7 @@ from illava_cli.media.sources import called
 from illava_cli.media.spool import Spool
 
 if TYPE_CHECKING:
+    from illava_cli.engine.rules import Rules
     from illava_cli.models.family import Family
     from illava_cli.models.guide import Guide, Region
     from illava_cli.models.media import Pixels
@@ -93,21 +94,29 @@ def read_clip(
     transform: Callable[[np.ndarray, int], Any] | None,
     cancel: threading.Event | None = None,
     access: Access = EVERYTHING,
+    on_frame: Callable[[int, int], None] | None = None,
 ) -> VideoMedium:
     """The frames of a clip, each through `transform`, if there is one, as soon as it is decoded.
 
     Args:
         cancel: set it to give up.
         access: what may be got.
+        on_frame: called with how many frames are read, and how many there are to read.
 
     Raises:
         MediaError: it cannot be read, or not in time.
         Cancelled: it was given up.
     """
+    done = 0
 
     def transformed(frame: np.ndarray, count: int) -> Any:
+        nonlocal done
         checkpoint()
-        return frame if transform is None else transform(frame, count)
+        made = frame if transform is None else transform(frame, count)
+        done = min(done + 1, count)  # another decoder may have begun anew
+        if on_frame is not None:
+            on_frame(done, count)
+        return made
 
     return _in_time(
         lambda found: read_video(found, transform=transformed, **sampling(options)),
@@ -163,23 +172,26 @@ class MediaReader:
         self,
         family: Family,
         options: MediaOptions,
-        settings: str,
+        rules: Rules,
         guidance: Guidance | None,
         cancel: threading.Event | None = None,
+        progress: Progress | None = None,
     ):
         """
         Args:
-            settings: what else decides the features of a medium.
+            rules: what is done to media.
             cancel: set it to give up what is being read.
+            progress: called as a clip's frames are read.
         """
-        self.family, self.options, self.settings = family, options, settings
+        self.family, self.options, self.rules = family, options, rules
         self.guidance, self.cancel = guidance, cancel
+        self.on_frame = None if progress is None else partial(progress, READ)
 
-    def prepare(self, request: Request, features: FeatureCache | None) -> Prepared:
+    def prepare(self, request: Request, fresh: bool) -> Prepared:
         """Read and preprocess a question's media.
 
         Args:
-            features: where media that were encoded before are found; None encodes all anew.
+            fresh: encode anew what was encoded before.
 
         Raises:
             MediaError: a medium that cannot be read.
@@ -190,15 +202,15 @@ class MediaReader:
         seen |= {Slot("video", i): self.video(source) for i, source in enumerate(request.videos)}
         slots, tokens = {}, 0
         for slot, one in seen.items():
-            kept = features.get(one.key) if features is not None else None
-            pixels = None if kept is not None else one.pixels()
+            kept = None if fresh else self.rules.features.get(one.key)
+            pixels = None if kept is not None else self.rules.admitted(one.pixels())
             slots[slot] = Encoded(one.key, pixels, kept)
             if pixels is not None:
-                tokens += pixels.segments * pixels.tokens
+                tokens += sum(pixels.entering)
             else:
                 tokens += kept.patches // self.family.patches_per_token
         records = [one.record for one in seen.values()]
-        return Prepared(request, slots, records, tokens, time.perf_counter() - started, self.settings)
+        return Prepared(request, slots, records, tokens, time.perf_counter() - started, self.rules.settings)
 
     def image(self, source: Any, alone: bool) -> Seen:
         """An image; `alone`: it is taken as the only one of its turn."""
@@ -211,28 +223,30 @@ class MediaReader:
             record = replace(record, crops=[list(region.box)])
         options = self.options
         if (shown.height, shown.width) == whole:
-            key = content_key([shown], "image", alone, *options.bounds, self.settings)
+            key = content_key([shown], "image", alone, *options.bounds, self.rules.settings)
             return Seen(key, record, lambda: self.family.preprocess_image(shown, options, alone))
-        key = content_key([shown], "region", whole, alone, *options.bounds, self.settings)
+        key = content_key([shown], "region", whole, alone, *options.bounds, self.rules.settings)
         return Seen(key, record, lambda: self.family.preprocess_region(shown, whole, options, alone))
 
     def video(self, source: Any) -> Seen:
         """The sampled frames of a video."""
         # a guide chooses among all pixels: then whole frames are kept
-        resize = partial(self.family.resize_frame, options=self.options)
-        video = read_clip(source, self.options, resize if self.guidance is None else None, self.cancel)
+        resize = None if self.guidance else partial(self.family.resize_frame, options=self.options)
+        video = read_clip(source, self.options, resize, self.cancel, on_frame=self.on_frame)
         crops = []
         if self.guidance is not None:
             regions = self.guidance.regions(video.frames, self.family.frames_of_one_size)
             video, crops = self._shown(video, regions), [list(region.box) for region in regions]
-        key = content_key(video.frames, "video", video.timestamps, self.settings)
+        budget = self.options.video_budget
+        key = content_key(video.frames, "video", video.timestamps, budget, self.rules.settings)
         times = [round(time, 3) for time in video.timestamps]
         record = MediaRecord(
             video.source, "video", video.width, video.height, list(video.indices), times, crops
         )
 
         def pixels() -> Pixels:
-            return self.family.preprocess_video(video.frames).timed(video.timestamps)
+            seen = self.family.preprocess_video(video.frames).timed(video.timestamps)
+            return replace(seen, budget=budget)
 
         return Seen(key, record, pixels)
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from illava_cli.engine.sampling import Constraint
     from illava_cli.models.media import Features, Pixels
 
+READ, ENCODE = "read", "encode"
+# READ or ENCODE, how many of a clip's frames or of the tower's segments are done, and how many there are
+Progress = Callable[[str, int, int], None]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -128,6 +132,7 @@ class Turn:
         on_text: called with an answer and each new piece of it.
         cancel: set to stop the answer early.
         timeout: seconds after which it is stopped, from when its media are encoded on.
+        progress: called while its media go through the tower.
         trace, logits: what is kept of its way.
         constrain: makes what each answer has to conform to.
     """
@@ -143,6 +148,7 @@ class Turn:
     on_text: Callable[[Any, str], None] | None = None
     cancel: threading.Event | None = None
     timeout: float | None = None
+    progress: Progress | None = None
     trace: Tracing = False
     logits: bool = False
     constrain: Callable[[], Constraint] | None = None

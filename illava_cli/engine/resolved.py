@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from illava_cli.config.presets import OVERRIDES, load_preset
+from illava_cli.config.reading import validate
 from illava_cli.config.settings import Config
+from illava_cli.config.sources import grouped, over, parse_setting
 from illava_cli.config.stages import Reduction
 from illava_cli.engine.prompt import check_thinking
+from illava_cli.engine.rules import Documents
 from illava_cli.engine.runner import OFF, Runner
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.family import Family
@@ -38,6 +41,34 @@ def planned(family: Family, config: Config, on_note: Note) -> tuple[Reduction, d
     if reduction.method is not None and not any(stages_of(reduction, k).act for k in KINDS):
         on_note(f"merging is off: preset {config.preset} has no stage for {reduction.method}")
     return reduction, schedules
+
+
+def documents_of(family: Family, config: Config) -> Documents | None:
+    """How the preset has pictures taken that neighbours predict; None: as all others."""
+    share = load_preset(config.preset).predictable
+    if share is None or not config.model_fields_set.isdisjoint(OVERRIDES):
+        return None
+    reduction = Config(preset="documents").reduction_for(family.schedule_key)
+    return Documents(share, plan(reduction, family.schedule_shape, "image"))
+
+
+def changed(config: Config, settings: Sequence[str]) -> Config:
+    """A configuration with other `generation.*` or `media.*` settings (`name=value`).
+
+    Raises:
+        UsageError: an unknown key, a bad value, or one that needs the model loaded again.
+    """
+    data = config.model_dump(exclude_unset=True)
+    for setting in settings:
+        change = grouped(said := parse_setting(setting))
+        if change.keys().isdisjoint({"generation", "media"}):
+            validate(Config, said, "settings")  # an unknown key says so
+            raise UsageError(
+                f"{setting.partition('=')[0]} is fixed for this session: start again with "
+                f"--set {setting} (here: generation.* and media.*)"
+            )
+        data = over(data, change)
+    return validate(Config, data, "settings")
 
 
 def least_tokens(config: Config) -> int:

@@ -12,6 +12,10 @@ from illava_cli.models.media import Features, Pixels
 from illava_cli.models.schedule import Schedule
 
 
+# of a reduction: what decides the features of a medium
+BEFORE_DECODER = {"variant", "layout", "method", "pixels", "frames", "vision", "input"}
+
+
 @dataclass(frozen=True)
 class Documents:
     """How pictures are taken of which neighbours predict at least this `share`."""
@@ -28,12 +32,14 @@ class Rules:
         min_visual_tokens: media of fewer are left whole.
         features: what was encoded before, and where it is kept.
         documents: None: pictures are all alike.
+        settings: what decides the features of a medium, beside how it is read.
     """
 
     schedules: Mapping[str, Schedule]
     min_visual_tokens: int
     features: FeatureCache
     documents: Documents | None = None
+    settings: str = ""
 
     def admitted(self, pixels: Pixels) -> Pixels:
         """A medium with what of it the tower is shown."""

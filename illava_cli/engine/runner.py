@@ -15,6 +15,7 @@ from illava_cli.engine.answer import Answer
 from illava_cli.engine.assemble import Row, Shown, assemble
 from illava_cli.engine.generation import kept_counts, synchronize, trace_of
 from illava_cli.engine.grammar import Grammars
+from illava_cli.engine.progress import through_tower
 from illava_cli.engine.request import Slot, Turn
 from illava_cli.engine.rules import Rules
 from illava_cli.engine.sampling import chosen, likeliest
@@ -140,7 +141,8 @@ class Runner:
                 found[one.key] = kept
         new = {one.key: one.pixels for one in slots if one.key not in found}
         schedules = [rules.schedule(pixels) for pixels in new.values()]
-        encoded = encode(self.family, list(new.values()), schedules, trace=turns[0].trace)
+        with through_tower(list(new.values()), turns) as media:
+            encoded = encode(self.family, media, schedules, trace=turns[0].trace)
         found |= zip(new, encoded, strict=True)
         for key in new:
             rules.features.put(key, found[key])

@@ -9,9 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from illava_cli.config.reading import validate
 from illava_cli.config.settings import Config
-from illava_cli.config.sources import grouped, over, parse_setting
 from illava_cli.config.stages import Reduction
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.chat import Chat, told
@@ -22,8 +20,9 @@ from illava_cli.engine.media import Guidance, MediaReader
 from illava_cli.engine.passes import Passes
 from illava_cli.engine.past import Past
 from illava_cli.engine.record import Generation
-from illava_cli.engine.request import Prepared, Request, Rules, Turn
-from illava_cli.engine.resolved import guide_of, least_tokens, planned
+from illava_cli.engine.request import Prepared, Progress, Request, Turn
+from illava_cli.engine.resolved import changed, documents_of, guide_of, least_tokens, planned
+from illava_cli.engine.rules import BEFORE_DECODER, Documents, Rules
 from illava_cli.engine.runner import UNASKED, Runner
 from illava_cli.engine.scheduler import Scheduler
 from illava_cli.engine.stream import AsyncStream, Stream
@@ -42,8 +41,8 @@ def under(passes: Passes, config: Config, on_note: Callable[[str], None], featur
     """
     reduction, schedules = planned(passes.runner.family, config, on_note)
     guide = guide_of(passes.runner, schedules, on_note)
-    threshold = least_tokens(config)
-    return Session(passes, config, reduction, schedules, threshold, guide, features, on_note=on_note)
+    about = least_tokens(config), guide, features, documents_of(passes.runner.family, config)
+    return Session(passes, config, reduction, schedules, *about, on_note=on_note)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +58,7 @@ class Session:
         min_visual_tokens: media of fewer are left whole.
         guide: the checkpoint that chooses frames and regions by the prompt, if the schedule has one do so.
         features: encoded media.
+        documents: how pictures are taken that neighbours predict, if apart from others.
         merging: whether anything is reduced.
     """
 
@@ -69,6 +69,7 @@ class Session:
     min_visual_tokens: int
     guide: Guide | None
     features: FeatureCache
+    documents: Documents | None = None
     merging: bool = True
     on_note: Callable[[str], None] = field(default=lambda text: None, repr=False)
 
@@ -77,7 +78,10 @@ class Session:
     @property
     def rules(self) -> Rules:
         """What it does to media."""
-        return Rules(self.schedules if self.merging else {}, self.min_visual_tokens, self.features)
+        reduction = self.reduction if self.merging else Reduction()
+        schedules = self.schedules if self.merging else {}
+        about = self.min_visual_tokens, self.features, self.documents
+        return Rules(schedules, *about, settings=reduction.model_dump_json(include=BEFORE_DECODER))
 
     @property
     def runner(self) -> Runner:
@@ -147,17 +151,7 @@ class Session:
         Raises:
             UsageError: an unknown key, a bad value, or one that needs the model loaded again.
         """
-        data = self.config.model_dump(exclude_unset=True)
-        for setting in settings:
-            change = grouped(said := parse_setting(setting))
-            if change.keys().isdisjoint({"generation", "media"}):
-                validate(Config, said, "settings")  # an unknown key says so
-                raise UsageError(
-                    f"{setting.partition('=')[0]} is fixed for this session: start again with "
-                    f"--set {setting} (here: generation.* and media.*)"
-                )
-            data = over(data, change)
-        return self.asking(validate(Config, data, "settings"))
+        return self.asking(changed(self.config, settings))
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -170,6 +164,7 @@ class Session:
         system: str | None = None,
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
+        progress: Progress | None = None,
         id: str = "",
         trace: Tracing = False,
         logits: bool = False,
@@ -182,14 +177,18 @@ class Session:
             videos: the same, (T, H, W, 3) uint8 arrays or lists of PIL images.
             on_text: called with each new piece of the answer.
             cancel: set it to stop the answer early; before its first word the question is `Cancelled`.
+            progress: called, in any thread, with `"read"`, how many of a clip's frames are read and how many
+                there are; then with `"encode"` and the same of what goes through the tower.
             trace: keep the merges of tower and decoder in `Generation.trace`; `"attention"`: also what each
                 token received in every layer.
             logits: keep the first token's logits in `Generation.logits`.
         """
         reset_peak(self.family.device)
         self.runner.refuse_within()
-        prepared = self.prepare(Request(prompt, images, videos, system, id), fresh=bool(trace), cancel=cancel)
-        turn = self.turn(prepared, cancel=cancel, trace=trace, logits=logits, on_text=told(on_text))
+        request = Request(prompt, images, videos, system, id)
+        waiting = {"cancel": cancel, "progress": progress}
+        prepared = self.prepare(request, fresh=bool(trace), **waiting)
+        turn = self.turn(prepared, trace=trace, logits=logits, on_text=told(on_text), **waiting)
         return generation_of(*self.passes.answer(turn), self.family, self.load_seconds)
 
     def stream(
@@ -219,7 +218,12 @@ class Session:
         return Chat(self, system)
 
     def prepare(
-        self, request: Request, *, fresh: bool = False, cancel: threading.Event | None = None
+        self,
+        request: Request,
+        *,
+        fresh: bool = False,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
     ) -> Prepared:
         """Read and preprocess a question's media, to ask it later with `ask_batch`.
 
@@ -233,9 +237,8 @@ class Session:
             Cancelled: `cancel` was set meanwhile.
         """
         prompts.user_message(self.family, request.prompt, *request.counts)
-        about = self._tower_settings(), self._guidance(request), cancel
-        reader = MediaReader(self.family, self.config.media, *about)
-        return reader.prepare(request, None if fresh else self.features)
+        about = self.rules, self._guidance(request), cancel, progress
+        return MediaReader(self.family, self.config.media, *about).prepare(request, fresh)
 
     def _guidance(self, request: Request) -> Guidance | None:
         """Who chooses what of the media is shown, by this question's own words."""
@@ -243,11 +246,6 @@ class Session:
             return None
         words = " ".join(replaced(request.prompt, lambda kind: " ").split())
         return Guidance(self.guide, self.schedules["image"].guide, words)
-
-    def _tower_settings(self) -> str:
-        """What of the schedule decides a medium's features."""
-        reduction = self.reduction if self.merging else Reduction()
-        return reduction.model_dump_json(include={"variant", "layout", "method", "vision", "input"})
 
     def turn(
         self, prepared: Prepared, past: Past | None = None, *, earlier: Sequence[Turn] = (), **options: Any
@@ -262,7 +260,7 @@ class Session:
         Raises:
             UsageError: it was prepared by one that reduces otherwise, or its schema cannot be followed.
         """
-        if prepared.settings != self._tower_settings():
+        if prepared.settings != self.rules.settings:
             raise UsageError("a question is asked by a session that reduces as the one that prepared it does")
         request = prepared.request
         system = request.system if request.system is not None else self.config.generation.system

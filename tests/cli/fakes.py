@@ -37,7 +37,8 @@ def generation(text: str = "a red square", config: Config | None = None, **chang
 class FakeSession:
     """Answers with the question, word by word. What a question starts with decides how it goes:
 
-    `fail`: an expected failure; `crash`: a bug; `slow`: words until cancelled; `note`: a note besides.
+    `fail`: an expected failure; `crash`: a bug; `slow`: words until cancelled; `note`: a note besides;
+    `long`: a clip of 512 frames.
     """
 
     def __init__(self, config: Config, on_note=None):
@@ -49,12 +50,18 @@ class FakeSession:
         on_note("downloading fake (1 kB)")
         sessions.append(self)
 
-    def ask(self, prompt, images=(), videos=(), on_text=None, cancel=None, id="") -> Generation:
+    def ask(
+        self, prompt, images=(), videos=(), on_text=None, cancel=None, id="", progress=None
+    ) -> Generation:
         self.calls.append((prompt, list(images), list(videos)))
         if prompt.startswith("fail"):
             raise ContextError("the prompt is too long: shorten it")
         if prompt.startswith("crash"):
             raise ValueError("several\nlines")
+        if prompt.startswith("long"):
+            self.listener = progress
+            for done in (1, 256, 512) if progress else ():
+                progress("read", done, 512)
         if prompt.startswith("slow"):
             text = self._slowly(on_text, cancel)
         else:
