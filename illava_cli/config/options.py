@@ -56,7 +56,7 @@ class MediaOptions(Strict):
     )
     video_budget: Annotated[int, Field(gt=0)] | None = Field(
         default=None,
-        description="most tokens of a video that enter the decoder, however many its frames: these have fewer",
+        description="most tokens of a video that enter the decoder: of more frames each has fewer",
     )
     start: Annotated[float, Field(ge=0)] | None = Field(default=None, description="seconds, as players count")
     end: Annotated[float, Field(gt=0)] | None = Field(default=None, description="seconds, as players count")

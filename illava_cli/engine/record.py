@@ -36,9 +36,9 @@ class VisualUsage:
 
     `patches` enter the vision tower and `vision_kept` leave it (both before patches are joined, where they
     are), `llm_in` image tokens enter the decoder, `llm_kept` remain after its last merge layer. Without
-    any reduction `unmerged` tokens would enter the decoder, newlines among them. `left_out` are the patches that
-    did not enter the tower, as neighbours or other frames tell what they show. Of videos `frames_in` frames
-    were taken, or temporal patches of two, and the tokens of `frames_kept` leave the tower.
+    any reduction `unmerged` tokens would enter the decoder, newlines among them. `left_out` are the patches
+    that did not enter the tower, as neighbours or other frames tell what they show. Of videos `frames_in`
+    frames were taken, or temporal patches of two, and the tokens of `frames_kept` leave the tower.
     """
 
     patches: int = 0

@@ -1,4 +1,4 @@
-"""What a session does to the media of a question: of which schedule each is, and what of it the tower is shown."""
+"""What a session does to the media of a question: what of each the tower is shown, and by which schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from illava_cli.models.entering import admitted, predictable, unpredicted
 from illava_cli.models.forms import Form
 from illava_cli.models.media import Features, Pixels
 from illava_cli.models.schedule import Schedule
-
 
 # of a reduction: what decides the features of a medium
 BEFORE_DECODER = {"variant", "layout", "method", "pixels", "frames", "vision", "input"}

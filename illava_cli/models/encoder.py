@@ -124,7 +124,7 @@ class _Encoding:
             family.tower_layers,
             frames=0 if left is None else len(segments),
             whole=whole,
-            ranked=tokens < whole and first.form.pools,
+            ranked=first.budget is not None or (tokens < whole and first.form.pools),
         )
         step = max(1, family.chunk_bytes // (whole * family.bytes_per_token()))
         together = len(segments) if plan.frames else step
