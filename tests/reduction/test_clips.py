@@ -76,7 +76,7 @@ def test_a_method_equals_its_loop_on_a_long_clip(method, kind):
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-@pytest.mark.parametrize("kind", [*KINDS, "still"])
+@pytest.mark.parametrize("kind", ["noise", "scenes", "still"])
 @pytest.mark.parametrize("method", CLIP_METHODS)
 def test_budget_and_weights(method, kind, gaps):
     """Exactly `left` remain, whatever the clip; a slot's weights sum to 1; what is no token is dropped."""

@@ -44,11 +44,11 @@ def test_a_method_equals_its_loop(method, kind):
             assert found[anchor] == pytest.approx(parts, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "still"])
+@pytest.mark.parametrize("kind", ["noise", "scenes", "still"])
 @pytest.mark.parametrize("method", FRAME_METHODS)
 def test_budget_and_weights(method, kind):
     """Exactly `left` remain, each with neighbours only; a slot's weights sum to 1; an anchor comes first."""
-    for frames in (1, 2, 7, 33):
+    for frames in (1, 2, 7, 18):
         features = torch.ones(frames, 3, 6) if kind == "still" else draw(0, kind, frames, 3)[0].bfloat16()
         for left in {1, frames // 3, frames // 2, frames - 1, frames} - {0}:
             assignment = FRAME_METHODS[method](FrameTokens(features, left))

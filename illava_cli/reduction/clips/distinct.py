@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from illava_cli.reduction.candidates import most_similar
-from illava_cli.reduction.clips.tokens import ClipTokens, averaged, highest, keeping
+from illava_cli.reduction.clips.tokens import ClipTokens, averaged, highest, keeping, squared
 from illava_cli.reduction.merge import Assignment
 
 
@@ -34,9 +34,8 @@ def distinct_assign(tokens: ClipTokens) -> Assignment:
     everyone = torch.ones_like(remain, dtype=torch.bool)[None]
     _, nearest = most_similar(directions[:, leave], directions[:, remain], everyone)
     into = tokens.index.flatten().scatter(0, leave, remain.gather(0, nearest[0]))
-    return averaged(
-        tokens, into.gather(0, target.clamp(min=0).flatten()).view_as(target).where(target >= 0, -1)
-    )
+    into = into.gather(0, target.clamp(min=0).flatten()).view_as(target)
+    return averaged(tokens, into.where(tokens.valid, -1))
 
 
 def _chosen(tokens: ClipTokens) -> tuple[Tensor, Tensor]:
@@ -58,8 +57,8 @@ def _runs(tokens: ClipTokens) -> tuple[Tensor, Tensor, Tensor]:
     """
     directions = tokens.directions
     sums = directions.sum(1)  # (F, C)
-    from_frame = _squared(directions, sums / tokens.counts.clamp(min=1).unsqueeze(-1))
-    from_clip = _squared(directions, (sums.sum(0) / tokens.present).expand_as(sums))
+    from_frame = squared(directions, sums / tokens.counts.clamp(min=1).unsqueeze(-1))
+    from_clip = squared(directions, (sums.sum(0) / tokens.present).expand_as(sums))
     anchor, place = torch.zeros_like(directions[0]), tokens.index[0]
     seen = torch.zeros_like(tokens.valid[0])
     places, likeness = [], []
@@ -72,11 +71,6 @@ def _runs(tokens: ClipTokens) -> tuple[Tensor, Tensor, Tensor]:
         places.append(place)
         likeness.append(cosine)
     return torch.stack(places), torch.stack(likeness), from_frame + from_clip
-
-
-def _squared(directions: Tensor, means: Tensor) -> Tensor:
-    """(F, P) the squared distance of each of (F, P, C), of length 1, from its frame's of `means` (F, C)."""
-    return 1 - 2 * (directions @ means.unsqueeze(-1)).squeeze(-1) + (means**2).sum(-1, keepdim=True)
 
 
 def _shared(tokens: ClipTokens, first: Tensor) -> Tensor:

@@ -25,8 +25,9 @@ def fastvid(tokens: ClipTokens) -> Assignment:
     """Each frame keeps its most attended; what else there is in a segment joins density peaks in some frames.
 
     These are the last of a segment and every fourth before it. As published a token feeds a centre in each of
-    them; here, as everywhere in a `Merge`, it joins the most similar of all. The code rounds the budgets for
-    each frame; here they sum to the budget, and what those few frames cannot hold goes to the attended.
+    them, and a centre also itself; here, as everywhere in a `Merge`, a token joins one, the most similar of
+    all. The code rounds the budgets for each frame; here they sum to the budget, and what those few frames
+    cannot hold goes to the attended.
     """
     segment, holds = _segments(tokens)
     counts, nothing = tokens.counts, torch.zeros_like(tokens.counts)

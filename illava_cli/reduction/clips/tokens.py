@@ -62,6 +62,11 @@ class ClipTokens:
         return units.masked_fill_(~self.valid.unsqueeze(-1), 0)
 
 
+def squared(units: Tensor, centres: Tensor) -> Tensor:
+    """(F, P) the squared distance of each of (F, P, C), of length 1, from its frame's of `centres` (F, C)."""
+    return 1 - 2 * (units @ centres.unsqueeze(-1)).squeeze(-1) + (centres**2).sum(-1, keepdim=True)
+
+
 def highest(count: int, *keys: Tensor) -> Tensor:
     """(F, P) True for the `count` highest of the clip by the first of `keys` (F, P).
 

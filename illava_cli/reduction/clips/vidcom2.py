@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from illava_cli.reduction.clips.shares import shares
-from illava_cli.reduction.clips.tokens import ClipTokens, highest_of_frames, keeping
+from illava_cli.reduction.clips.tokens import ClipTokens, highest_of_frames, keeping, squared
 from illava_cli.reduction.merge import Assignment
 
 WIDTHS = (1 / 8, 1 / 4, 1 / 2, 1, 2)  # of the Gaussians that are added
@@ -26,8 +26,8 @@ def vidcom2(tokens: ClipTokens) -> Assignment:
     """
     units = _quiet(tokens)
     sums, counts = units.sum(1), tokens.counts
-    to_clip = _gaussians(units, sums.sum(0) / tokens.present)
-    to_frame = _gaussians(units, (sums / counts.clamp(min=1).unsqueeze(-1)).unsqueeze(1))
+    to_clip = _gaussians(units, (sums.sum(0) / tokens.present).expand_as(sums))
+    to_frame = _gaussians(units, sums / counts.clamp(min=1).unsqueeze(-1))
 
     unlike = -(to_clip * tokens.valid).sum(1) / counts.clamp(min=1)
     share = torch.softmax((unlike / TEMPERATURE).masked_fill(counts == 0, -torch.inf), 0)
@@ -46,7 +46,7 @@ def _quiet(tokens: ClipTokens) -> Tensor:
     return normalize(features.index_select(-1, channels.sort().values), dim=-1)
 
 
-def _gaussians(units: Tensor, centre: Tensor) -> Tensor:
-    """(F, P) how like `centre`, which broadcasts to (F, P, C), each token is."""
-    squared = ((units - centre) ** 2).sum(-1)
-    return sum(torch.exp(-squared / (2 * width)) for width in WIDTHS)
+def _gaussians(units: Tensor, centres: Tensor) -> Tensor:
+    """(F, P) how like its frame's of `centres` (F, C) each token is."""
+    far = squared(units, centres)
+    return sum(torch.exp(-far / (2 * width)) for width in WIDTHS)
