@@ -63,8 +63,9 @@ def pieces_of(session, request: Request, later: bool = False, last: list[int] = 
 
 def _medium(family, pixels, slot) -> Medium:
     """A medium, or the part of it that `slot` places."""
-    form = pixels.form.part(slot.part)
-    segments = pixels.segments // pixels.form.parts
+    apart = pixels.form.apart
+    form = pixels.form.part() if apart else pixels.form
+    segments = 1 if apart else pixels.segments
     values = pixels.pixel_values(slot.part * segments, (slot.part + 1) * segments)
     if isinstance(form, Mosaic):
         run = slot.index if pixels.kind == "video" else None

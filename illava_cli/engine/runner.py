@@ -140,10 +140,11 @@ class Runner:
             if kept is not None:
                 found[one.key] = kept
         new = {one.key: one.pixels for one in slots if one.key not in found}
-        schedules = [rules.schedule(pixels) for pixels in new.values()]
-        with through_tower(list(new.values()), turns) as media:
-            encoded = encode(self.family, media, schedules, trace=turns[0].trace)
-        found |= zip(new, encoded, strict=True)
+        if new:
+            schedules = [rules.schedule(pixels) for pixels in new.values()]
+            with through_tower(list(new.values()), turns) as media:
+                encoded = encode(self.family, media, schedules, trace=turns[0].trace)
+            found |= zip(new, encoded, strict=True)
         for key in new:
             rules.features.put(key, found[key])
         for key, one in found.items():

@@ -56,6 +56,10 @@ def clip_plan(geometry: Geometry, schedule: Schedule) -> ClipPlan | None:
         return None
     visual, newlines = geometry.form.expansion(kept, schedule.layout, geometry.entered)
     most = None if geometry.budget is None else geometry.budget - newlines
+    if most is not None and most < 1:
+        raise UsageError(
+            f"video_budget: of {geometry.budget} tokens {newlines} are newlines, which leaves none: allow more"
+        )
     return ClipPlan(together, left, visual, schedule.clip_kept(visual, most), newlines)
 
 

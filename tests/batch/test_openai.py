@@ -143,7 +143,7 @@ def test_text_alone_may_be_asked():
         (line(text("?"), stream=True), "stream is not supported"),
         (line(text("?"), preset="off"), "preset is not supported"),
         (line(text("?"), mm_processor_kwargs={"keep": 0.5}), "keep is not supported"),
-        (line(text("?"), video_budget=9), "video_budget is not supported"),
+        (line(text("?"), video_budget=0), r"body\.video_budget: must be 1 or more"),
         (line(text("?"), num_frames=0), r"body\.num_frames: must be 1 or more"),
     ],
 )

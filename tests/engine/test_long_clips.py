@@ -7,12 +7,15 @@ import tracemalloc
 import pytest
 
 from illava_cli.config import MediaOptions
+from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.media import MediaReader
 from illava_cli.engine.request import Request
+from illava_cli.engine.rules import Rules
 from illava_cli.media import spool
 from tests.media_files import write_clip
 
 FEW, MANY = 64, 1024
+RULES = Rules({}, 0, FeatureCache(0))
 PIXELS = 112 * 112
 
 
@@ -26,7 +29,7 @@ def way_to_the_tower(family, path, frames):
     options = MediaOptions(num_frames=frames, min_pixels=PIXELS, max_pixels=PIXELS)
     tracemalloc.start()
     try:
-        prepared = MediaReader(family, options, "", None).prepare(Request("What?", videos=[path]), None)
+        prepared = MediaReader(family, options, RULES, None).prepare(Request("What?", videos=[path]), True)
         (encoded,) = prepared.slots.values()
         pixels = encoded.pixels
         for start in range(0, pixels.segments, 8):

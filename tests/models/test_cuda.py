@@ -135,17 +135,13 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
     def prefill():
         rows = []
         for request, pieces in zip(prepared, parts, strict=True):
-            encoded = encode(family, [one.pixels for one in request.slots.values()], session.schedules)
+            media = [one.pixels for one in request.slots.values()]
+            encoded = encode(family, media, [session.schedules[one.kind] for one in media])
             by_slot = dict(zip(request.slots, encoded, strict=True))
             rows.append(
-                Row(
-                    [
-                        p if isinstance(p, list) else Shown(p.medium, by_slot[p.medium].part(p.part))
-                        for p in pieces
-                    ]
-                )
+                Row([p if isinstance(p, list) else Shown(p.medium, by_slot[p.medium]) for p in pieces])
             )
-        new = assemble(family, rows, points, packed=family.rope_axes == 1)
+        new, _ = assemble(family, rows, points, packed=family.rope_axes == 1)
         hidden_states, _ = decoder.drained(decoder.prefill(family.layers, new, session.runner.new_cache()))
         return hidden_states
 

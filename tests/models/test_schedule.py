@@ -149,7 +149,8 @@ def test_the_model_yields_what_the_schedule_says_of_a_bare_size(name, open_sessi
             prepared = session.prepare(Request("What?", images, videos))
             media = [one.pixels for one in prepared.slots.values()]
             assert [(m.kind, m.form, m.shape) for m in media] == [(k.kind, k.form, k.shape) for k in known]
-            encoded = encoder.encode(session.family, media, session.schedules)
+            schedules = [session.schedules[pixels.kind] for pixels in media]
+            encoded = encoder.encode(session.family, media, schedules)
             for medium, features in zip(known, encoded, strict=True):
                 schedule = session.schedules[medium.kind]
                 yielded = [int((features.kinds == kind).sum()) for kind in (VISUAL, NEWLINE)]

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
-from illava_cli.config import MediaOptions
-from illava_cli.engine.media import read_clip
-from illava_cli.serve.budget import within_budget
 from illava_cli.serve.settings import ServeOptions
-from tests.conftest import clip
 from tests.serve.asking_both import QUESTIONS, Question, asked
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs FastAPI: pip install 'illava[serve]'")
@@ -80,18 +74,3 @@ def test_a_model_with_tiles_says_what_bounds_it(tiny_session):
             message = refused(client, QUESTIONS[kind], max_pixels=4000)
             assert "min_pixels and max_pixels are for" in message
             assert "give max_tiles or num_frames" in message
-
-
-@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl"])
-def test_a_budget_counts_frames_as_they_are(family, open_session):
-    options = MediaOptions(num_frames=8, min_pixels=60_000, max_pixels=60_000)
-    session = open_session(family, *SETTINGS)
-    video = read_clip(clip(8, 120, 90), options, partial(session.family.resize_frame, options=options))
-
-    def tokens(video):
-        return session.ask("?", videos=[video]).usage.visual.llm_in
-
-    whole = tokens(video)
-    fitting = within_budget(session, video, whole // 2 + 1)
-    assert len(fitting.frames) == 4
-    assert tokens(fitting) == whole // 2
