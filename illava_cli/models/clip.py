@@ -58,7 +58,7 @@ def clip_plan(geometry: Geometry, schedule: Schedule) -> ClipPlan | None:
     most = None if geometry.budget is None else geometry.budget - newlines
     if most is not None and most < 1:
         raise UsageError(
-            f"video_budget: of {geometry.budget} tokens {newlines} are newlines, which leaves none: allow more"
+            f"video_budget: {newlines} of {geometry.budget} tokens are newlines, none is left: allow more"
         )
     return ClipPlan(together, left, visual, schedule.clip_kept(visual, most), newlines)
 
