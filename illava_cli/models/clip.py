@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from illava_cli.errors import UsageError
 from illava_cli.models.forms import Expansion
@@ -75,7 +76,7 @@ def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, dep
         merge = Merge.select(row.place.new_zeros(1, 0), present)
     else:
         frame = torch.searchsorted(row.segment, row.place[0] // cells)  # of those that are left
-        index = frame * cells + row.place[0] % cells
+        index = apart(frame * cells + row.place[0] % cells, frame, cells)
         held = torch.zeros(len(row.segment) * cells, dtype=torch.bool, device=device)
 
         def on_grid(x):
@@ -89,3 +90,16 @@ def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, dep
         merge = Merge(merge.slot[:, index], merge.weight[:, index], number)
     way = row.way.then((depth, CLIP), merge) if row.traced else row.way
     return replace(row.after(merge), way=way)
+
+
+def apart(index: Tensor, frame: Tensor, cells: int) -> Tensor:
+    """Places (n,) that no two tokens share: of several in one cell, as pooling leaves them, the later move on.
+
+    Args:
+        index: in ascending order, `cells` of each frame.
+        frame: (n,) of each.
+    """
+    number = torch.arange(len(index), device=index.device)
+    moved = (index - number).cummax(0).values + number
+    behind = torch.searchsorted(frame, frame, right=True) - number  # tokens of the frame from each one on
+    return torch.minimum(moved, (frame + 1) * cells - behind)
