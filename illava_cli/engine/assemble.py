@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from illava_cli.engine.closing import Room, closed_up
 from illava_cli.models.family import Family
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features
@@ -30,10 +31,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt: token ids and encoded media in order, from position `start` on."""
+    """One prompt: token ids and encoded media in order, from position `start` on.
+
+    Args:
+        room: for its positions; None: they stay as they are.
+    """
 
     parts: list[list[int] | Shown]
     start: int = 0
+    room: Room | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class _Laid:
     counts: list[int]
     positions: Tensor  # (axes, T)
     next_position: int
+    reach: tuple[int, int]
     span: tuple[int, int]
     injections: dict[int, Tensor]  # (T, C)
 
@@ -78,6 +85,7 @@ def assemble(
         position_ids=positions if family.rope_axes > 1 else positions[0],  # (axes, B, T)
         lengths=lengths,
         next_position=[one.next_position for one in laid],
+        reach=[one.reach for one in laid],
         kinds=filled("kinds", TEXT),
         groups=filled("groups", -1),
         counts=[one.counts for one in laid],
@@ -134,11 +142,17 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
         length += tokens
     if packed:
         positions = torch.arange(length, device=device)[None].expand(family.rope_axes, -1)
-        next_position = length
+        next_position = unclosed = closed = length
     else:
         unpacked = family.positions(unmerged, media)
         next_position = int(unpacked[0, -1]) + 1  # a prompt ends with text
         positions = to_device(unpacked, device)[:, torch.cat(places)]
+        unclosed = closed = max(next_position, int(unpacked.max()) + 1)  # time may run on beside the text
+        # a prompt that nothing has left keeps the positions of the unmodified model
+        if length < unmerged and row.room is not None and row.start + unclosed > row.room.most:
+            end, of = row.room.wanted - row.start, _part_of(row.parts, device)
+            positions, next_position = closed_up(positions, of, next_position, end)
+            closed = max(next_position, int(positions.max()) + 1)
     whole = torch.cat(embeds)
     return _Laid(
         embeds=whole,
@@ -147,9 +161,17 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
         counts=counts,
         positions=positions + row.start,
         next_position=row.start + next_position,
+        reach=(row.start + unclosed, row.start + closed),
         span=(min(span), max(span)) if span else (0, 0),
         injections=_injections(whole, injected),
     )
+
+
+def _part_of(parts: list[list[int] | Shown], device: torch.device) -> Tensor:
+    """(T,) which part each token is of; -1: text."""
+    numbers = [-1 if isinstance(part, list) else number for number, part in enumerate(parts)]
+    lengths = [len(part) for part in parts]
+    return torch.tensor(numbers, device=device).repeat_interleave(torch.tensor(lengths, device=device))
 
 
 def _injections(embeds: Tensor, media: list[tuple[int, Features]]) -> dict[int, Tensor]:

@@ -5,6 +5,7 @@ import torch
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.assemble import Row, Shown, assemble
+from illava_cli.engine.closing import Room
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request
 from illava_cli.models import decoder, decoder_merge, tower
@@ -142,7 +143,8 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
                     [
                         p if isinstance(p, list) else Shown(p.medium, by_slot[p.medium].part(p.part))
                         for p in pieces
-                    ]
+                    ],
+                    room=Room.of(10**6, 512, 0),
                 )
             )
         new = assemble(family, rows, points, packed=family.rope_axes == 1)
