@@ -93,7 +93,7 @@ def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, dep
 
 
 def apart(index: Tensor, frame: Tensor, cells: int) -> Tensor:
-    """Places (n,) that no two tokens share: of several in one cell, as pooling leaves them, the later move on.
+    """Places (n,) that no two tokens share: of several in one cell, as pooling leaves, the later move on.
 
     Args:
         index: in ascending order, `cells` of each frame.
