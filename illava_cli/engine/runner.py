@@ -18,7 +18,6 @@ from illava_cli.engine.generation import kept_counts, synchronize, trace_of
 from illava_cli.engine.grammar import Grammars
 from illava_cli.engine.progress import through_tower
 from illava_cli.engine.request import Slot, Turn
-from illava_cli.engine.rules import Rules
 from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
 from illava_cli.models import decoder
@@ -158,7 +157,7 @@ class Runner:
             turn.features = [found[key] for key in own]
             turn.began, turn.vision_s = clock, seconds
             turn.reused = sum(key not in new for key in own)
-            turn.notes += notes_on([found[key] for key in own], rules)
+            turn.notes += rules.notes([found[key] for key in own])
 
     def _row(self, turn: Turn, cached: int) -> Row:
         """A turn's prompt, its media in their places, behind `cached` tokens."""
@@ -310,22 +309,6 @@ class Runner:
                 "use fewer frames (--num-frames), tiles (--max-tiles), pixels (--max-pixels) or images, "
                 "or a shorter text"
             )
-
-
-def notes_on(media: Sequence[Features], rules: Rules) -> list[str]:
-    """What a record says of how they were taken."""
-    if not rules.schedules:
-        return ["merging was off"] if media else []
-    notes = []
-    if any(rules.few(one.form) for one in media):
-        notes.append(f"media of fewer than {rules.min_visual_tokens} visual tokens were not merged")
-    for one in media:
-        if one.document:
-            whole = one.patches + one.left_out
-            notes.append(
-                f"a picture was taken as a document: neighbours predict {one.left_out} of its {whole} patches"
-            )
-    return notes
 
 
 def refuse_cancelled(turns: Sequence[Turn]) -> None:

@@ -169,8 +169,9 @@ def laid(monkeypatch):
     made, plain = [], assemble.assemble
 
     def seen(*args, **options):
-        made.append(plain(*args, **options))
-        return made[-1]
+        new, where = plain(*args, **options)
+        made.append(new)
+        return new, where
 
     monkeypatch.setattr("illava_cli.engine.runner.assemble", seen)
     return made
