@@ -119,19 +119,21 @@ class _Encoding:
         """
         family, schedule, first = self.family, self.schedule, segments[0][0]
         tokens, whole = first.entering[segments[0][1]], first.tokens
+        # segments of a medium are treated alike, also those that have lost nothing
+        thinner = [pixels for pixels, _ in segments if pixels.entered is not None]
         plan = schedule.in_tower(
             tokens,
             family.tower_layers,
             frames=0 if left is None else len(segments),
             whole=whole,
-            ranked=first.budget is not None or (tokens < whole and first.form.pools),
+            ranked=first.budget is not None or any(pixels.form.pools for pixels in thinner),
         )
         step = max(1, family.chunk_bytes // (whole * family.bytes_per_token()))
         together = len(segments) if plan.frames else step
         parts = []
         for start in range(0, len(segments), together):
             own = segments[start : start + together]
-            padding = _padding(own, schedule) if plan.reduces or tokens < whole else None
+            padding = _padding(own, schedule) if plan.reduces or thinner else None
             numbers = to_device([number for _, number in own], family.device)
             run = TowerPass(
                 TowerTokens.all(len(own), whole, family.device, padding, numbers),
