@@ -9,7 +9,8 @@ from tests.conftest import picture
 
 VIDEO = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl", "gemma4")
 COMMON = ("preset=off", "generation.max_tokens=3", "layout=faithful")
-TOWER = {"llava_onevision": "vision={layers: [2, 4], r: [8, 5]}"}
+LAYERS = "vision={layers: [2, 4], r: [8, 5]}"
+TOWER = {"llava_onevision": LAYERS, "llava_next": LAYERS}
 SHARES = "vision={layers: [2, 4], drop: 0.2}"
 
 # name -> settings, for a family's own way to merge in the tower
