@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from illava_cli.errors import UsageError
 from illava_cli.models.forms import Expansion
@@ -75,7 +76,7 @@ def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, dep
         merge = Merge.select(row.place.new_zeros(1, 0), present)
     else:
         frame = torch.searchsorted(row.segment, row.place[0] // cells)  # of those that are left
-        index = frame * cells + row.place[0] % cells
+        index = frame * cells + cells_apart(frame, row.place[0] % cells, cells)
         held = torch.zeros(len(row.segment) * cells, dtype=torch.bool, device=device)
 
         def on_grid(x):
@@ -89,3 +90,18 @@ def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, dep
         merge = Merge(merge.slot[:, index], merge.weight[:, index], number)
     way = row.way.then((depth, CLIP), merge) if row.traced else row.way
     return replace(row.after(merge), way=way)
+
+
+def cells_apart(frame: Tensor, cell: Tensor, cells: int) -> Tensor:
+    """(N,) a cell for each token alone: of several in one cell of a pooled frame the later have the next.
+
+    Args:
+        frame: (N,) of each token, ascending.
+        cell: (N,) its own, ascending within a frame.
+        cells: of a frame; it has no more tokens.
+    """
+    first, behind = (torch.searchsorted(frame, frame, right=right) for right in (False, True))
+    number = torch.arange(len(frame), device=frame.device) - first
+    border = frame * 2 * cells  # the frames' numbers do not reach over it
+    shifted = (border + cell - number).cummax(0).values - border + number
+    return torch.minimum(shifted, cells - (behind - first) + number)

@@ -6,7 +6,7 @@ import torch
 from illava_cli.reduction import METHODS
 from tests.conftest import clip, picture
 from tests.engine.test_identity import off
-from tests.stages import VIDEO, noise, storm, under
+from tests.stages import VIDEO, film, noise, settings_of, storm, under
 from tests.tolerances import FLOAT32
 
 CLIPS = [name for name, method in METHODS.items() if method.clip is not None]
@@ -59,4 +59,17 @@ def test_noise_enters_as_it_is(family, open_session):
     )
     assert answer.usage == expected.usage
     assert answer.usage.visual.left_out == 0
+    torch.testing.assert_close(answer.logits, expected.logits, **FLOAT32)
+
+
+@pytest.mark.parametrize("method", CLIPS)
+def test_a_clip_that_stays_is_what_left_the_tower(method, open_session):
+    """Where two of a frame's tokens stand in one cell of its pooled grid too."""
+    settings = settings_of("pixels, tower", "llava_onevision")
+    session = open_session("llava_onevision", *off("llava_onevision"))
+    # a budget that nothing has to leave for: the tower's last layer ranks here as well
+    whole = under(session, *settings, "media.video_budget=4000")
+    kept = under(session, *settings, f"input={{method: {method}, keep: 1}}")
+    expected, answer = (one.ask("?", videos=[film(7, 128, 96, 1)], logits=True) for one in (whole, kept))
+    assert answer.usage == expected.usage
     torch.testing.assert_close(answer.logits, expected.logits, **FLOAT32)
