@@ -12,9 +12,10 @@ from illava_cli.bench.geometry import merged_counts, unmerged_counts
 from illava_cli.bench.lab import OFF, STOCK, WARM_TOKENS, Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.samples import COMPARED, Sample, speedups, summary
-from illava_cli.bench.variants import Ours, Stock, measure
+from illava_cli.bench.variants import PROMPT, Ours, Stock, measure
 from illava_cli.engine.memory import PeakMeter
 from illava_cli.engine.record import VisualUsage
+from illava_cli.engine.request import Request
 from illava_cli.models.schedule import Schedule
 
 # is told of each case what is known so far, and the variant that runs next where it is the first time
@@ -133,7 +134,8 @@ def _our_tokens(lab: Lab, variant: Ours, new_tokens: int) -> tuple[RequestCounts
     number = lab.next_number(1)
     variant.expect(WARM_TOKENS)
     answer = variant.answer(number, trace=True)
-    media = variant.medium.read(lab.family, *variant.medium.fresh(number))
+    prepared = variant.session.prepare(Request(PROMPT, *variant.medium.fresh(number)), fresh=True)
+    media = [one.pixels for one in prepared.slots.values()]
     counts = merged_counts(variant.session, media, answer, new_tokens)
     return counts, {"prompt": answer.usage.prompt_tokens, "visual": asdict(answer.usage.visual)}
 

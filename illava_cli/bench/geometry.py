@@ -16,11 +16,12 @@ from illava_cli.bench.stock import stock_family
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Session
 from illava_cli.models.family import Family
+from illava_cli.models.forms import Expansion
 from illava_cli.models.layers import attends
-from illava_cli.models.media import Geometry
+from illava_cli.models.media import Geometry, Pixels
 from illava_cli.models.schedule import Schedule, windows
 from illava_cli.reduction import Merge
-from illava_cli.trace import INPUT, TOWER, Step
+from illava_cli.trace import NEWLINE, TOWER, Step
 
 NOTHING: Mapping[Step, Merge] = MappingProxyType({})
 
@@ -136,25 +137,27 @@ def pairs_within(windows: Tensor) -> int:
 
 
 def merged_counts(
-    session: Session, media: Sequence[Geometry], answer: Generation, new_tokens: int
+    session: Session, media: Sequence[Pixels], answer: Generation, new_tokens: int
 ) -> RequestCounts:
     """The tokens of a request, from the sizes of its media.
 
     Args:
+        media: as the session prepares them.
         answer: to the request, with `trace=True`, for what cannot be known beforehand: how many tokens the
             text has, where a tower's windows thin out, and how many a method keeps that finds its own number.
     """
     family, depth = session.family, session.family.tower_layers
     passes, expansions = [], []
-    for medium, merges in zip(media, answer.trace["vision"], strict=True):
-        few = medium.segments * medium.tokens < session.min_visual_tokens
-        schedule = Schedule() if few else session.schedules[medium.kind]
+    traced = zip(media, answer.trace["vision"], answer.trace["where"], strict=True)
+    for medium, merges, where in traced:
+        schedule = session.rules.schedule(medium)
         passes += tower_passes(family, medium, schedule, depth, merges)
         expansion = family.tokens(medium, schedule)
         if expansion is None:
-            kept = merges[depth, INPUT].anchor.shape[1] // len(medium.shown)
-            expansion = medium.form.expansion([kept] * len(medium.shown), schedule.layout)
-        candidates = 0 if few else medium.form.candidates(expansion, schedule.authors)
+            newlines = int((answer.trace["kinds"][0, where] == NEWLINE).sum())
+            expansion = Expansion(len(where) - newlines, newlines)
+        fixed = session.rules.fixed(medium)
+        candidates = 0 if fixed else medium.form.candidates(expansion, schedule.authors)
         expansions.append((expansion.total, candidates))
     leading = session.schedules["image" if any(m.kind == "image" for m in media) else "video"]
     text = answer.usage.prompt_tokens - sum(tokens for tokens, _ in expansions)

@@ -61,9 +61,9 @@ class Rules:
         """Whether a medium has too few tokens for merging to pay."""
         return form.segments * form.tokens < self.min_visual_tokens
 
-    def fixed(self, features: Features) -> bool:
+    def fixed(self, medium: Pixels | Features) -> bool:
         """Whether nothing of a medium merges in the decoder, though others may."""
-        return bool(self.schedules) and (features.document or self.few(features.form))
+        return bool(self.schedules) and (medium.document or self.few(medium.form))
 
     def notes(self, media: Sequence[Features]) -> list[str]:
         """What a record says of how they were taken."""

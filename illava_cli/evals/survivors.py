@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from illava_cli.engine.record import Generation
-from illava_cli.trace import VISUAL
+from illava_cli.trace import VISUAL, Trace
 
 QUARTERS = 4
 
@@ -21,7 +22,7 @@ def survivors(answer: Generation) -> dict[str, list[int]] | None:
 
     Returns:
         `quarters`, by place among the visual tokens that entered the decoder, and for one video `frames`
-        (Qwen's pairs of them), each of which brings as many tokens; None for a question without media.
+        (Qwen's pairs of them), by the place that a token keeps; None for a question without media.
     """
     trace = answer.trace
     kinds = trace["kinds"][0].cpu()  # (T,)
@@ -32,13 +33,25 @@ def survivors(answer: Generation) -> dict[str, list[int]] | None:
     for _, merge in trace["llm"]:
         left = left[merge.anchor[0].cpu()]
     rank = torch.isin(visual, left).nonzero().squeeze(1)  # among the visual tokens
-    parts = {"quarters": QUARTERS}
+    found = {"quarters": torch.bincount(rank * QUARTERS // len(visual), minlength=QUARTERS).tolist()}
     if [medium.kind for medium in answer.media] == ["video"]:
-        parts["frames"] = trace["segments"][0]
-    return {
-        name: torch.bincount(rank * count // len(visual), minlength=count).tolist()
-        for name, count in parts.items()
-    }
+        frame = _frames(trace)[visual[rank]]
+        found["frames"] = torch.bincount(frame, minlength=trace["segments"][0]).tolist()
+    return found
+
+
+def _frames(trace: Trace) -> Tensor:
+    """(T,) the frame in which each token of the only video keeps its place; text and newlines have any."""
+    (views,), (merges,), (layout,), (where,) = (
+        trace[name] for name in ("views", "vision", "layout", "where")
+    )
+    cells = views[0].rows * views[0].columns
+    cell = torch.arange(len(views) * cells)
+    for _, merge in sorted(merges.items()):
+        cell = cell[merge.anchor[0].cpu()]
+    frame = torch.zeros(trace["kinds"].shape[1], dtype=torch.long)
+    frame[where.cpu()] = cell[layout.anchor[0].cpu()] // cells
+    return frame
 
 
 def shares(records: Iterable[dict[str, Any]]) -> dict[str, Any] | None:

@@ -76,7 +76,7 @@ def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, dep
         merge = Merge.select(row.place.new_zeros(1, 0), present)
     else:
         frame = torch.searchsorted(row.segment, row.place[0] // cells)  # of those that are left
-        index = apart(frame * cells + row.place[0] % cells, frame, cells)
+        index = frame * cells + cells_apart(frame, row.place[0] % cells, cells)
         held = torch.zeros(len(row.segment) * cells, dtype=torch.bool, device=device)
 
         def on_grid(x):
@@ -92,14 +92,16 @@ def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, dep
     return replace(row.after(merge), way=way)
 
 
-def apart(index: Tensor, frame: Tensor, cells: int) -> Tensor:
-    """Places (n,) that no two tokens share: of several in one cell, as pooling leaves, the later move on.
+def cells_apart(frame: Tensor, cell: Tensor, cells: int) -> Tensor:
+    """(N,) a cell for each token alone: of several in one cell of a pooled frame the later have the next.
 
     Args:
-        index: in ascending order, `cells` of each frame.
-        frame: (n,) of each.
+        frame: (N,) of each token, ascending.
+        cell: (N,) its own, ascending within a frame.
+        cells: of a frame; it has no more tokens.
     """
-    number = torch.arange(len(index), device=index.device)
-    moved = (index - number).cummax(0).values + number
-    behind = torch.searchsorted(frame, frame, right=True) - number  # tokens of the frame from each one on
-    return torch.minimum(moved, (frame + 1) * cells - behind)
+    first, behind = (torch.searchsorted(frame, frame, right=right) for right in (False, True))
+    number = torch.arange(len(frame), device=frame.device) - first
+    border = frame * 2 * cells  # the frames' numbers do not reach over it
+    shifted = (border + cell - number).cummax(0).values - border + number
+    return torch.minimum(shifted, cells - (behind - first) + number)

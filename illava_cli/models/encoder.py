@@ -44,9 +44,9 @@ def encode(
         # a pass is one schedule's as far as the tower and what comes right after it
         schedule = replace(schedule, decoder=(), scope="medium")
         alone = index if looks_at_all(pixels, schedule) else None
-        together.setdefault((pixels.shape, schedule, alone), []).append(index)
+        together.setdefault((pixels.shape, schedule, pixels.entered is None, alone), []).append(index)
     features: dict[int, Features] = {}
-    for (_, schedule, alone), indices in together.items():
+    for (_, schedule, _, alone), indices in together.items():
         group = [media[i] for i in indices]
         way = _Encoding(family, schedule, trace)
         found = way.apart(group) if alone is None else [way.over_clip(*group)]
@@ -119,19 +119,21 @@ class _Encoding:
         """
         family, schedule, first = self.family, self.schedule, segments[0][0]
         tokens, whole = first.entering[segments[0][1]], first.tokens
+        # segments of a medium are treated alike, those that have lost nothing too
+        thinned_out = first.entered is not None
         plan = schedule.in_tower(
             tokens,
             family.tower_layers,
             frames=0 if left is None else len(segments),
             whole=whole,
-            ranked=first.budget is not None or (tokens < whole and first.form.pools),
+            ranked=first.budget is not None or (thinned_out and any(p.form.pools for p, _ in segments)),
         )
         step = max(1, family.chunk_bytes // (whole * family.bytes_per_token()))
         together = len(segments) if plan.frames else step
         parts = []
         for start in range(0, len(segments), together):
             own = segments[start : start + together]
-            padding = _padding(own, schedule) if plan.reduces or tokens < whole else None
+            padding = _padding(own, schedule) if plan.reduces or thinned_out else None
             numbers = to_device([number for _, number in own], family.device)
             run = TowerPass(
                 TowerTokens.all(len(own), whole, family.device, padding, numbers),

@@ -117,7 +117,7 @@ def in_one_row(pieces: Sequence[tuple[Sequence[int], Survivors]], cells: int, de
     counts = (first.left,) * len(segment)
     if len(rows) > 1:
         row = Survivors.beside(rows)
-        row = row.take(row.place.argsort())
+        row = row.take(row.place.argsort(stable=True))
         segment = torch.cat([piece.segment for _, piece in pieces]).sort().values
         by_segment = {n: piece.left for segments, piece in pieces for n in segments}
         counts = tuple(by_segment[n] for n in sorted(by_segment))

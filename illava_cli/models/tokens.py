@@ -96,7 +96,7 @@ class Tokens:
 
     @classmethod
     def beside(cls: type[T], parts: Sequence[T]) -> T:
-        """More tokens of as many rows; what is not aligned is the first's."""
+        """More tokens of as many rows; what is not aligned is the first's, and what some lack none has."""
         names = [f.name for f in fields(parts[0]) if "follows" in f.metadata]
         own = {name: _joined([getattr(part, name) for part in parts], 1) for name in names}
         return replace(parts[0], **own)
@@ -118,10 +118,10 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
 
 def _joined(values: list[Any], dim: int = 0) -> Any:
     first = values[0]
+    if any(value is None for value in values):
+        return None
     if isinstance(first, dict):
         return {name: _joined([value[name] for value in values], dim) for name in first}
     if isinstance(first, tuple):
         return tuple(_joined(list(each), dim) for each in zip(*values, strict=True))
-    if first is None:
-        return None
     return torch.cat(values, dim) if isinstance(first, Tensor) else type(first).cat(values)

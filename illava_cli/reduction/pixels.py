@@ -1,8 +1,8 @@
 """Patches that their neighbours predict, before there are tokens (PixelPrune, arXiv 2604.00886). On bytes.
 
 A cell is a patch, or a group of patches that merge as one. It is predicted from the cell above where the one
-on the left equals the one above that and differs from the one above, as at a horizontal edge; else from the
-left. In a video the same cell of the step before is one more that may predict it.
+on the left equals the one above that and differs from the one above, as where an edge goes down; else from
+the left. In a video the same cell of the step before is one more that may predict it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def moved(picture: np.ndarray, before: np.ndarray, rows: int, columns: int) -> f
 
 
 def thumbnails(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(rows * columns, 6) float32: the mean colour of each cell's upper and lower half, about 0."""
+    """(rows * columns, 6) float32: the mean colours of each cell's halves, about 0.
+
+    They are its upper and its lower half, or its two frames where these are one step.
+    """
     bands, _ = _bands(picture, rows, columns)
     half = bands.shape[1] // 2
     sums = bands[:, : 2 * half].reshape(rows, 2, half, -1).sum(2, dtype=np.uint32)

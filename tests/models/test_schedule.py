@@ -9,8 +9,9 @@ from illava_cli.engine.session import Request
 from illava_cli.errors import MergeError, ModelError, UsageError
 from illava_cli.models import encoder
 from illava_cli.models.families.anyres import tile_grid
+from illava_cli.models.forms import InPlace
 from illava_cli.models.planning import plan
-from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget
+from illava_cli.models.schedule import KINDS, MergePoint, Schedule, ScheduleShape, TowerBudget, windows
 from illava_cli.trace import NEWLINE, TEXT, VISUAL
 from tests.conftest import IMAGES_ONLY, WRITERS, clip, picture
 from tests.schedules import SCHEDULES
@@ -116,6 +117,48 @@ WRONG = {
         {"vision": {"layers": [1], "r": 53, "proportional": True}},
         "not defined for 'illava'",
     ),
+    "pixels in a grid": ("tiles", {"pixels": {}}, "pixels: .*set layout: faithful"),
+    "pixels of frames that merge": (
+        "groups",
+        {"pixels": {}, "frames": {"layers": [2], "keep": 0.5}, "layout": "faithful"},
+        r"set frames.layers: \[-1\], or pixels: null",
+    ),
+    "no frame": ("groups", {"frames": {"layers": [-1], "keep": 0}}, "at least one frame has to stay"),
+    "a share of frames missing": ("groups", {"frames": {"layers": [2]}}, "frames.keep is missing"),
+    "frames at a layer that is not there": (
+        "tiles",
+        {"frames": {"layers": [26], "keep": 0.5}},
+        "frames.layers: 26 .* 0 to 25",
+    ),
+    "frames behind tokens": (
+        "tiles",
+        {"frames": {"layers": [3], "keep": 0.5}, "vision": {"layers": [2], "r": 53}},
+        "name layers up to 2",
+    ),
+    "frames at a layer twice": ("tiles", {"frames": {"layers": [2, 2], "keep": 0.5}}, "named twice"),
+    "frames by tokens": (
+        "tiles",
+        {"frames": {"method": "evs", "layers": [2], "keep": 0.5}},
+        r"frames.method: 'evs' is for input only \(here: alike, early-tom\)",
+    ),
+    "tokens by frames": (
+        "tiles",
+        {"input": {"method": "alike", "keep": 0.5}, "layout": "faithful"},
+        "input.method: 'alike' is for frames only",
+    ),
+    "an unknown way of frames": (
+        "tiles",
+        {"frames": {"method": "alikes", "layers": [2], "keep": 0.5}},
+        "unknown method 'alikes'.*alike",
+    ),
+    "a clip without a share": ("tiles", {"input": {"method": "evs"}}, "which share 'evs' keeps"),
+    "nothing of a clip": ("tiles", {"input": {"method": "evs", "keep": 0}}, "at least one token"),
+    "a method for clips alone": ("groups", {"method": "vidcom2"}, "which share 'vidcom2' keeps"),
+    "frames whose tokens choose": (
+        "tiles",
+        {"frames": {"layers": [2], "keep": 0.5}, "input": {"method": "prumerge"}, "layout": "faithful"},
+        "prumerge finds its own number of tokens: set input.keep",
+    ),
     "a guide that shows nothing": ("tiles", {"guide": {"keep": 0}}, "something has to be seen"),
 }
 
@@ -124,7 +167,27 @@ WRONG = {
 def test_an_impossible_schedule_is_refused_without_weights(name):
     shape, fields, said = WRONG[name]
     with pytest.raises(UsageError, match=said):
-        planned(SHAPES[shape], **fields)
+        planned(SHAPES[shape], "video", **fields)
+
+
+def test_a_clip_has_stages_that_an_image_has_not():
+    fields = {"input": {"method": "evs", "keep": 0.5}, "frames": {"layers": [-1, 2, 4], "keep": 0.5}}
+    image, video = (planned(GROUPS, kind, **fields) for kind in KINDS)
+    assert not image.reduces
+    assert (video.input, video.clip.method, video.frames.pixels) == (None, "evs", 0.5)
+    assert video.frames.of(11) == {2: 6, 4: 3}
+    assert video.frames_left(130) == [11, 11, 11]  # of windows of 43, 43 and 44
+    assert planned(GROUPS, "video", input={"method": "evs", "keep": 0.3}).clip_kept(11) == 3
+    assert planned(GROUPS, "video").clip_kept(11) is None
+    assert planned(GROUPS, "video").clip_kept(11, most=4) == 4
+    assert planned(GROUPS, "video", **fields).clip_kept(11, most=4) == 4
+
+
+def test_windows_are_as_even_as_can_be():
+    assert windows(64) == [64]
+    assert windows(65) == [32, 33]
+    assert windows(130) == [43, 43, 44]
+    assert windows(0) == []
 
 
 SIZES = [(80, 80), (200, 150), (50, 330), (901, 60), (500, 470), (1, 1), (84, 85)]
@@ -212,12 +275,12 @@ def test_a_processor_that_makes_another_grid_than_the_size_says_is_refused(open_
 
 def test_a_layout_that_loses_a_token_is_an_error(open_session, monkeypatch):
     session = open_session("qwen2_vl", "preset=off", *INPUT, fresh=True)
-    lay_out = encoder.lay_out
+    lay_out = InPlace.lay_out
 
     def short(*arguments):
-        features = lay_out(*arguments)
-        return dataclasses.replace(features, embeds=features.embeds[1:], visual=features.visual - 1)
+        layout = lay_out(*arguments)
+        return dataclasses.replace(layout, embeds=layout.embeds[1:], newline=layout.newline[1:])
 
-    monkeypatch.setattr(encoder, "lay_out", short)
+    monkeypatch.setattr(InPlace, "lay_out", short)
     with pytest.raises(MergeError, match=r"\d+ tokens of the image are laid out .* the schedule says"):
         session.ask("What?", [picture(90, 60)])

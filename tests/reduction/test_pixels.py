@@ -1,0 +1,104 @@
+"""Which cells neighbours predict, beside loops over cells in floats."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from illava_cli.reduction.pixels import entering, moved, thumbnails
+
+
+def cells_of(picture, rows, columns):
+    """[row][column] -> (T, h, w, 3) floats."""
+    height, width = picture.shape[1] // rows, picture.shape[2] // columns
+    return [
+        [
+            picture[:, r * height : (r + 1) * height, c * width : (c + 1) * width].astype(float)
+            for c in range(columns)
+        ]
+        for r in range(rows)
+    ]
+
+
+def slow_entering(picture, rows, columns, tau, before):
+    cells = cells_of(picture, rows, columns)
+    earlier = None if before is None else cells_of(before, rows, columns)
+
+    def error(a, b):
+        return np.abs(a - b).max()
+
+    enters = np.zeros((rows, columns), dtype=bool)
+    for r in range(rows):
+        for c in range(columns):
+            here, errors = cells[r][c], []
+            if r and c:
+                left, up, corner = cells[r][c - 1], cells[r - 1][c], cells[r - 1][c - 1]
+                down = error(left, corner) <= tau and error(left, up) > tau
+                errors.append(error(here, up if down else left))
+            elif r or c:
+                errors.append(error(here, cells[r - 1][c] if r else cells[r][c - 1]))
+            if earlier is not None:
+                errors.append(error(here, earlier[r][c]))
+            enters[r, c] = not errors or min(errors) > tau
+    return enters
+
+
+def drawn(rng, frames, levels):
+    """27 x 26 pixels: blocks of few colours, so that neighbours are often alike, with some dirt of 1."""
+    coarse = rng.integers(0, levels, (frames, 6, 6, 3)) * 60
+    made = coarse.repeat(4, 1).repeat(4, 2)
+    made = np.pad(made, [(0, 0), (0, 3), (0, 2), (0, 0)], mode="edge")
+    return (made + (rng.random(made.shape) < 0.002)).astype(np.uint8)
+
+
+GRIDS = [(1, 4, 6), (2, 3, 4), (1, 1, 6), (1, 6, 1), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("tau", [0, 1, 59, 60.5, 255])
+@pytest.mark.parametrize(
+    ("frames", "rows", "columns"), [(1, 4, 6), (2, 3, 4), (1, 1, 6), (1, 6, 1), (1, 1, 1)]
+)
+def test_as_a_loop_says(frames, rows, columns, tau):
+    rng = np.random.default_rng(frames * 100 + rows * 10 + columns)
+    for levels in (1, 2, 3):
+        picture, before = (drawn(rng, frames, levels) for _ in range(2))
+        keep = rng.random(picture.shape[1:3]) < 0.5
+        before[:, keep] = picture[:, keep]
+        for earlier in (None, before, picture):
+            expected = slow_entering(picture, rows, columns, tau, earlier)
+            assert (entering(picture, rows, columns, tau, earlier) == expected).all()
+
+
+def test_by_hand():
+    flat = np.full((1, 8, 8, 3), 7, np.uint8)
+    assert entering(flat, 4, 4).sum() == 1  # the first, which nothing predicts
+    assert not entering(flat, 4, 4, before=flat).any()
+    halves = flat.copy()
+    halves[:, :, 4:] = 90
+    assert np.argwhere(entering(halves, 4, 4)).tolist() == [[0, 0], [0, 2]]  # an edge goes on below
+    rows = flat.copy()
+    rows[:, 4:] = 90
+    assert np.argwhere(entering(rows, 4, 4)).tolist() == [[0, 0], [2, 0]]
+    last = flat.copy()
+    last[:, -1, -1, 0] = 255  # bytes do not run over
+    assert np.argwhere(entering(last, 4, 4)).tolist() == [[0, 0], [3, 3]]
+    assert np.argwhere(entering(last, 4, 4, tau=247)).tolist() == [[0, 0], [3, 3]]
+    assert np.argwhere(entering(last, 4, 4, tau=248)).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(("frames", "size", "rows", "columns"), [(1, (20, 30), 4, 5), (2, (29, 33), 3, 4)])
+def test_how_much_moved_and_how_it_looks(frames, size, rows, columns):
+    rng = np.random.default_rng(1)
+    picture, before = (rng.integers(0, 256, (frames, *size, 3), dtype=np.uint8) for _ in range(2))
+    cells, earlier = (cells_of(x, rows, columns) for x in (picture, before))
+    pairs = zip(chain(*cells), chain(*earlier), strict=True)
+    differences = [np.abs(one - other).mean() for one, other in pairs]
+    assert moved(picture, before, rows, columns) == pytest.approx(max(differences))
+    assert moved(picture, picture, rows, columns) == 0
+    looks = thumbnails(picture, rows, columns)
+    assert looks.shape == (rows * columns, 6)
+    lines = [cell.reshape(-1, *cell.shape[2:]) for row in cells for cell in row]  # of all frames
+    for look, cell in zip(looks, lines, strict=True):
+        half = len(cell) // 2
+        means = [cell[:half].mean((0, 1)), cell[half : 2 * half].mean((0, 1))]
+        assert look == pytest.approx(np.concatenate(means) - 127.5, abs=1e-3)
