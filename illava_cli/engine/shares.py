@@ -2,7 +2,8 @@
 
 A method for both spends it in both, as the paper's setting does (729 -> 361 -> 253: two thirds of the
 reduction, in logarithms, in the tower); one for the decoder alone spends all of it there. A guided one spends
-it on pixels: of a LLaVA's tiles, or of its frames, only whole ones can leave.
+it on pixels: of a LLaVA's tiles, or of its frames, only whole ones can leave. One for frames spends it where
+the tower would merge first.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ def share_settings(family: Family, base: Reduction, method: str, keep: float) ->
     found = [f"method={method}"]
     if stages in (("guide",), ("input",)):
         return [*found, f"{stages[0]}={{keep: {keep!r}}}", "vision=null", "llm=null"]
+    if stages == ("frames",):
+        first = placed(family, base, "video")[0][0]
+        return [*found, f"frames={{layers: [{first}], keep: {keep!r}}}", "vision=null", "llm=null"]
     image, video = (
         _point(family, base, kind, stages, keep).stages(family, base.layout) for kind in ("image", "video")
     )

@@ -41,7 +41,8 @@ class Stages:
     def act(self) -> bool:
         """Whether any of them says where it acts, if only on nothing."""
         named = any(s and s.layers for s in (self.frames, self.vision, self.llm))
-        return bool(self.guide or self.pixels or self.input or named)
+        still = self.frames is not None and self.frames.still is not None
+        return bool(self.guide or self.pixels or self.input or named or still)
 
 
 def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from illava_cli.trace import NEWLINE, VISUAL
-from illava_cli.visualize.stages import Tokens
+from illava_cli.visualize.stages import Tokens, ways_out
 from illava_cli.visualize.way import Way
 
 PARTS = ("system", "visual", "instruction", "other")
@@ -38,12 +38,13 @@ def heat(way: Way, padding: np.ndarray, every: int = 1) -> Iterator[Heat]:
     """
     if not way.tower_merges:
         return
+    gone = ways_out(way, padding)
     layers = {where: [n for n in own if n % every == 0] for where, own in traced_layers(way).items()}
     for layer in layers["tower"]:
-        tokens = Tokens.of(way.into_tower_layer(layer), padding, way.tower_attention(layer))
+        tokens = Tokens.of(way.into_tower_layer(layer), gone, way.tower_attention(layer))
         yield Heat("tower", layer, tokens.on_cells())
     for layer in layers["llm"]:
-        tokens = Tokens.of(way.into_llm_layer(layer), padding, way.llm_attention(layer))
+        tokens = Tokens.of(way.into_llm_layer(layer), gone, way.llm_attention(layer))
         yield Heat("llm", layer, tokens.on_cells())
 
 

@@ -1,8 +1,8 @@
 // The payload as the page reads it: packed arrays opened, and the fate of every patch at every stage.
 
-const KEPT = 0, MERGED = 1, DROPPED = 2, PADDING = 3;
-const FATES = ["kept", "merged away", "dropped", "padding"];
-const IS_PADDING = -2; // the slot of padding; another negative one is that of a dropped patch
+const KEPT = 0, MERGED = 1, DROPPED = 2, PADDING = 3, LEFT_OUT = 4;
+const FATES = ["kept", "merged away", "dropped", "padding", "left out"];
+const GONE = { [-1]: DROPPED, [-2]: PADDING, [-3]: LEFT_OUT }; // by the slot of a patch that is in no token
 const MISSING = 0xffff;
 const POOLED = "pooled"; // the stage at which cells are joined by their place
 const ARRAYS = { int8: Int8Array, int16: Int16Array, int32: Int32Array, float32: Float32Array, uint16: Uint16Array };
@@ -45,13 +45,13 @@ function decideFates(stages, count) {
     const { slot, anchor } = stage;
     const pools = stage.name === POOLED;
     stage.fates = new Uint8Array(count);
-    stage.counts = [0, 0, 0, 0];
+    stage.counts = FATES.map(() => 0);
     stage.gathers = new Uint8Array(anchor.length);
     for (let patch = 0; patch < count; patch++) {
       const token = slot[patch];
       if (token < 0) {
         alive[patch] = 0;
-        stage.fates[patch] = token === IS_PADDING ? PADDING : DROPPED;
+        stage.fates[patch] = GONE[token];
       } else {
         const together = pools || cell[patch] === cell[anchor[token]];
         alive[patch] = anchor[token] === patch || (alive[patch] && together) ? 1 : 0;

@@ -155,7 +155,7 @@ function describe(medium, show) {
   if (patch === null || !show.media[data.patches.medium[patch]]) return [el("p", { class: "quiet" }, hint(stage))];
   if (show.media[data.patches.medium[patch]] !== medium) return [el("p", { class: "quiet" }, "")];
   const fate = stage.fates[patch];
-  if (token < 0) return [heading(fate === PADDING ? "Padding" : "Dropped"), el("p", {}, nowhere(fate, show))];
+  if (token < 0) return [heading(NAMES[fate]), el("p", {}, `${where(show, patch)} ${NOWHERES[fate]}`)];
   const { members } = show;
   const anchor = stage.anchor[token];
   const lines = [["anchored at", where(show, anchor)], ["gathers", plural(members.length, "patch", "patches")]];
@@ -178,11 +178,12 @@ const hint = (stage) =>
   `Point at a token, tap it, or move over the picture with the arrow keys: everything that merged into it lights up. ` +
   `${plural(stage.tokens, "token")} at this stage.`;
 
-function nowhere(fate, show) {
-  return fate === PADDING
-    ? `${where(show, show.patch)} lies outside of the picture.`
-    : `${where(show, show.patch)} is in no token any more.`;
-}
+const NAMES = { [DROPPED]: "Dropped", [PADDING]: "Padding", [LEFT_OUT]: "Left out" };
+const NOWHERES = {
+  [DROPPED]: "is in no token any more.",
+  [PADDING]: "lies outside of the picture.",
+  [LEFT_OUT]: "did not enter the tower: other patches or frames tell what it shows.",
+};
 
 /** Where a patch is (-1: in no view of the page); the view is named where that of `near` is another one. */
 function where({ data, media }, patch, near = NOWHERE) {

@@ -17,25 +17,26 @@ function rampColour(share) {
 
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
-/** A fill that repeats: stripes for dropped patches, dots for padding. */
+/** A fill that repeats: stripes for dropped patches, dots for padding, fainter stripes the other way for what was left out. */
 function pattern(ctx, fate) {
   const tile = document.createElement("canvas");
   tile.width = tile.height = 8;
   const t = tile.getContext("2d");
   t.fillStyle = fate === DROPPED ? "#26282c" : MARGIN[isDark() ? "dark" : "light"];
   t.fillRect(0, 0, 8, 8);
-  if (fate === DROPPED) {
-    t.strokeStyle = "#7d828a";
-    t.lineWidth = 1.4;
-    t.beginPath();
-    for (const shift of [-8, 0, 8]) {
-      t.moveTo(shift, 8);
-      t.lineTo(shift + 8, 0);
-    }
-    t.stroke();
-  } else {
+  if (fate === PADDING) {
     t.fillStyle = "#8b8f96";
     t.fillRect(3, 3, 2, 2);
+  } else {
+    const [from, to] = fate === DROPPED ? [8, 0] : [0, 8];
+    t.strokeStyle = "#7d828a";
+    t.lineWidth = fate === DROPPED ? 1.4 : 0.7;
+    t.beginPath();
+    for (const shift of [-8, 0, 8]) {
+      t.moveTo(shift, from);
+      t.lineTo(shift + 8, to);
+    }
+    t.stroke();
   }
   return ctx.createPattern(tile, "repeat");
 }
@@ -43,7 +44,8 @@ function pattern(ctx, fate) {
 /** What `paint` fills patches with, ready for one canvas. */
 function fills(ctx) {
   const theme = isDark() ? "dark" : "light";
-  return { [DROPPED]: pattern(ctx, DROPPED), [PADDING]: pattern(ctx, PADDING), veil: VEIL[theme], margin: MARGIN[theme] };
+  const patterns = Object.fromEntries([DROPPED, PADDING, LEFT_OUT].map((fate) => [fate, pattern(ctx, fate)]));
+  return { ...patterns, veil: VEIL[theme], margin: MARGIN[theme] };
 }
 
 function fill(ctx, style, alpha, [x, y, w, h]) {

@@ -116,7 +116,7 @@ function runsOf(stages) {
 function updateTrack(data, index) {
   const stage = data.stages[index];
   const patches = stage.fates.length;
-  const told = [KEPT, MERGED, DROPPED, PADDING].filter((fate) => stage.counts[fate] || fate <= MERGED);
+  const told = FATES.map((_, fate) => fate).filter((fate) => stage.counts[fate] || fate <= MERGED);
   const parts = told.map((fate) => `${stage.counts[fate].toLocaleString("en")} ${FATES[fate]}`);
   $("slider").value = index;
   $("slider").setAttribute("aria-valuetext", `${stage.name}, ${plural(stage.tokens, "token")}${took(stage)}`);
@@ -176,7 +176,7 @@ function updateLegend(mode, heat, stages) {
     return el("span", {}, canvas, text);
   };
   const occurs = (fate) => stages.some((stage) => stage.counts[fate]);
-  const gone = [DROPPED, PADDING].filter(occurs).map((fate) => swatch(fate, FATES[fate]));
+  const gone = [DROPPED, PADDING, LEFT_OUT].filter(occurs).map((fate) => swatch(fate, FATES[fate]));
   const items = {
     kept: () => [swatch(KEPT, "kept"), swatch(MERGED, "merged away"), ...gone],
     merged: () => [swatch("group", "merged into the ringed token of its colour"), swatch(KEPT, "nothing merged in"), ...gone],

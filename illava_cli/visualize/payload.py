@@ -8,7 +8,8 @@
 - patches: one entry for each cell (a patch, or a group of them) of the views that are shown: medium,
   view (index among the medium's views here), box (x, y, width, height in pixels of the view's picture,
   beyond which padding lies) and padding (0 or 1).
-- stages: name, where, layer, tokens, seconds; for each cell its slot (-1 dropped, -2 padding) and weight;
+- stages: name, where, layer, tokens, seconds; for each cell its slot (-1 dropped, -2 padding, -3
+  not shown to the tower) and weight;
   for each slot its anchor (a cell; -1 where that is in a frame that is not shown) and attention.
 - heat: name, where, layer, values: what each cell's token receives in a layer, null where it is dropped.
 - shares: layers, and for each of them system, visual, instruction and other; or null.

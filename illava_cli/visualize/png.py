@@ -14,7 +14,7 @@ from illava_cli.visualize.payload import WHERE_NAMES, Drawn, boxes
 from illava_cli.visualize.pictures import Medium
 from illava_cli.visualize.plot import plot_shares
 from illava_cli.visualize.sheet import PAPER, heated, mask, sheet, top_of, veiled
-from illava_cli.visualize.stages import DROPPED, PADDING, kept
+from illava_cli.visualize.stages import kept
 
 ROWS = 6  # views in a sheet of stages or layers; of a video they are evenly spaced
 LAYERS = 6  # heat maps in a sheet
@@ -58,11 +58,11 @@ class Canvas:
         self.kept = kept(shown.stages)
 
     def at_stage(self, medium: int, view: int, stage: int) -> Image.Image:
-        """A picture with what is left of it at a stage: other cells are veiled, or hatched if dropped."""
+        """A picture with what is left of it at a stage: other cells are veiled, or hatched if in no token."""
         picture, own = self.shown.media[medium].pictures[view].image, self._cells(medium, view)
         slot = self.shown.stages[stage].tokens.slot[own]
         left = mask(picture.size, self.boxes[own][self.kept[stage][own]])
-        without = mask(picture.size, self.boxes[own][(slot == DROPPED) | (slot == PADDING)])
+        without = mask(picture.size, self.boxes[own][slot < 0])
         covered = mask(picture.size, self.boxes[own])
         return veiled(picture, covered & ~left, without & ~left)
 

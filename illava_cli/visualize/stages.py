@@ -12,7 +12,7 @@ from illava_cli.reduction import Merge
 from illava_cli.trace import CLIP, ENTER, FRAMES, INPUT, POOL, TOWER, Step
 from illava_cli.visualize.way import NOWHERE, Way
 
-DROPPED, PADDING = -1, -2
+DROPPED, PADDING, LEFT_OUT = -1, -2, -3
 TOWER_NAMES = {None: "tower in", ENTER: "pixels", FRAMES: "frames", TOWER: "tower"}
 BEHIND = {INPUT: "input", POOL: "pooled", CLIP: "clip"}  # what is done between the tower and the layout
 
@@ -22,7 +22,8 @@ class Tokens:
     """P cells and the M visual tokens that they are part of.
 
     Args:
-        slot: (P,) token of each cell, `DROPPED`, or `PADDING` for what is dropped of an image's padding.
+        slot: (P,) token of each cell, or how it is in none: `DROPPED`, `PADDING` for what is dropped of an
+            image's padding, `LEFT_OUT` for what did not enter the tower.
         weight: (P,) its weight there, 0 where it is dropped.
         anchor: (M,) the cell whose place each token keeps; where that is a newline's, its heaviest cell.
         values: (M,) attention received, where that was traced; NaN where none can judge a token.
@@ -36,11 +37,11 @@ class Tokens:
     total: int = 0
 
     @staticmethod
-    def of(way: Merge, padding: np.ndarray, values: np.ndarray | None = None) -> Tokens:
+    def of(way: Merge, gone: np.ndarray, values: np.ndarray | None = None) -> Tokens:
         """The tokens of a `Way`'s step, without those that are no cell's: words and newlines.
 
         Args:
-            padding: (P,) which cells are padding of an image.
+            gone: (P,) how each cell is in no token, where it is in none.
             values: of all the step's tokens.
         """
         slot, weight, anchor = (x[0].numpy() for x in (way.slot, way.weight, way.anchor))
@@ -52,7 +53,7 @@ class Tokens:
         for token in np.flatnonzero(anchor == NOWHERE):
             cells = np.flatnonzero(slot == token)
             anchor[token] = cells[weight[cells].argmax()]
-        slot = np.where((slot < 0) & padding, PADDING, slot)
+        slot = np.where(slot < 0, gone, slot)
         return Tokens(slot, weight, anchor, None if values is None else values[used], len(used))
 
     def __len__(self) -> int:
@@ -69,7 +70,16 @@ class Tokens:
             "merged": int((self.slot >= 0).sum()) - len(self),
             "dropped": int((self.slot == DROPPED).sum()),
             "padding": int((self.slot == PADDING).sum()),
+            "left out": int((self.slot == LEFT_OUT).sum()),
         }
+
+
+def ways_out(way: Way, padding: np.ndarray) -> np.ndarray:
+    """(P,) how each cell is in no token, once it is in none; `padding` (P,) are those of an image's."""
+    entered = np.ones(len(padding), bool)
+    if (-1, ENTER) in way.steps:
+        entered = way.in_tower[way.steps.index((-1, ENTER)) + 1].slot[0].numpy() >= 0
+    return np.where(padding, PADDING, np.where(entered, DROPPED, LEFT_OUT))
 
 
 @dataclass(frozen=True)
@@ -95,25 +105,24 @@ def stages(way: Way, padding: np.ndarray) -> list[Stage]:
     """All stages in their order; none for an answer without media."""
     if not way.tower_merges:
         return []
-    depth, found = way.trace["tower_layers"], []
-    for step, tokens in zip([None, *way.steps], way.in_tower, strict=True):
+    gone, found = ways_out(way, padding), []
+    for step, tokens, following in zip([None, *way.steps], way.in_tower, [*way.steps, None], strict=True):
         if step == _into_layout(way) and step is not None:
             continue
         layer, what = step or (-1, None)
         if what in BEHIND:
-            found.append(Stage(BEHIND[what], "pool", None, Tokens.of(tokens, padding)))
+            found.append(Stage(BEHIND[what], "pool", None, Tokens.of(tokens, gone)))
             continue
-        later = [other for other, stage in way.steps if stage == TOWER and (other, stage) > (step or (-1,))]
-        received = way.tower_attention(min([*later, depth - 1]))
         name = f"{TOWER_NAMES[what]}, layer {layer}" if layer >= 0 else TOWER_NAMES[what]
         at = layer if layer >= 0 else None
-        found.append(Stage(name, "tower", at, Tokens.of(tokens, padding, received)))
+        received = _between(way, step, following)
+        found.append(Stage(name, "tower", at, Tokens.of(tokens, gone, received)))
     entering, *behind = way.in_prompt
-    first = Tokens.of(entering, padding, _last_attention(way, 0))
+    first = Tokens.of(entering, gone, _last_attention(way, 0))
     last = _into_layout(way)
     found.append(Stage(_layout_name(way) if last is None else BEHIND[last[1]], "pool", None, first))
     for number, (layer, step) in enumerate(zip(way.llm_layers, behind, strict=True), 1):
-        tokens = Tokens.of(step, padding, _last_attention(way, number))
+        tokens = Tokens.of(step, gone, _last_attention(way, number))
         found.append(Stage(f"LLM, layer {layer}", "llm", layer, tokens))
     return found
 
@@ -135,6 +144,19 @@ def kept(found: Sequence[Stage]) -> list[np.ndarray]:
             joint = slot
         drawn.append(alive)
     return drawn
+
+
+def _between(way: Way, step: Step | None, following: Step | None) -> np.ndarray | None:
+    """What tokens receive in the tower's last layer between two steps; None where none runs on them.
+
+    Tokens merge after a layer's attention, frames before it.
+    """
+    first, last = 0, way.trace["tower_layers"] - 1
+    if step is not None:
+        first = max(0, step[0] + (step[1] == TOWER))
+    if following is not None:
+        last = min(last, following[0] - (following[1] == FRAMES))
+    return way.tower_attention(last) if first <= last else None
 
 
 def _last_attention(way: Way, number: int) -> np.ndarray | None:

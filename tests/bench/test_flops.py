@@ -23,9 +23,11 @@ from illava_cli.bench.flops import (
     tower_layer,
 )
 from illava_cli.bench.geometry import merged_counts, model_shape, pairs_within
-from illava_cli.models import decoder_merge, tower
+from illava_cli.engine.request import Request
+from illava_cli.models import decoder_merge, tower_pass
 from tests.conftest import clip, picture
 from tests.schedules import SCHEDULES
+from tests.stages import film, page, settings_of
 
 MEDIA = {
     "tiles": ([picture(200, 150, 1)], []),
@@ -52,7 +54,7 @@ def test_by_hand():
     assert tower_layer(tower, 5, 3, pairs=13) == 2 * 5 * 4 * 16 + 4 * 13 * 4 + 2 * 3 * 2 * 32
     gated = replace(tower, gated=True)
     assert tower_layer(gated, 5, 3) == tower_layer(tower, 5, 3) + 2 * 3 * 32
-    assert pairs_within(torch.tensor([[0, 0, 1, 1, 1], [2, 0, 2, 3, 1]])) == 4 + 9 + 4 + 1 + 1 + 1
+    assert pairs_within(torch.tensor([0, 0, 1, 1, 1, 6, 4, 6, 7, 5])) == 4 + 9 + 4 + 1 + 1 + 1
     text = DecoderShape(width=4, query_width=4, key_width=2, inner=8, layers=1, vocabulary=10)
     matrices = 16 + 8 + 8 + 16 + 3 * 32
     assert decoder_layer(text, 3) == 2 * 3 * matrices + 4 * 4 * (1 + 2 + 3)
@@ -96,7 +98,7 @@ def free_scores(monkeypatch):
     def scores(query, key, **options):
         return torch.rand(query.shape[0], key.shape[2], generator=torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr(tower, "received_attention", scores)
+    monkeypatch.setattr(tower_pass, "received_attention", scores)
     monkeypatch.setattr(decoder_merge, "received_attention", scores)
 
 
@@ -176,6 +178,49 @@ def test_equals_the_counter(name, media, open_session, free_scores):
     *_, longer = counted(session, MEDIA[media], 4)
     decoding = count(masked(shape), merged_counts(session, pixels, answer, 4)).decoding
     assert decoding == pytest.approx(longer - total, rel=0.02)
+
+
+STAGES = [
+    ("llava_onevision", "pixels, tower"),
+    ("qwen2_5_vl", "frames, early"),
+    ("qwen2_5_vl", "pixels, tower"),
+    ("qwen3_vl", "clip, pixels"),
+    ("internvl", "clip, tower"),
+    ("gemma4", "still"),
+]
+
+
+@pytest.mark.parametrize(("family_name", "name"), STAGES)
+def test_what_enters_the_tower_equals_the_counter(family_name, name, open_session, free_scores):
+    settings = settings_of(name, family_name)
+    session = open_session(family_name, *settings, "model.attn=eager", fresh=True)
+    family, shape = session.family, model_shape(session.family)
+    media = [page(150, 120, 1)], [film(6, 128, 96, 1)]
+    answer, tower, *_ = counted(session, media, 1)
+    prepared = session.prepare(Request("?", *media), fresh=True)
+    pixels = [one.pixels for one in prepared.slots.values()]
+    counts = merged_counts(session, pixels, answer, 1)
+    empty = [0] * len(tower)
+    if family_name == "qwen2_5_vl":
+        empty = [run_on_windows(family, pixels, counts, layer) for layer in range(len(tower))]
+    flops = count(shape, counts)
+    width = 4 * shape.tower.width
+    assert [own + width * unused for own, unused in zip(flops.tower, empty, strict=True)] == tower
+
+
+def run_on_windows(family, pixels, counts, layer):
+    """Pairs of patches of a windowed layer of which one is none: run, but not counted."""
+    pairs, done = 0, 0
+    of_medium = [sum(1 for n in {*medium.entering} if n) for medium in pixels]
+    passes = iter(counts.media)
+    for medium, number in zip(pixels, of_medium, strict=True):
+        for one in [next(passes) for _ in range(number)]:
+            if layer in one.windowed:
+                rows, columns = (-(-n // family.window) for n in medium.form.groups)
+                cells = family.window**2 * family.patches_per_token
+                pairs += one.segments_at(layer) * rows * columns * cells**2
+                done += one.windowed[layer]
+    return pairs - done
 
 
 def test_unmodified_model(lab):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from illava_cli.engine import runner
 from illava_cli.models import encoder
 from illava_cli.models.families.anyres import coarser
+from illava_cli.reduction import Merge
 from illava_cli.trace import NEWLINE
 from illava_cli.visualize.attention import PARTS, heat, shares
 from illava_cli.visualize.places import places
@@ -91,30 +93,32 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
     family, settings = SCHEDULES[schedule]
     session = open_session(family, *settings)
     laid_out, entered = [], []
-    lay_out, condense = encoder.lay_out, encoder.condense
+    lay_out, condensed = encoder._decoder_tokens, encoder._Encoding.condensed
 
     def remember(*arguments):
         laid_out.append(lay_out(*arguments))
         return laid_out[-1]
 
-    def numbered(pixels, survivors, schedule):
+    def numbered(encoding, pixels, survivors):
         features = torch.randn(survivors.features.shape, dtype=torch.float64)
         entered.append(features)
-        return condense(pixels, dataclasses.replace(survivors, features=features), schedule)
+        return condensed(encoding, pixels, dataclasses.replace(survivors, features=features))
 
-    monkeypatch.setattr(encoder, "lay_out", remember)
-    monkeypatch.setattr(encoder, "condense", numbered)
+    monkeypatch.setattr(encoder, "_decoder_tokens", remember)
+    monkeypatch.setattr(encoder._Encoding, "condensed", numbered)
     with contextlib.suppress(RuntimeError):  # the decoder takes no such numbers
         ask(session, media, trace=True)
+    depth = session.family.tower_layers
     given = torch.cat([features.flatten(0, 1) for features in entered])
     start = 0
     for features in laid_out:
-        tokens = features.layout.slot.shape[1]
-        own = given[start : start + tokens]
-        start += tokens
-        expected = features.layout.apply(own[None])[0]
+        behind = [merge for (layer, _), merge in sorted(features.way.merges.items()) if layer == depth]
+        merge = reduce(Merge.then, [*behind, features.layout])
+        own = given[start : start + merge.slot.shape[1]]
+        start += len(own)
+        expected = merge.apply(own[None])[0]
         visual = features.kinds != NEWLINE
-        slots = features.layout.slot[features.layout.slot >= 0]
+        slots = merge.slot[merge.slot >= 0]
         bilinear = "layout=grid" in settings and len(slots) > visual.sum()
         if not bilinear:
             torch.testing.assert_close(features.embeds[visual].double(), expected[visual], atol=1e-6, rtol=0)
@@ -169,11 +173,13 @@ def test_nothing_is_kept_unless_asked(open_session, monkeypatch):
     assert answer.trace is None
     assert len(kept) == 2
     for features in kept:
-        assert (features.merges, features.attention, features.layout) == ({}, {}, None)
+        assert (features.way, features.layout) == (encoder.Way(), None)
     assert all(layer.self_attn.tap.scores is None for layer in session.family.text_model.layers[4:])
     ask(session, "image and video", trace="attention")
-    assert kept[-1].attention
-    assert all(entry.layout is None and not entry.attention for entry in session.features._entries.values())
+    assert kept[-1].way.attention
+    assert all(
+        entry.layout is None and not entry.way.attention for entry in session.features._entries.values()
+    )
 
 
 @pytest.mark.parametrize("schedule", ["llava faithful, original", "qwen2.5, windows", "next grid, paper"])
