@@ -1,7 +1,8 @@
 """Positions that close up, so that a context holds what merging has left of a prompt and not what was.
 
 Survivors keep the positions of their places in the unmerged prompt. Where those run on beyond the context,
-the empty spans between them shrink.
+the empty spans between them shrink, all in proportion. Measured on `tiny` (docs/video.md): to cut the longest
+first makes no difference that shows; at eight frames both lose less than dropping frames until they fit.
 """
 
 from __future__ import annotations
