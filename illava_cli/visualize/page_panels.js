@@ -100,7 +100,7 @@ function buildTrack(data, choose) {
 }
 
 const took = (stage) => (stage.seconds === null ? "" : `, ${seconds(stage.seconds)}`);
-const shortName = (stage) => (stage.layer !== null ? `${stage.layer}` : stage.where === "pool" ? stage.name : "in");
+const shortName = ({ name }) => (name === "tower in" ? "in" : name.replace(/^(tower|LLM), /, "").replace(/,? ?layer /, " ").trim());
 
 /** Neighbouring stages in the same place: [{where, from, to}]. */
 function runsOf(stages) {

@@ -207,11 +207,12 @@ def _stage(stage: Stage, seconds: float | None) -> dict[str, Any]:
 
 
 def _seconds(found: list[Stage], number: int, seconds: LayerSeconds | None) -> float | None:
-    """What the layers from a stage's own to the next one that merges took."""
-    stage = found[number]
-    if seconds is None or stage.name == "input":
-        return None
+    """What the layers from a stage's own to the next one that merges took; None where none runs before."""
+    stage, following = found[number], found[number + 1 : number + 2]
     in_tower = stage.where == "tower"
+    passed_on = [s.layer is None and (s.where == "tower") == in_tower for s in following]
+    if seconds is None or any(passed_on):
+        return None
     taken = seconds.tower if in_tower else seconds.llm
     later = [s.layer for s in found[number + 1 :] if (s.where == "tower") == in_tower and s.layer is not None]
     return sum(taken[stage.layer or 0 : later[0] if later else None])

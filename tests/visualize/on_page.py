@@ -8,7 +8,7 @@ from tests.visualize.sample_payload import image_payload, video_payload
 Place = tuple[float, float]
 MIDDLE, OFF_MIDDLE = (0.5, 0.5), (0.6, 0.6)
 CORNERS = [(0.08, 0.08), (0.92, 0.08), (0.08, 0.92), (0.92, 0.92)]
-KEPT, MERGED, DROPPED, PADDING = range(4)
+KEPT, MERGED, DROPPED, PADDING, LEFT_OUT = range(5)
 PAYLOADS = {"image": image_payload(), "video": video_payload(frames=6)}
 MAIN = "document.querySelector('canvas.main')"
 READOUT = "document.querySelector('.readout').innerText"

@@ -12,8 +12,10 @@ from tests.visualize.on_page import (
     DROPPED,
     GREY,
     KEPT,
+    LEFT_OUT,
     PADDING,
     PAYLOADS,
+    READOUT,
     SHOWN,
     SLIDER,
     colour,
@@ -21,12 +23,13 @@ from tests.visualize.on_page import (
     gathering,
     is_inside,
     is_picture,
+    on_screen,
     settle,
     to_heat,
     to_mode,
     to_stage,
 )
-from tests.visualize.sample_payload import video_payload
+from tests.visualize.sample_payload import image_payload, video_payload
 
 pytestmark = pytest.mark.needs("browser")
 
@@ -105,6 +108,37 @@ def test_dropped_and_padding_patches_look_different(page):
     dropped = first_view("image", stage, lambda p, slot, _: slot == -1)
     assert min(min(colour(page, "image", patch)) for patch in padding[:6]) > 120
     assert max(max(colour(page, "image", patch)) for patch in dropped[:6]) < 150
+
+
+def test_what_did_not_enter_looks_and_reads_unlike_what_is_dropped(browser, tmp_path):
+    payload = image_payload()
+    first, dropped = payload["stages"][0], payload["stages"][5]
+    inside = first_view("image", first, lambda p, *_: is_inside("image", p))
+    out = inside[:8]
+    left = [p for p in first["slot"] if p not in out]
+    slot = [left.index(p) if p not in out else -3 for p in first["slot"]]
+    pixels = first | {"name": "pixels", "tokens": len(left), "slot": slot, "anchor": left}
+    frames = first | {"name": "frames, layer 3", "layer": 3}
+    payload["stages"] = [first, pixels, frames, *payload["stages"][1:]]
+    (tmp_path / "pixels.html").write_text(render(payload), encoding="utf-8")
+    browser.emulate()
+    browser.open(tmp_path / "pixels.html")
+    names = browser.js("[...document.querySelectorAll('.column-name')].slice(0, 4).map(e => e.textContent)")
+    assert names == ["in", "pixels", "frames 3", "5"]
+    to_stage(browser, 1)
+    assert browser.js(SHOWN)["counts"][LEFT_OUT] == 8
+    assert "8 left out" in browser.js("document.getElementById('stage-patches').innerText")
+    assert "left out" in browser.js("document.getElementById('legend').innerText")
+    assert all(min(colour(browser, "image", patch)) > 90 for patch in out)
+    assert is_picture(colour(browser, "image", inside[8]))
+    browser.point(*on_screen(browser, "image", out[0]))
+    settle(browser)
+    assert "did not enter the tower" in browser.js(READOUT)
+    to_stage(browser, 7)
+    gone = first_view("image", dropped, lambda p, slot, _: slot == -1)
+    browser.point(*on_screen(browser, "image", gone[0]))
+    settle(browser)
+    assert "is in no token any more" in browser.js(READOUT)
 
 
 def test_merged_into_tints_a_token_and_its_members_alike(page):

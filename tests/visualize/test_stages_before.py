@@ -6,6 +6,7 @@ import torch
 
 from illava_cli.trace import ENTER
 from illava_cli.visualize.attention import heat
+from illava_cli.visualize.payload import LayerSeconds, _seconds
 from illava_cli.visualize.places import places
 from illava_cli.visualize.stages import DROPPED, LEFT_OUT, stages
 from illava_cli.visualize.way import Way
@@ -102,3 +103,12 @@ def test_a_layer_that_merges_last_has_nothing_behind_it(open_session):
     first, merged, _ = stages(Way(answer.trace), where.padding)
     assert len(first.tokens.values) == len(first.tokens)
     assert merged.tokens.values is None
+
+
+def test_the_time_of_layers_is_that_of_the_last_stage_before_them(traced):
+    """What did not enter, and what was done to a clip, took none of it."""
+    *_, found = traced("llava_onevision", "clip, tower", [], [film(6, 112, 112, 1)])
+    names = [stage.name for stage in found]
+    assert names == ["tower in", "frames, layer 1", "tower, layer 2", "tower, layer 4", "pooled", "clip"]
+    seconds = LayerSeconds([1, 2, 4, 8, 16, 32], [1] * 6)
+    assert [_seconds(found, n, seconds) for n in range(len(found))] == [1, 2, 12, 48, None, 6]
