@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from illava_cli.engine.closing import Room, closed_up
 from illava_cli.models.family import Family
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Features, Run
@@ -27,10 +28,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt: token ids and encoded media in order, from position `start` on."""
+    """One prompt: token ids and encoded media in order, from position `start` on.
+
+    Args:
+        room: for its positions; None: they stay as they are.
+    """
 
     parts: list[list[int] | Shown]
     start: int = 0
+    room: Room | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class _Laid:
     counts: list[int]
     positions: Tensor  # (axes, T)
     next_position: int
+    reach: tuple[int, int]
     span: tuple[int, int]
     injections: dict[int, Tensor]  # (T, C)
     where: dict[Hashable, Tensor]  # (T',)
@@ -76,6 +83,7 @@ def assemble(
         position_ids=positions if family.rope_axes > 1 else positions[0],  # (axes, B, T)
         lengths=lengths,
         next_position=[one.next_position for one in laid],
+        reach=[one.reach for one in laid],
         kinds=filled("kinds", TEXT),
         groups=filled("groups", -1),
         counts=[one.counts for one in laid],
@@ -139,11 +147,17 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
     embedded, kind, group, place = laid
     if packed:
         positions = torch.arange(length, device=device)[None].expand(family.rope_axes, -1)
-        next_position = length
+        next_position = unclosed = closed = length
     else:
         unpacked = family.positions(walk.length, walk.runs)
         next_position = int(unpacked[0, -1]) + 1  # a prompt ends with text
         positions = to_device(unpacked, device)[:, place]
+        unclosed = closed = max(next_position, int(unpacked.max()) + 1)  # time may run on beside the text
+        # a prompt that nothing has left keeps the positions of the unmodified model
+        if length < walk.length and row.room is not None and row.start + unclosed > row.room.most:
+            end = row.room.wanted - row.start
+            positions, next_position = closed_up(positions, walk.run_of(place), next_position, end)
+            closed = max(next_position, int(positions.max()) + 1)
     return _Laid(
         embeds=embedded,
         kinds=kind,
@@ -151,6 +165,7 @@ def _laid(family: Family, row: Row, packed: bool, scope: str) -> _Laid:
         counts=counts,
         positions=positions + row.start,
         next_position=row.start + next_position,
+        reach=(row.start + unclosed, row.start + closed),
         span=walk.span,
         injections=injections,
         where=where,
@@ -193,6 +208,12 @@ class _Walk:
     def mixed(self) -> bool:
         """Whether text stands among the tokens of a medium."""
         return len(self.runs) > len(self.begins)
+
+    def run_of(self, place: Tensor) -> Tensor:
+        """(T,) the run that stands at each place (T,); -1: text."""
+        begins, ends = to_device([[n, n + run.length] for n, run in self.runs], place.device).T.contiguous()
+        run = torch.searchsorted(begins, place, right=True) - 1
+        return run.where(place < ends[run.clamp(min=0)], -1)
 
 
 def _injections(embeds: Tensor, media: list[tuple[int, Features]]) -> dict[int, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from illava_cli.engine.features import FeatureCache
@@ -65,3 +65,19 @@ class Rules:
     def fixed(self, medium: Pixels | Features) -> bool:
         """Whether nothing of a medium merges in the decoder, though others may."""
         return bool(self.schedules) and (medium.document or self.few(medium.form))
+
+    def notes(self, media: Sequence[Features]) -> list[str]:
+        """What a record says of how they were taken."""
+        if not self.schedules:
+            return ["merging was off"] if media else []
+        notes = []
+        if any(self.few(one.form) for one in media):
+            notes.append(f"media of fewer than {self.min_visual_tokens} visual tokens were not merged")
+        for one in media:
+            if one.document:
+                whole = one.patches + one.left_out
+                notes.append(
+                    f"a picture was taken as a document: neighbours predict {one.left_out} of its {whole} "
+                    "patches"
+                )
+        return notes

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from illava_cli.engine.answer import Answer
 from illava_cli.engine.assemble import Row, Shown, assemble
+from illava_cli.engine.closing import Room
 from illava_cli.engine.generation import kept_counts, synchronize, trace_of
 from illava_cli.engine.grammar import Grammars
 from illava_cli.engine.progress import through_tower
 from illava_cli.engine.request import Slot, Turn
-from illava_cli.engine.rules import Rules
 from illava_cli.engine.sampling import chosen, likeliest
 from illava_cli.errors import Cancelled, ContextError, OutOfMemory, UsageError
 from illava_cli.models import decoder
@@ -157,17 +157,19 @@ class Runner:
             turn.features = [found[key] for key in own]
             turn.began, turn.vision_s = clock, seconds
             turn.reused = sum(key not in new for key in own)
-            turn.notes += notes_on([found[key] for key in own], rules)
+            turn.notes += rules.notes([found[key] for key in own])
 
-    def _row(self, turn: Turn) -> Row:
-        """A turn's prompt, its media in their places."""
+    def _row(self, turn: Turn, cached: int) -> Row:
+        """A turn's prompt, its media in their places, behind `cached` tokens."""
         by_slot = dict(zip(turn.prepared.slots, turn.features, strict=True))
         parts = [
             part if isinstance(part, list) else Shown(part.medium, by_slot[part.medium])
             for part in turn.parts
         ]
         turn.prompt_tokens = len(turn.spoken) + sum(len(one.embeds) for one in turn.features)
-        return Row(parts, turn.past.position if turn.past is not None else 0)
+        taken, asked = cached + turn.prompt_tokens, turn.config.generation.max_tokens
+        room = Room.of(self.context_length, asked, taken)
+        return Row(parts, turn.past.position if turn.past is not None else 0, room)
 
     @torch.inference_mode()
     def prefill(
@@ -226,21 +228,21 @@ class Runner:
         self.encode(turns)
         yield
         refuse_cancelled(turns)
-        family, first = self.family, turns[0]
+        family, first, cached = self.family, turns[0], cache.get_seq_length()
         schedule = leading_schedule(first)
         traced = DecoderTrace(watched=first.trace == "attention") if first.trace else None
         new, where = assemble(
             family,
-            [self._row(turn) for turn in turns],
+            [self._row(turn, cached) for turn in turns],
             dict(schedule.decoder),
             packed=schedule.packed and family.rope_axes == 1,
             scope=schedule.scope,
             trace=traced,
         )
-        limits = [
-            self._limit(turn, cache.get_seq_length(), position)
-            for turn, position in zip(turns, new.next_position, strict=True)
-        ]
+        for turn, (unclosed, closed) in zip(turns, new.reach, strict=True):
+            if closed < unclosed:
+                turn.notes.append(f"positions were closed up from {unclosed} to {closed} for the context")
+        limits = [self._limit(*one, cached) for one in zip(turns, new.next_position, strict=True)]
         hidden_states, prompt = yield from decoder.prefill(family.layers, new, cache, chunk)
         traces = [
             trace_of(family, turn, new.kinds, own, traced) for turn, own in zip(turns, where, strict=True)
@@ -270,12 +272,12 @@ class Runner:
         for answer, token, logprobs in zip(answers, tokens, told, strict=True):
             answer.put(token, logprobs)
 
-    def _limit(self, turn: Turn, cached: int, position: int) -> int:
+    def _limit(self, turn: Turn, position: int, cached: int) -> int:
         """How many tokens an answer may have.
 
         Args:
-            cached: tokens in the first layer's cache.
             position: where the answer begins.
+            cached: tokens in the first layer's cache.
 
         Raises:
             ContextError: the prompt alone does not fit.
@@ -304,25 +306,9 @@ class Runner:
         if tokens >= self.context_length:
             raise ContextError(
                 f"the prompt has {tokens} tokens, the model's context is {self.context_length}: "
-                "use fewer frames (--num-frames), tiles (--max-tiles), pixels (--max-pixels) or images, "
-                "or a shorter text"
+                "use fewer frames (--num-frames), a --video-budget, fewer tiles (--max-tiles), pixels "
+                "(--max-pixels) or images, or a shorter text"
             )
-
-
-def notes_on(media: Sequence[Features], rules: Rules) -> list[str]:
-    """What a record says of how they were taken."""
-    if not rules.schedules:
-        return ["merging was off"] if media else []
-    notes = []
-    if any(rules.few(one.form) for one in media):
-        notes.append(f"media of fewer than {rules.min_visual_tokens} visual tokens were not merged")
-    for one in media:
-        if one.document:
-            whole = one.patches + one.left_out
-            notes.append(
-                f"a picture was taken as a document: neighbours predict {one.left_out} of its {whole} patches"
-            )
-    return notes
 
 
 def refuse_cancelled(turns: Sequence[Turn]) -> None:

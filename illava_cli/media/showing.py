@@ -41,7 +41,9 @@ def shown(frame: av.VideoFrame, aspect: Fraction) -> np.ndarray:
     wide = max(1, round(width * aspect))
     if wide != width:
         pixels = np.asarray(Image.fromarray(pixels).resize((wide, height), Image.Resampling.BICUBIC))
-    return _turned(pixels, _orientation(frame))
+    # asked for its side data a frame becomes part of a circle: hundreds of them would wait for a collection
+    tiny = frame.reformat(2, 2, "gray", interpolation="POINT")
+    return _turned(pixels, _orientation(tiny))
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:

@@ -61,7 +61,7 @@ def load_family(config: Config, note: Callable[[str], None]) -> Family:
     if device.type == "cpu" and (slow := slow_dtype(str(dtype).removeprefix("torch."))):
         note(slow)
     if options.id.startswith(RANDOM):
-        family = _random(options, device, dtype, attn)
+        family = random_family(options, device, dtype, attn)
     else:
         folder = checkpoint_folder(options.id, options.revision, note)
         family = _pretrained(folder, options, device, dtype, attn)
@@ -119,7 +119,7 @@ def pick_attention(name: str, device: torch.device, dtype: torch.dtype) -> str:
     return name
 
 
-def _random(options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str) -> Family:
+def random_family(options: ModelOptions, device: torch.device, dtype: torch.dtype, attn: str) -> Family:
     """A shipped architecture with random weights: the same ones each time, and no download."""
     name = options.id.removeprefix(RANDOM)
     spec = architecture(name)

@@ -168,13 +168,17 @@ class Run:
 
 
 def as_bytes(values: Tensor, settings: Any) -> np.ndarray:
-    """(1, H, W, 3) uint8 what a normalised tile (3, H, W) was made of.
+    """(3, H, W, 1) uint8, colour by colour, what a normalised tile (3, H, W) was made of.
 
     Args:
         settings: an image processor, with `image_mean` and `image_std`.
     """
-    scale, shift = (torch.tensor(x)[:, None, None] * 255 for x in (settings.image_std, settings.image_mean))
-    return (values * scale).add_(shift).round_().to(torch.uint8).permute(1, 2, 0)[None].contiguous().numpy()
+    scale, shift = (
+        np.array(x, dtype=np.float32)[:, None, None] * 255 for x in (settings.image_std, settings.image_mean)
+    )
+    levels = values.numpy() * scale
+    levels += shift + 0.5  # which the cast rounds down
+    return levels.astype(np.uint8)[..., None]
 
 
 def normalised(values: Tensor, settings: dict, channel: int) -> Tensor:

@@ -75,7 +75,8 @@ def plan(reduction: Reduction, shape: ScheduleShape, kind: str) -> Schedule:
         decoder=decoder,
         scope=stages.llm.scope if stages.llm else "medium",
         layout=reduction.layout,
-        packed=(reduction.positions or ("packed" if reduction.layout == "grid" else "original")) == "packed",
+        # a re-formed grid has no gaps to close: the places in it are consecutive, but for what a clip loses
+        packed=reduction.positions == "packed",
         authors=reduction.variant == "authors",
     )
 

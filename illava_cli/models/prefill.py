@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -19,6 +20,7 @@ class Prefill:
         position_ids: (B, T), or (3, B, T) for M-RoPE.
         lengths: tokens of each row.
         next_position: the position of each row's first generated token.
+        reach: the positions that each row would have taken, and takes; fewer where they closed up.
         kinds: (B, T) `TEXT` (also where there is no token), `VISUAL` or `NEWLINE`.
         groups: (B, T) ranking group of each token that may merge, counted per row from 0; else -1.
         counts: tokens in each group, per row.
@@ -35,6 +37,7 @@ class Prefill:
     kinds: Tensor
     groups: Tensor
     counts: list[list[int]]
+    reach: Sequence[tuple[int, int]] = ()
     span: tuple[int, int] = (0, 0)
     merge_points: dict[int, MergePoint] = field(default_factory=dict)
     injections: dict[int, Tensor] = field(default_factory=dict)

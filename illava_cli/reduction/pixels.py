@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+BLOCK_BYTES = 1 << 18
+
 
 def entering(
     picture: np.ndarray, rows: int, columns: int, tau: float = 0, before: np.ndarray | None = None
@@ -16,27 +18,30 @@ def entering(
     """(rows, columns) True for cells that differ by more than `tau` from what predicts them.
 
     Args:
-        picture: (T, H, W, 3) uint8, T frames that are one step; what is beyond the last whole cell counts for
-            nothing.
+        picture: (T, H, W, C) uint8, T frames or colours of a step; what is beyond the last whole cell counts
+            for nothing.
         tau: the largest absolute difference, of 255; 0: exactly equal.
         before: the step before, alike.
     """
     bands, cell = _bands(picture, rows, columns)
     earlier = None if before is None else _bands(before, rows, columns)[0]
-    enters = np.zeros((rows, columns), dtype=bool)
-    # a row of cells at a time: what is compared stays in the processor's cache
-    for row, band in enumerate(bands):
-        error = np.full(columns, np.inf, dtype=np.float32)  # nothing predicts the first
-        error[1:] = left = _furthest(band[:, cell:], band[:, :-cell], columns - 1)
-        if row:
-            higher = _furthest(band, bands[row - 1], columns)
-            error[0] = higher[0]
-            differs = _furthest(band[:, :-cell], bands[row - 1][:, cell:], columns - 1) > tau
-            error[1:] = np.where((higher[:-1] <= tau) & differs, higher[1:], left)
+    error = np.full((rows, columns), np.inf, dtype=np.float32)  # nothing predicts the first
+    # some rows of cells at a time: what is compared stays in the processor's cache
+    step = max(1, BLOCK_BYTES // bands[0].nbytes)
+    for start in range(0, rows, step):
+        stop, second = min(start + step, rows), max(start, 1)
+        here, above = bands[second:stop], bands[second - 1 : stop - 1]
+        own = bands[start:stop]
+        error[start:stop, 1:] = _furthest(own[..., cell:], own[..., :-cell], columns - 1)
+        higher = _furthest(here, above, columns)
+        differs = _furthest(here[..., :-cell], above[..., cell:], columns - 1) > tau
+        from_above = (higher[:, :-1] <= tau) & differs
+        error[second:stop, 1:][from_above] = higher[:, 1:][from_above]
+        error[second:stop, 0] = higher[:, 0]
         if earlier is not None:
-            error = np.minimum(error, _furthest(band, earlier[row], columns))
-        enters[row] = error > tau
-    return enters
+            again = _furthest(own, earlier[start:stop], columns)
+            error[start:stop] = np.minimum(error[start:stop], again)
+    return error > tau
 
 
 def moved(picture: np.ndarray, before: np.ndarray, rows: int, columns: int) -> float:
@@ -61,11 +66,11 @@ def thumbnails(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _bands(picture: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, int]:
-    """Its rows of cells (rows, T * h, W * 3), without what follows the last whole one; bytes along a cell."""
-    frames, height, width, _ = picture.shape
+    """Its rows of cells (rows, T * h, W * C), without what follows the last whole one; bytes along a cell."""
+    frames, height, width, colours = picture.shape
     height, width = height // rows, width // columns
     whole = picture[:, : height * rows, : width * columns].reshape(frames, rows, height, -1)
-    return whole.swapaxes(0, 1).reshape(rows, frames * height, -1), width * 3
+    return whole.swapaxes(0, 1).reshape(rows, frames * height, -1), width * colours
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -76,7 +81,7 @@ def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _furthest(one: np.ndarray, other: np.ndarray, columns: int) -> np.ndarray:
-    """(columns,) the largest absolute difference within each cell of a row."""
+    """(rows, columns) the largest absolute difference within each cell of rows (rows, T * h, W * C)."""
     if not columns:
-        return np.zeros(0, dtype=np.uint8)
-    return _apart(one, other).max(0).reshape(columns, -1).max(1)
+        return np.zeros((len(one), 0), dtype=np.uint8)
+    return _apart(one, other).max(1).reshape(len(one), columns, one.shape[2] // columns).max(2)

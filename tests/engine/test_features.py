@@ -79,7 +79,7 @@ def test_a_tiled_image_is_the_same_with_company(counted):
 
 def entry(size: int) -> Features:
     tokens = torch.zeros(1000, dtype=torch.uint8)[:size]  # a view of something larger
-    return Features(tokens, tokens[:0], tokens[:0], 0, tokens[:0], 0, 0, 0, 0, 0)
+    return Features(tokens, tokens[:0], tokens[:0], 0, tokens[:0], 0, 0, 0, 0, 0, 0, frames=(0, 0))
 
 
 def test_the_least_recently_used_leave():

@@ -13,7 +13,7 @@ from tests.media_files import write_clip
 from tests.stock import Stock
 from tests.tolerances import FLOAT32
 
-PIXELS = Pixels("video", PatchGrid((1, 2, 2), 2, 2), (2, 2), lambda start, stop: None)
+PIXELS = Pixels("video", PatchGrid((1, 2, 2), 2, 2), (2, 2), lambda start, stop: None, lambda n: None)
 
 
 def test_a_video_s_time_is_in_its_positions(tmp_path, checkpoints, open_session):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -251,3 +253,15 @@ def test_bad_options_are_refused_before_the_file_is_opened(tmp_path: Path):
         read_video(tmp_path / "none.mp4", num_frames=2, fps=1)
     with pytest.raises(UsageError, match="not before end"):
         read_video(tmp_path / "none.mp4", start=3, end=2)
+
+
+def test_a_frame_that_was_read_waits_for_no_collection(clips: dict[str, Path]):
+    reader = PyAVReader(locate(clips["h264-cfr"]))
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(reader.read(range(24)))) == 24
+        left = [x for x in gc.get_objects() if isinstance(x, av.VideoFrame) and (x.width, x.height) == SIZE]
+    finally:
+        gc.enable()
+    assert not left

@@ -5,6 +5,7 @@ import torch
 
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.assemble import Row, Shown, assemble
+from illava_cli.engine.closing import Room
 from illava_cli.engine.record import Generation
 from illava_cli.engine.session import Request
 from illava_cli.models import decoder, decoder_merge, tower
@@ -139,7 +140,10 @@ def test_tower_and_decoder_never_synchronise(name, dtype, open_session):
             encoded = encode(family, media, [session.schedules[one.kind] for one in media])
             by_slot = dict(zip(request.slots, encoded, strict=True))
             rows.append(
-                Row([p if isinstance(p, list) else Shown(p.medium, by_slot[p.medium]) for p in pieces])
+                Row(
+                    [p if isinstance(p, list) else Shown(p.medium, by_slot[p.medium]) for p in pieces],
+                    room=Room.of(10**6, 512, 0),
+                )
             )
         new, _ = assemble(family, rows, points, packed=family.rope_axes == 1)
         hidden_states, _ = decoder.drained(decoder.prefill(family.layers, new, session.runner.new_cache()))

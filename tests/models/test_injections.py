@@ -30,12 +30,12 @@ def test_they_follow_the_tokens_through_a_merge(session, monkeypatch):
     made, assemble = {}, running.assemble
 
     def with_injections(*args, **options):
-        new = assemble(*args, **options)
+        new, where = assemble(*args, **options)
         at = (new.kinds == VISUAL)[..., None]
         for layer in LAYERS:
             noise = torch.randn(new.embeds.shape, generator=torch.Generator().manual_seed(layer)).double()
             made[layer] = noise * at
-        return replace(new, injections=dict(made))
+        return replace(new, injections=dict(made)), where
 
     plain = ask(session)
     with monkeypatch.context() as patch:

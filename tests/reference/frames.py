@@ -92,4 +92,21 @@ def early_tom(frames, left):
     return in_rounds(frames, left, choose)
 
 
-METHODS = {"alike": alike, "early-tom": early_tom}
+def cut_in_runs(frames, left):
+    """All cuts are tried: {first: {frame: weight}}."""
+    count = len(frames)
+    longest = 2 * math.ceil(count / left)
+    found = []
+    for cuts in combinations(range(1, count), left - 1):
+        borders = [0, *cuts, count]
+        lengths = [b - a for a, b in pairwise(borders)]
+        if max(lengths) <= longest:
+            gain = math.fsum(
+                likeness(frames[a], frames[i]) for a, b in pairwise(borders) for i in range(a + 1, b)
+            )
+            found.append((gain, lengths[::-1], borders))
+    _, _, borders = max(found, key=lambda one: (round(one[0], 9), one[1]))
+    return {a: {i: 1 / (b - a) for i in range(a, b)} for a, b in pairwise(borders)}
+
+
+METHODS = {"alike": alike, "early-tom": early_tom, "runs": cut_in_runs}

@@ -12,6 +12,7 @@ from illava_cli.reduction.clips.evs import evs
 from illava_cli.reduction.clips.fastvid import fastvid
 from illava_cli.reduction.clips.frames import FrameTokens, alike, early_tom
 from illava_cli.reduction.clips.holitom import holitom
+from illava_cli.reduction.clips.runs import runs
 from illava_cli.reduction.clips.tokens import ClipTokens
 from illava_cli.reduction.clips.vidcom2 import vidcom2
 from illava_cli.reduction.merge import Assignment
@@ -28,6 +29,7 @@ CLIP_METHODS: dict[str, Callable[[ClipTokens], Assignment]] = {
 FRAME_METHODS: dict[str, Callable[[FrameTokens], Assignment]] = {
     "alike": alike,
     "early-tom": early_tom,
+    "runs": runs,
 }
 
 __all__ = ["CLIP_METHODS", "FRAME_METHODS", "ClipTokens", "FrameTokens"]
