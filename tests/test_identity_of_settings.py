@@ -132,3 +132,17 @@ def test_a_bound_on_pixels_is_in_the_hash_where_there_is_one(name):
     plain = resolve("a/b", settings=[f"media.{name}=null"], environ={})
     assert name not in plain.identity()["media"]
     assert bounded.hash() != plain.hash() == resolve("a/b", environ={}).hash()
+
+
+def test_a_stage_is_in_the_hash_where_there_is_one(tmp_path):
+    off = resolve("a/b", settings=["preset=off"], environ={})
+    assert {"pixels", "frames"}.isdisjoint(off.identity()["schedule"]["reduction"])
+    assert "predictable" not in off.identity()["schedule"]
+    for number, stage in enumerate(("pixels: {tau: 0}", "frames: {still: 1}", "layout: grid")):
+        preset = tmp_path / f"{number}.yaml"
+        preset.write_text(stage, encoding="utf-8")
+        changed = resolve("a/b", settings=[f"preset={preset}"], environ={})
+        assert (stage.partition(":")[0] in ("pixels", "frames")) == (
+            not {"pixels", "frames"}.isdisjoint(changed.identity()["schedule"]["reduction"])
+        )
+    assert resolve("a/b", environ={}).identity()["schedule"]["predictable"] == 0.5

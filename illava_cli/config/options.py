@@ -175,6 +175,7 @@ GROUP_OF = {name: group for group, options in GROUPS.items() for name in options
 
 # settings that came after records were first written: where they do nothing, an identity is the one of before
 LATER_MEDIA = ("max_frames", "video_budget", "min_pixels", "max_pixels")
+LATER_IN_PRESETS = ("predictable", "pixels", "frames")
 LATER = (
     "top_k",
     "min_p",

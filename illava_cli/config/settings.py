@@ -7,7 +7,14 @@ import json
 from functools import cache
 from typing import Any
 
-from illava_cli.config.options import LATER, LATER_MEDIA, GenerationOptions, MediaOptions, ModelOptions
+from illava_cli.config.options import (
+    LATER,
+    LATER_IN_PRESETS,
+    LATER_MEDIA,
+    GenerationOptions,
+    MediaOptions,
+    ModelOptions,
+)
 from illava_cli.config.places import shipped
 from illava_cli.config.presets import STAGES, load_preset, overridden, preset_label, preset_names
 from illava_cli.config.reading import read_yaml, validate
@@ -47,7 +54,11 @@ class Config(ReductionSettings):
         # whom a preset is for, and how it is described, changes nothing in what it does
         words = {"families": True, "description": True, "reduction": {"description"}}
         words["by_family"] = {"__all__": {"description"}}
-        data["schedule"] = load_preset(self.preset).model_dump(mode="json", exclude=words)
+        data["schedule"] = schedule = load_preset(self.preset).model_dump(mode="json", exclude=words)
+        for part in (schedule, schedule["reduction"] or {}, *(schedule["by_family"] or {}).values()):
+            for name in LATER_IN_PRESETS:
+                if part.get(name) is None:
+                    part.pop(name, None)
         return data
 
     def hash(self) -> str:

@@ -25,7 +25,8 @@ class Documents:
 
 @dataclass(frozen=True)
 class Rules:
-    """
+    """What is done to media.
+
     Args:
         schedules: by kind of medium; empty where merging is off.
         min_visual_tokens: media of fewer are left whole.

@@ -18,17 +18,16 @@ from illava_cli.trace import CLIP
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """How many of a clip's frames and tokens are left.
+    """How many of a clip's tokens are left.
 
     Args:
         windows: frames that are looked at together.
-        frames_left: of each window, behind the tower.
-        tokens: of all that is left behind tower and pooling.
+        tokens: behind tower and pooling.
         kept: how many of these stay; None: all.
+        newlines: that come to them.
     """
 
     windows: list[int]
-    frames_left: list[int]
     tokens: int
     kept: int | None
     newlines: int
@@ -61,10 +60,10 @@ def clip_plan(geometry: Geometry, schedule: Schedule) -> ClipPlan | None:
         raise UsageError(
             f"video_budget: {newlines} of {geometry.budget} tokens are newlines, none is left: allow more"
         )
-    return ClipPlan(together, left, visual, schedule.clip_kept(visual, most), newlines)
+    return ClipPlan(together, visual, schedule.clip_kept(visual, most), newlines)
 
 
-def over_clip(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, depth: int) -> Survivors:
+def fewer_tokens(row: Survivors, pixels: Pixels, schedule: Schedule, left: int, depth: int) -> Survivors:
     """So many of a window's survivors, which stand in one row.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from illava_cli.errors import MergeError
-from illava_cli.models.clip import clip_plan, over_clip
+from illava_cli.models.clip import clip_plan, fewer_tokens
 from illava_cli.models.family import Family
 from illava_cli.models.forms import Expansion
 from illava_cli.models.hf import versions
@@ -48,8 +48,8 @@ def encode(
     features: dict[int, Features] = {}
     for (_, schedule, _, alone), indices in together.items():
         group = [media[i] for i in indices]
-        way = _Encoding(family, schedule, trace)
-        found = way.apart(group) if alone is None else [way.over_clip(*group)]
+        encoding = _Encoding(family, schedule, trace)
+        found = encoding.apart(group) if alone is None else [encoding.over_clip(*group)]
         for index, pixels, survivors in zip(indices, group, found, strict=True):
             features[index] = _decoder_tokens(family, pixels, survivors, schedule)
     return [features[i] for i in range(len(media))]
@@ -57,8 +57,8 @@ def encode(
 
 def looks_at_all(pixels: Pixels, schedule: Schedule) -> bool:
     """Whether what becomes of a frame depends on the others of its clip."""
-    within = schedule.clip or pixels.budget is not None or (schedule.frames and schedule.frames.layers)
-    return pixels.kind == "video" and bool(within)
+    reason = schedule.clip or pixels.budget is not None or (schedule.frames and schedule.frames.layers)
+    return pixels.kind == "video" and bool(reason)
 
 
 Segment = tuple[Pixels, int]  # one of a medium
@@ -90,17 +90,17 @@ class _Encoding:
         family, schedule = self.family, self.schedule
         planned = clip_plan(pixels, schedule)
         rows, start, done, given = [], 0, 0, 0
-        for size, left in zip(planned.windows, planned.frames_left, strict=True):
+        for size in planned.windows:
             window = [(pixels, segment) for segment in pixels.shown[start : start + size]]
-            pieces = [
-                ([number for _, number in segments], self.finished(pixels, self.through(segments, left)))
-                for segments in _by_length(window)
-            ]
+            pieces = []
+            for segments in _by_length(window):
+                survivors = self.through(segments, ranked=planned.kept is not None)
+                pieces.append(([number for _, number in segments], self.finished(pixels, survivors)))
             row, start = self.in_one_row(pixels, pieces), start + size
             if planned.kept is not None:
                 done += row.place.shape[1]
                 share = planned.kept * done // planned.tokens - given
-                row = over_clip(row, pixels, schedule, share, family.tower_layers)
+                row = fewer_tokens(row, pixels, schedule, share, family.tower_layers)
                 given += share
             rows.append(row)
         whole = Survivors.beside(rows)
@@ -111,11 +111,11 @@ class _Encoding:
             way=Way.beside([row.way for row in rows]) if self.trace else whole.way,
         )
 
-    def through(self, segments: list[Segment], left: int | None = None) -> Survivors:
+    def through(self, segments: list[Segment], ranked: bool = False) -> Survivors:
         """Segments of as many tokens through tower and projector.
 
         Args:
-            left: how many segments are left where whole ones merge; None: they do not.
+            ranked: what leaves the tower is ranked by attention.
         """
         family, schedule, first = self.family, self.schedule, segments[0][0]
         tokens, whole = first.entering[segments[0][1]], first.tokens
@@ -124,9 +124,9 @@ class _Encoding:
         plan = schedule.in_tower(
             tokens,
             family.tower_layers,
-            frames=0 if left is None else len(segments),
+            frames=len(segments),
             whole=whole,
-            ranked=first.budget is not None or (thinned_out and any(p.form.pools for p, _ in segments)),
+            ranked=ranked or (thinned_out and any(pixels.form.pools for pixels, _ in segments)),
         )
         step = max(1, family.chunk_bytes // (whole * family.bytes_per_token()))
         together = len(segments) if plan.frames else step

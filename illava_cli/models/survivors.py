@@ -13,9 +13,9 @@ from illava_cli.models.hf import versions
 from illava_cli.models.schedule import input_kept
 from illava_cli.models.tokens import Tokens, aligned, per_row
 from illava_cli.models.tower_pass import TowerPass
-from illava_cli.models.way import Way
+from illava_cli.models.way import Way, of_frames
 from illava_cli.reduction import METHODS, Candidates, Merge, decide
-from illava_cli.trace import INPUT, Step
+from illava_cli.trace import INPUT, POOL, Step
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,32 @@ def in_one_row(pieces: Sequence[tuple[Sequence[int], Survivors]], cells: int, de
         segment = torch.cat([piece.segment for _, piece in pieces]).sort().values
         by_segment = {n: piece.left for segments, piece in pieces for n in segments}
         counts = tuple(by_segment[n] for n in sorted(by_segment))
-    way = Way.of(pieces, depth) if first.traced else Way()
+    way = _way_of(pieces, depth) if first.traced else Way()
     return replace(row, segment=segment, counts=counts, way=way)
 
 
 # what belongs to rows is told by the way of all tokens
 NO_LAYERS = {"merges": {}, "frame_merges": {}, "attention": {}, "pooled": None}
+
+
+def _way_of(pieces: Sequence[tuple[Sequence[int], Survivors]], depth: int) -> Way:
+    """The way of all segments in their order; arguments as for `in_one_row`."""
+    if len(pieces) == 1:
+        return _way_of_piece(pieces[0][1], depth)
+    rows = [
+        (number, _way_of_piece(piece.rows(slice(row, row + 1)), depth))
+        for segments, piece in pieces
+        for row, number in enumerate(segments)
+    ]
+    return Way.beside([way for _, way in sorted(rows, key=lambda one: one[0])])
+
+
+def _way_of_piece(piece: Survivors, depth: int) -> Way:
+    """Of segments with as many tokens each."""
+    merges = piece.merges | ({(depth, POOL): piece.pooled} if piece.pooled is not None else {})
+    tokens = next(iter(merges.values())).slot.shape[1] if merges else piece.features.shape[1]
+    found = {step: of_frames(merge, tokens) for step, merge in piece.frame_merges.items()}
+    found |= {step: Merge.beside([merge]) for step, merge in merges.items()}
+    entered = next(iter(found.values())).slot.shape[1] if found else piece.features.shape[:2].numel()
+    attention = {layer: received.flatten() for layer, received in piece.attention.items()}
+    return Way(entered, dict(sorted(found.items())), attention)

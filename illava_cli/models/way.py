@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from illava_cli.reduction import Merge
-from illava_cli.trace import POOL, Step
-
-if TYPE_CHECKING:
-    from illava_cli.models.survivors import Survivors
+from illava_cli.trace import Step
 
 
 @dataclass(frozen=True)
@@ -29,18 +25,6 @@ class Way:
     tokens: int = 0
     merges: dict[Step, Merge] = field(default_factory=dict)
     attention: dict[int, Tensor] = field(default_factory=dict)
-
-    @staticmethod
-    def of(pieces: Sequence[tuple[Sequence[int], Survivors]], depth: int) -> Way:
-        """The way of all segments in their order; `pieces` as for `in_one_row`."""
-        if len(pieces) == 1:
-            return _of_piece(pieces[0][1], depth)
-        rows = [
-            (number, _of_piece(piece.rows(slice(row, row + 1)), depth))
-            for segments, piece in pieces
-            for row, number in enumerate(segments)
-        ]
-        return Way.beside([way for _, way in sorted(rows, key=lambda one: one[0])])
 
     @staticmethod
     def beside(ways: Sequence[Way]) -> Way:
@@ -68,17 +52,6 @@ class Way:
 
 def _device(ways: Sequence[Way]) -> torch.device:
     return next(merge.slot.device for way in ways for merge in way.merges.values())
-
-
-def _of_piece(piece: Survivors, depth: int) -> Way:
-    """Of segments with as many tokens each."""
-    merges = piece.merges | ({(depth, POOL): piece.pooled} if piece.pooled is not None else {})
-    tokens = next(iter(merges.values())).slot.shape[1] if merges else piece.features.shape[1]
-    found = {step: of_frames(merge, tokens) for step, merge in piece.frame_merges.items()}
-    found |= {step: Merge.beside([merge]) for step, merge in merges.items()}
-    entered = next(iter(found.values())).slot.shape[1] if found else piece.features.shape[:2].numel()
-    attention = {layer: received.flatten() for layer, received in piece.attention.items()}
-    return Way(entered, dict(sorted(found.items())), attention)
 
 
 def of_frames(merge: Merge, tokens: int) -> Merge:

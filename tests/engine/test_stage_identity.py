@@ -73,3 +73,13 @@ def test_a_clip_that_stays_is_what_left_the_tower(method, open_session):
     expected, answer = (one.ask("?", videos=[film(7, 128, 96, 1)], logits=True) for one in (whole, kept))
     assert answer.usage == expected.usage
     torch.testing.assert_close(answer.logits, expected.logits, **FLOAT32)
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+def test_a_budget_that_is_not_reached_changes_nothing_behind_a_tower_that_merges(family, open_session):
+    session, settings = open_session(family, *off(family)), settings_of("pixels, tower", family)
+    settings = (*settings, "pixels=null")
+    plain, bounded = (under(session, *settings, *own) for own in ((), ("media.video_budget=4000",)))
+    expected, answer = (one.ask("?", videos=[film(5, 96, 64, 1)], logits=True) for one in (plain, bounded))
+    torch.testing.assert_close(answer.logits, expected.logits, **FLOAT32)
+    assert answer.usage == expected.usage
