@@ -5,8 +5,9 @@ from dataclasses import replace
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Request
 from illava_cli.models.families.internvl import Mosaic
+from illava_cli.models.families.pooled import Frames
 from illava_cli.models.families.qwen2_vl import PatchGrid
-from illava_cli.models.families.tiled import Frames, Square, Tiles
+from illava_cli.models.families.tiled import Square, Tiles
 from illava_cli.models.planning import stages_of
 from tests.reference import Medium, Schedule
 

@@ -18,7 +18,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from illava_cli.config.options import MediaOptions
 from illava_cli.errors import ModelError
 from illava_cli.models.families.llava import Llava
-from illava_cli.models.families.tiled import Frames
+from illava_cli.models.families.pooled import Frames
 from illava_cli.models.frames import stacked
 from illava_cli.models.hf import LlavaOnevisionImageProcessorPil
 from illava_cli.models.media import Pixels, normalised
