@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from illava_cli.models.families.anyres import coarser, rescaled
-from illava_cli.models.families.tiled import Tiled, with_final_newline, with_row_newlines
+from illava_cli.models.families.newlines import with_final_newline, with_row_newlines
+from illava_cli.models.families.tiled import Tiled
 from illava_cli.models.forms import Expansion, Layout
 from illava_cli.models.survivors import Survivors
 from illava_cli.reduction import Merge

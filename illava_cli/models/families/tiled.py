@@ -26,6 +26,7 @@ from illava_cli.models.families.anyres import (
     tile_extents,
     tile_grid,
 )
+from illava_cli.models.families.newlines import with_final_newline, with_row_newlines
 from illava_cli.models.forms import Expansion, Form, Layout
 from illava_cli.models.hf import unpad_image
 from illava_cli.models.survivors import Survivors
@@ -233,34 +234,3 @@ class Tiles(Tiled):
             torch.cat([torch.arange(kept, device=base.device), detail.order + kept]),
             joined and Merge.beside([Merge.identity(1, kept, base.device), joined]),
         )
-
-
-def with_final_newline(tokens: Tensor, place: Tensor, length: int, newline: Tensor) -> Layout:
-    """Tokens (n, C) at their places (n,), and a newline in the last of `length`."""
-    embeds = torch.cat([tokens, newline[None]])
-    place = torch.cat([place, place.new_full((1,), length - 1)])
-    is_newline = torch.arange(len(embeds), device=tokens.device) == len(tokens)
-    return Layout(embeds, place, is_newline, length)
-
-
-def with_row_newlines(
-    features: Tensor,
-    row: Tensor,
-    column: Tensor,
-    rows: int,
-    columns: int,
-    newline: Tensor,
-    ending: Tensor | None = None,
-) -> Layout:
-    """Survivors (n, C) at their cells of a grid, each of whose rows keeps its newline.
-
-    Args:
-        ending: the rows that are left; None: all of them.
-    """
-    width = columns + 1
-    ending = torch.arange(rows, device=row.device) if ending is None else ending
-    place = torch.cat([row * width + column, ending * width + columns])
-    is_newline = torch.arange(len(place), device=row.device) >= len(row)
-    order = place.argsort(stable=True)
-    embeds = torch.cat([features, newline.expand(len(ending), -1)])[order]
-    return Layout(embeds, place[order], is_newline[order], rows * width, order)
