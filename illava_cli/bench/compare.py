@@ -125,7 +125,18 @@ def _stock_tokens(lab: Lab, variant: Stock, new_tokens: int) -> tuple[RequestCou
     expansions = [lab.family.tokens(pixels, Schedule()) for pixels in rows[0]]
     patches = sum(medium.segments * medium.patches[0] for medium in counts.media)
     visual, newlines = sum(e.visual for e in expansions), sum(e.newlines for e in expansions)
-    usage = VisualUsage(patches, patches, visual, visual, newlines, newlines, visual + newlines)
+    frames = sum(pixels.segments for pixels in rows[0] if pixels.kind == "video")
+    usage = VisualUsage(
+        patches,
+        patches,
+        visual,
+        visual,
+        newlines,
+        newlines,
+        visual + newlines,
+        frames_in=frames,
+        frames_kept=frames,
+    )
     return counts, {"prompt": len(ids[0]), "visual": asdict(usage)}
 
 

@@ -24,7 +24,7 @@ from illava_cli.bench.lab import WARM_TOKENS, Lab, Plan, in_turn
 from illava_cli.bench.media import Medium
 from illava_cli.bench.variants import Ours, Stock
 from illava_cli.engine import media as engine_media
-from illava_cli.engine import runner
+from illava_cli.engine import rules, runner
 from illava_cli.engine.generation import synchronize
 from illava_cli.models import decoder, decoder_merge, encoder, tower
 from illava_cli.models.family import Family
@@ -160,8 +160,12 @@ def _watched(watch: Stopwatch, family: Family, model: nn.Module) -> Iterator[Non
             (decoder_merge.Prompt, "merged", "llm_merging"),
             (decoder_merge.Scoring, "_rank", "llm_scoring"),
             (decoder, "step", "decoding"),
-            (encoder, "condense", "packing"),
-            (encoder, "lay_out", "packing"),
+            (rules.Rules, "admitted", "preprocess"),
+            (tower.TowerPass, "fewer_frames", "tower_merging"),
+            (encoder, "fewer_tokens", "tower_merging"),
+            (encoder.Encoding, "condensed", "packing"),
+            (encoder.Encoding, "in_one_row", "packing"),
+            (encoder, "decoder_tokens", "packing"),
             (runner, "assemble", "packing"),
             # InternVL has one for both: its frames are tiles
             *((inner, name, "packing") for name in FEATURES if hasattr(inner, name)),

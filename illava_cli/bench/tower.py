@@ -74,5 +74,7 @@ def _encode(lab: Lab, variant: Ours | Stock, pixels: list[Pixels]) -> None:
         inputs = stock.on_device(family, variant.model, side.inputs(variant.model, pixels))
         side.run_vision(variant.model, inputs)
     else:
-        encode(family, pixels, variant.session.schedules)
+        rules = variant.session.rules
+        shown = [rules.admitted(one) for one in pixels]
+        encode(family, shown, [rules.schedule(one) for one in shown])
     synchronize(family.device)

@@ -48,10 +48,10 @@ def encode(
     features: dict[int, Features] = {}
     for (_, schedule, _, alone), indices in together.items():
         group = [media[i] for i in indices]
-        encoding = _Encoding(family, schedule, trace)
+        encoding = Encoding(family, schedule, trace)
         found = encoding.apart(group) if alone is None else [encoding.over_clip(*group)]
         for index, pixels, survivors in zip(indices, group, found, strict=True):
-            features[index] = _decoder_tokens(family, pixels, survivors, schedule)
+            features[index] = decoder_tokens(family, pixels, survivors, schedule)
     return [features[i] for i in range(len(media))]
 
 
@@ -65,7 +65,7 @@ Segment = tuple[Pixels, int]  # one of a medium
 
 
 @dataclass(frozen=True)
-class _Encoding:
+class Encoding:
     """Segments on their way through tower and projector under one schedule."""
 
     family: Family
@@ -215,7 +215,7 @@ def _pixel_values(segments: Sequence[Segment]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def _decoder_tokens(family: Family, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
+def decoder_tokens(family: Family, pixels: Pixels, survivors: Survivors, schedule: Schedule) -> Features:
     """The survivors of one medium as decoder tokens."""
     form, unit = pixels.form, family.patches_per_token
     newline = family.newline(like=survivors.features)

@@ -68,7 +68,7 @@ def test_report(report):
         compared = {"speedup", "bound", "efficiency"} & variant.keys()
         assert len(compared) == (0 if name == "transformers" else 3)
     visual = {name: v["tokens"]["visual"] for name, v in result["variants"].items()}
-    assert list(visual["paper"].values()) == [729, 361, 361, 253, 1, 1, 730]
+    assert list(visual["paper"].values()) == [729, 361, 361, 253, 1, 1, 730, 0, 0, 0]
     assert visual["off"] == visual["transformers"]
     paper, off = result["variants"]["paper"], result["variants"]["off"]
     assert off["bound"] == dict.fromkeys(("vision", "prefill", "ttft", "request"), 1.0)
