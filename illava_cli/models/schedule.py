@@ -184,7 +184,7 @@ class Schedule:
     decoder: tuple[tuple[int, MergePoint], ...] = ()
     scope: str = "medium"
     layout: str = "grid"
-    packed: bool = True
+    packed: bool = False
     authors: bool = False
 
     @property

@@ -32,7 +32,7 @@ def test_the_paper():
     assert schedule.after_tower(729) == schedule.after_input(729) == 361
     assert schedule.decoder == ((2, MergePoint(253 / 361, queries="visual-literal")),)
     assert schedule.decoder[0][1].kept(361) == 253
-    assert (schedule.layout, schedule.packed, schedule.authors) == ("grid", True, False)
+    assert (schedule.layout, schedule.packed, schedule.authors) == ("grid", False, False)
     assert schedule.in_tower(729, 26).scored is None
 
 
