@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from illava_cli.config import Config, MediaOptions, validate
 from illava_cli.engine.session import Request
@@ -139,7 +141,7 @@ WRONG = {
     "frames by tokens": (
         "tiles",
         {"frames": {"method": "evs", "layers": [2], "keep": 0.5}},
-        r"frames.method: 'evs' is for input only \(here: alike, early-tom\)",
+        r"frames.method: 'evs' is for input only \(here: alike, early-tom, runs\)",
     ),
     "tokens by frames": (
         "tiles",
@@ -261,7 +263,8 @@ class SmallerThanItSays:
         self.processor, self.size = processor, processor.size
 
     def __call__(self, images, **options):
-        return self.processor([image.resize((112, 112)) for image in images], **options)
+        smaller = [np.asarray(Image.fromarray(image).resize((112, 112))) for image in images]
+        return self.processor(smaller, **options)
 
 
 def test_a_processor_that_makes_another_grid_than_the_size_says_is_refused(open_session, monkeypatch):
