@@ -184,9 +184,8 @@ class Encoding:
 def _by_length(wanted: Sequence[Segment]) -> list[list[Segment]]:
     """Segments of which as many tokens enter the tower."""
     lengths: dict[int, list[Segment]] = {}
-    entering = {id(pixels): pixels.entering for pixels, _ in wanted}
     for pixels, number in wanted:
-        lengths.setdefault(entering[id(pixels)][number], []).append((pixels, number))
+        lengths.setdefault(pixels.entering[number], []).append((pixels, number))
     return list(lengths.values())
 
 
@@ -197,11 +196,13 @@ def _entering(segments: Sequence[Segment]) -> Tensor:
 
 def _padding(segments: Sequence[Segment], schedule: Schedule) -> Tensor | None:
     """(B, N) image padding that leaves first; None where there is none."""
-    masks = [(pixels.form.padding(schedule.layout), number) for pixels, number in segments]
-    if all(mask is None for mask, _ in masks):
+    media = {id(pixels): pixels for pixels, _ in segments}
+    masks = {key: pixels.form.padding(schedule.layout) for key, pixels in media.items()}
+    if all(mask is None for mask in masks.values()):
         return None
-    nothing = torch.zeros(segments[0][0].tokens, dtype=torch.bool)
-    return torch.stack([nothing if mask is None else mask[number] for mask, number in masks])
+    nothing = torch.zeros(1, segments[0][0].tokens, dtype=torch.bool)
+    own = [(masks[id(pixels)], number) for pixels, number in segments]
+    return torch.cat([nothing if mask is None else mask[number, None] for mask, number in own])
 
 
 def _pixel_values(segments: Sequence[Segment]) -> Tensor:

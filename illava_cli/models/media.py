@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,13 @@ class Geometry:
         """The most decoder tokens that a video may have."""
         return None
 
-    @property
+    @cached_property
     def entering(self) -> list[int]:
         """Tokens of each segment that enter the tower."""
         entered = self.entered
         return [self.tokens] * self.segments if entered is None else entered.sum(1).tolist()
 
-    @property
+    @cached_property
     def shown(self) -> list[int]:
         """The segments of which anything does."""
         return [segment for segment, tokens in enumerate(self.entering) if tokens]
