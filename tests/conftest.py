@@ -16,7 +16,7 @@ from illava_cli.reduction import METHODS
 from tests.builders import WRITERS
 from tests.guides import write_clip, write_clipseg
 from tests.needs import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401 - hooks
-from tests.reference import gemma4, qwen3_5
+from tests.reference import doubled, gemma4
 
 LIMITS = {"slow": 3600, "network": 3600}  # seconds: 20 kills and restarts; 6 GB from the hub
 IMAGES_ONLY = tuple(family for family in WRITERS if "video" not in family_class(family, "tests").markers)
@@ -104,7 +104,7 @@ def _two_threads():
 @pytest.fixture
 def exact_in_float64(monkeypatch):
     """What `transformers` computes in float32 of any model is in float64 where the model is."""
-    qwen3_5.exact(monkeypatch)
+    doubled.exact(monkeypatch)
     gemma4.exact(monkeypatch)
 
 

@@ -306,8 +306,8 @@ class Runner:
         if tokens >= self.context_length:
             raise ContextError(
                 f"the prompt has {tokens} tokens, the model's context is {self.context_length}: "
-                "use fewer frames (--num-frames), a --video-budget, fewer tiles (--max-tiles), pixels "
-                "(--max-pixels) or images, or a shorter text"
+                "use fewer frames (--num-frames), a budget for each video (--video-budget), fewer tiles "
+                "(--max-tiles), pixels (--max-pixels) or images, or a shorter text"
             )
 
 

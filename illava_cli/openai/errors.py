@@ -56,6 +56,7 @@ FIELDS = {
     "--image": "image_url",
     "--video": "video_url",
     "--num-frames": "num_frames",
+    "--video-budget": "video_budget",
     "--max-tiles": "max_tiles",
     "--min-pixels": "min_pixels",
     "--max-pixels": "max_pixels",

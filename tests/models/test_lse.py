@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from illava_cli.models import decoder_merge, lse, tower
+from illava_cli.models import decoder_merge, lse, tower_pass
 from illava_cli.reduction import received_attention, triton_scores
 from tests.conftest import IMAGES_ONLY, clip, picture
 from tests.schedules import SCHEDULES
@@ -100,7 +100,7 @@ def test_a_model_answers_the_same(name, open_session, monkeypatch):
         return scores
 
     monkeypatch.setitem(lse.KERNELS, "cpu", flash_cpu)
-    for module in (tower, decoder_merge):
+    for module in (tower_pass, decoder_merge):
         monkeypatch.setattr(module, "received_attention", checked)
     reused = answer()
     session = open_session(family, *settings)

@@ -64,6 +64,9 @@ def test_usage_says_what_merging_saved_and_what_was_cached(ask):
         "newlines_in": 14,
         "newlines_kept": 7,
         "unmerged": 400,
+        "left_out": 0,
+        "frames_in": 0,
+        "frames_kept": 0,
         "saved": 295,
         "reused": 1,
     }

@@ -13,7 +13,7 @@ STATISTICS = re.compile(
     r"first token [\d.]+ s \| peak [\d.]+ [kMG]B\n"
 )
 COUNTS = ("patches", "vision_kept", "llm_in", "llm_kept", "newlines_in", "newlines_kept")
-COUNTS += ("unmerged",)
+COUNTS += ("unmerged", "left_out", "frames_in", "frames_kept")
 TIMES = ("load_s", "media_s", "vision_s", "prefill_s", "decode_s", "ttft_s")
 
 

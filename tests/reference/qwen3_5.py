@@ -1,12 +1,9 @@
 """Qwen3.5: Qwen3-VL's tower without taps, gated full attention, and a recurrence token by token.
 
-`transformers` computes the recurrence in float32. `exact` lets it compute in float64 what is in float64, so
-that the two are comparable: but for decays, which both take in float32.
+The recurrence is compared in float64 (`doubled`), but for decays, which both take in float32.
 """
 
 import torch
-import transformers.models.qwen3_5.modeling_qwen3_5 as modeling_qwen3_5
-import transformers.models.qwen3_5_moe.modeling_qwen3_5_moe as modeling_qwen3_5_moe
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 from transformers.models.qwen3_5.modeling_qwen3_5 import apply_rotary_pos_emb
@@ -17,19 +14,6 @@ from tests.reference.values import Encoded, Medium, Schedule
 
 positions, packs, TYPED = qwen2_vl.positions, False, True
 stock_inputs = qwen3_vl.stock_inputs
-
-
-class _Doubled:
-    """torch, whose float32 is float64."""
-
-    def __getattr__(self, name: str):
-        return torch.float64 if name == "float32" else getattr(torch, name)
-
-
-def exact(monkeypatch) -> None:
-    """Let `transformers` compute the recurrence, and the norm behind it, in float64."""
-    for module in (modeling_qwen3_5, modeling_qwen3_5_moe):
-        monkeypatch.setattr(module, "torch", _Doubled())
 
 
 def encode(model, medium: Medium, schedule: Schedule) -> Encoded:

@@ -93,7 +93,7 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
     family, settings = SCHEDULES[schedule]
     session = open_session(family, *settings)
     laid_out, entered = [], []
-    lay_out, condensed = encoder._decoder_tokens, encoder._Encoding.condensed
+    lay_out, condensed = encoder.decoder_tokens, encoder.Encoding.condensed
 
     def remember(*arguments):
         laid_out.append(lay_out(*arguments))
@@ -104,8 +104,8 @@ def test_the_layout_is_what_the_model_does_to_features(open_session, monkeypatch
         entered.append(features)
         return condensed(encoding, pixels, dataclasses.replace(survivors, features=features))
 
-    monkeypatch.setattr(encoder, "_decoder_tokens", remember)
-    monkeypatch.setattr(encoder._Encoding, "condensed", numbered)
+    monkeypatch.setattr(encoder, "decoder_tokens", remember)
+    monkeypatch.setattr(encoder.Encoding, "condensed", numbered)
     with contextlib.suppress(RuntimeError):  # the decoder takes no such numbers
         ask(session, media, trace=True)
     depth = session.family.tower_layers
