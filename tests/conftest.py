@@ -97,8 +97,9 @@ def _plain_terminal():
 
 
 @pytest.fixture(autouse=True)
-def _two_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    """Tests run side by side: more threads would spin, waiting for each other, and toys need but one."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -112,9 +113,3 @@ def exact_in_float64(monkeypatch):
 def exact_float32(monkeypatch):
     """Convolutions in float32 as on a CPU: cuDNN rounds their inputs to TF32, 10 bits, by default."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
-@pytest.fixture
-def quiet(_two_threads):
-    """One thread, since tests run side by side and toys are as fast on it."""
-    torch.set_num_threads(1)

@@ -30,8 +30,13 @@ def drop(prefixes: tuple[str, ...], environ: MutableMapping[str, str] = os.envir
 
 
 def clear(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Remove what libraries read, also in children; no proxy is for tests' servers, git has no settings."""
+    """Remove what libraries read, also in children; no proxy is for tests' servers, git has no settings.
+
+    Processes have one thread where nothing else is said: tests run side by side, and more of them would spin,
+    waiting for each other.
+    """
     drop(OF_LIBRARIES, environ)
+    environ.setdefault("OMP_NUM_THREADS", "1")
     environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     for name in ("no_proxy", "NO_PROXY"):
         environ[name] = ",".join(filter(None, [environ.get(name), HERE]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -63,6 +65,24 @@ def clip_times(frames: int, fps: int = 12, vfr: bool = False) -> list[float]:
     return times
 
 
+@contextmanager
+def as_scheduled() -> Iterator[None]:
+    """This thread is scheduled afterwards as it was before.
+
+    SVT-AV1 makes a thread of root's that opens it a real-time one, and with it all that it starts later: a
+    browser that is busy then leaves nothing else a processor.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
+@as_scheduled()
 def write_clip(
     path: str | Path,
     codec: str = "h264",

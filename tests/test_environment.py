@@ -6,6 +6,15 @@ import time
 from tests.environment import as_in_a_plain_terminal, clear
 
 
+def test_a_process_has_one_thread_unless_more_are_asked_for():
+    environ = {}
+    clear(environ)
+    assert environ["OMP_NUM_THREADS"] == "1"
+    environ = {"OMP_NUM_THREADS": "4"}
+    clear(environ)
+    assert environ["OMP_NUM_THREADS"] == "4"
+
+
 def test_settings_from_outside_are_gone():
     environ = {"ILLAVA_MODEL": "x", "HF_HUB_OFFLINE": "1", "TRITON_INTERPRET": "0", "PYTHONPATH": "/x"}
     environ |= {"GIT_DIR": "/x", "XDG_STATE_HOME": "/x", "RAY_ADDRESS": "x:1"}

@@ -124,7 +124,7 @@ def test_no_password_and_no_megabytes_in_whatever_is_written(site, program, tmp_
     assert sent == {"Basic " + base64.b64encode(b"jo:hush-hush").decode()}
 
 
-def test_a_chat_tells_no_password_either(site, png, quiet, open_session, tmp_path, capsys):
+def test_a_chat_tells_no_password_either(site, png, open_session, tmp_path, capsys):
     site.gives("/a.png", png)
     good, bad = (f"http://jo:hush-hush@{site.host}/{name}.png" for name in ("a", "none"))
     said = []

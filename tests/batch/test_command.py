@@ -17,9 +17,6 @@ from tests.conftest import picture
 QUICK = ["-m", "tiny", "--max-tiles", "1", "--max-tokens", "3", "--readers", "0"]
 
 
-pytestmark = pytest.mark.usefixtures("quiet")
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Three pictures and a broken one in `photos`, which is in the working directory."""

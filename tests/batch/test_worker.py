@@ -16,8 +16,6 @@ from tests.conftest import picture
 from tests.media_files import write_clip
 from tests.schedules import SCHEDULES
 
-pytestmark = pytest.mark.usefixtures("quiet")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -36,11 +36,6 @@ SCHEDULES |= dict.fromkeys(
 )
 
 
-@pytest.fixture(autouse=True)
-def _quiet(quiet):
-    pass
-
-
 @pytest.fixture(scope="session")
 def schedule(tmp_path_factory):
     """A preset file for a family's small checkpoint."""

@@ -44,7 +44,7 @@ def drip(monkeypatch):
 
 
 @pytest.fixture
-def session(quiet, open_session):
+def session(open_session):
     return open_session("llava_onevision", "generation.max_tokens=2", "media.media_timeout=null")
 
 

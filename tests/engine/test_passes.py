@@ -144,19 +144,19 @@ def test_a_task_that_is_cancelled_ends_its_answer(session):
 
 def test_others_go_on_when_the_one_who_drives_is_broken_off(session):
     expected = session.ask("What is it?").token_ids
-    driving, joined = threading.Event(), threading.Event()
-    session.passes.on_pass = lambda scheduler: joined.is_set() or (driving.set(), joined.wait(60))
+    driving = threading.Event()
 
     def broken_off():
         def on_text(text):
+            driving.set()
+            all_there(session.passes, 2)(session.passes.scheduler)
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             session.ask("Why?", on_text=on_text)
 
     def other():
-        driving.wait(60)
-        joined.set()
+        assert driving.wait(60)
         return session.ask("What is it?").token_ids
 
     with ThreadPoolExecutor(2) as pool:

@@ -20,11 +20,6 @@ MERGING = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _quiet(quiet):
-    pass
-
-
 @pytest.fixture
 def samples():
     """Five questions: three of one task, one without a known answer, one about a clip."""

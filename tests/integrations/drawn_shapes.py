@@ -78,7 +78,6 @@ class DrawnShapes:
             "HF_HOME": str(self.folder / "hub"),
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
         }
         output = self.folder / f"output-{len(list(self.folder.glob('output-*')))}"
         output.mkdir()

@@ -33,7 +33,7 @@ def command(tmp_path_factory):
     (declared / "METADATA").write_text("Metadata-Version: 2.1\nName: declared\nVersion: 0\n")
     lines = [f"{name} = {value}\n" for name, value in project["entry-points"]["llm"].items()]
     (declared / "entry_points.txt").write_text("".join(["[llm]\n", *lines]))
-    environment = os.environ | {"LLM_USER_PATH": str(folder / "user"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"LLM_USER_PATH": str(folder / "user")}
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
 
     def call(*arguments, **options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,11 +122,18 @@ def test_turned_and_mirrored_clips_are_shown_upright(tmp_path: Path, matrix, bac
         assert np.abs(frame.astype(int) - expected).mean() < 12
 
 
+def scheduling() -> int | None:
+    """How this thread is scheduled; what it starts inherits that."""
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
 def test_what_decord_has_no_decoder_for_pyav_reads(tmp_path: Path, caplog, suffix: str, backend: str):
     needs("libsvtav1")
+    scheduled = scheduling()
     path = write_clip(tmp_path / f"av1.{suffix}", "libsvtav1")
+    assert scheduling() == scheduled
     medium = read_video(path, num_frames=4, backend=backend)
     assert list(medium.indices) == [frame_number(frame) for frame in medium.frames] == [0, 8, 15, 23]
     assert ("read with PyAV instead of decord" in caplog.text) == (backend == "decord")

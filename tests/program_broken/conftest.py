@@ -14,11 +14,6 @@ from tests.media_files import cut_off, quadrants, write_clip, write_jpeg
 from tests.program_broken.lines import LLAVA, OFF
 
 
-@pytest.fixture(autouse=True)
-def _quiet(quiet, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 @pytest.fixture
 def main(monkeypatch, capfd, tmp_path):
     """Runs the program in this process, in an empty folder: (exit code, stdout, stderr)."""

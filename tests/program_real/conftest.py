@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.conftest import picture
 from tests.media_files import write_clip, write_jpeg
@@ -56,11 +55,6 @@ llm: {layers: [2, 4], keep: [0.7, 0.8], queries: last}
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(_two_threads):
-    torch.set_num_threads(1)  # as the processes have it
-
-
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
     """Pictures, clips and presets; the questions name them relative to it."""
@@ -95,7 +89,6 @@ def start(model, folder, tmp_path):
     """
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['torchvision'] = None")
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": str(tmp_path), "LC_ALL": "C"}
-    environment |= {"OMP_NUM_THREADS": "1"}  # more would fight over the cores with the other process
     started: list[Process] = []
 
     def start(command: str, family: str, *arguments: str, stdin: str = "") -> Process:

@@ -1,7 +1,7 @@
 """What `transformers` computes in float32 of any model, in float64 where the model is in float64.
 
-Float32's last bit depends on where in memory a number lies: a norm then differs by 1e-7 from the same norm over
-another layout, on some processors and not on others.
+Float32's last bit depends on where in memory a number lies: a norm then differs by 1e-7 from the same norm
+over another layout, on some processors and not on others.
 """
 
 from importlib import import_module
