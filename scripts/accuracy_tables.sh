@@ -57,5 +57,11 @@ measure compare steep --questions 1300 --answers runs/accuracy/steep --keep 1/6 
 for plan in table-4 table-5 table-6 table-7 table-8 table-9 layouts; do ask $plan --plan $plan; done
 ask queries --plan queries --survivors
 
+clips=(--tasks world:video-direction,video-first,video-blinks)
+measure eval video-turbo "${clips[@]}" --questions 1800 -o runs/accuracy/video-turbo.jsonl --preset auto --preset turbo
+measure eval video-methods "${clips[@]}" --questions 600 -o runs/accuracy/video-methods.jsonl --plan video
+measure eval documents --tasks documents --questions 300 -o runs/accuracy/documents.jsonl --preset auto \
+    --variant 'as other pictures: preset=auto vision.image.r=40 llm.image.keep=0.7'
+
 echo "failed: ${failed[*]:-none}" >&2
 exit $((${#failed[@]} > 0))
