@@ -10,6 +10,10 @@ from illava_cli.drawing import looks, save, side_by_side
 from illava_cli.evals.variants import OFF
 
 AXES = (("visual_tokens", "visual tokens kept", 1.0), ("seconds", "time a question (ms)", 1e3))
+BARS = "bars: change against off, 95 %"
+LEAST_SPAN = 10.0  # points that an axis of quality spans at the least
+ASIDE = 0.012  # of the highest cost, from one method's bars to the next's
+QUESTIONS_HIGH = 20  # an axis is at least as high as so many questions
 
 
 def plot_frontier(report: dict[str, Any], path: Path) -> None:
@@ -20,7 +24,7 @@ def plot_frontier(report: dict[str, Any], path: Path) -> None:
     """
     sweep = report["sweep"]
     points = [point for point in sweep["points"] if point["quality"] is not None]
-    title = f"{report['model']['id']}, {report['all']['questions']} questions; bars: change against off, 95 %"
+    title = f"{report['model']['id']}, {report['all']['questions']} questions; {BARS}"
     figure, plots = side_by_side(len(AXES), title)
     for axes, (cost, label, scale) in zip(plots, AXES, strict=True):
         look = looks()
@@ -29,7 +33,7 @@ def plot_frontier(report: dict[str, Any], path: Path) -> None:
             axes.errorbar(
                 point[cost] * scale,
                 100 * point["quality"],
-                yerr=_bar(report, point),
+                yerr=_bar(report["all"]["variants"][point["variant"]], sweep["quality"]),
                 ls="",
                 **own,
                 capsize=2,
@@ -38,17 +42,26 @@ def plot_frontier(report: dict[str, Any], path: Path) -> None:
         best = _best(points, cost)
         axes.plot([p[cost] * scale for p in best], [100 * p["quality"] for p in best], color="grey", lw=1)
         axes.set(xlabel=label, ylabel=f"{sweep['quality']} (%)", xlim=(0, None))
+        _no_cliff(axes, report["all"]["questions"])
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     save(figure, path)
 
 
-def _bar(report: dict[str, Any], point: dict[str, Any]) -> list[list[float]] | None:
+def _bar(figures: dict[str, Any], quality: str) -> list[list[float]] | None:
     """Points below and above; the reference has none, being compared with itself."""
-    measure = "difference" if report["sweep"]["quality"] == "accuracy" else "agreement"
-    found = report["all"]["variants"][point["variant"]].get(measure)
+    found = figures.get("difference" if quality == "accuracy" else "agreement")
     if not found:
         return None
     return [[100 * (found["value"] - found["low"])], [100 * (found["high"] - found["value"])]]
+
+
+def _no_cliff(axes: Any, questions: int) -> None:
+    """Make the axis of quality (percent) high enough that one question more or less is a small step on it."""
+    low, high = axes.get_ylim()
+    span = min(110.0, max(LEAST_SPAN, QUESTIONS_HIGH * 100 / max(1, questions), high - low))
+    middle = (low + high) / 2
+    bottom = min(max(middle - span / 2, -5.0), max(105.0 - span, -5.0))
+    axes.set_ylim(min(bottom, low), max(bottom + span, high))
 
 
 def _best(points: list[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
@@ -61,33 +74,48 @@ def _best(points: list[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
 
 
 def plot_comparison(report: dict[str, Any], path: Path) -> None:
-    """Draw the rows of a comparison to `path`: a line for each model and method, squares for whole models."""
+    """Draw the rows of a comparison to `path`: a line for each model and method, squares for whole models.
+
+    Bars as of `plot_frontier`; those of one budget stand a little beside each other.
+    """
     rows = [row for row in report["rows"] if row["quality"] is not None]
     models = list(dict.fromkeys(row["model"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows if row["variant"] != OFF))
-    figure, plots = side_by_side(len(AXES), f"{rows[0]['answered']} questions" if rows else "")
+    figure, plots = side_by_side(len(AXES), f"{rows[0]['answered']} questions; {BARS}" if rows else "")
     for axes, (cost, label, scale) in zip(plots, AXES, strict=True):
         styles = itertools.cycle((("-", "s", "full"), ("--", "D", "none"), (":", "^", "full")))
         for model, (line, shape, fill) in zip(models, styles, strict=False):
             own = [row for row in rows if row["model"] == model]
             whole = [row for row in own if row["variant"] == OFF]
             square = {"color": "black", "marker": shape, "ls": "", "fillstyle": fill, "zorder": 3}
-            axes.plot(*_curve(whole, cost, scale), **square, label=f"{model}, whole")
-            for method, look in zip(methods, looks(), strict=False):
+            axes.errorbar(**_curve(whole, cost, scale), **square, label=f"{model}, whole")
+            most = max((_cost(row, cost, scale) for row in own), default=0.0)
+            for number, (method, look) in enumerate(zip(methods, looks(), strict=False)):
                 points = [row for row in own if row["method"] == method and row["variant"] != OFF]
-                style = look | {"ls": line, "ms": 5, "fillstyle": fill}
-                axes.plot(*_curve(points, cost, scale), **style, label=f"{model}, {method}")
+                style = look | {"ls": line, "ms": 5, "fillstyle": fill, "capsize": 2, "elinewidth": 0.8}
+                curve = _curve(points, cost, scale)
+                if cost == "visual_tokens":  # where all methods have the same
+                    aside = ASIDE * most * (number - (len(methods) - 1) / 2)
+                    curve["x"] = [x + aside for x in curve["x"]]
+                axes.errorbar(**curve, **style, label=f"{model}, {method}")
         axes.margins(x=0.08)
         axes.set(xlabel=label, ylabel="quality (%)")
         axes.set_xlim(left=0)
+        _no_cliff(axes, max((row["answered"] for row in rows), default=0))
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     save(figure, path)
 
 
-def _curve(rows: list[dict[str, Any]], cost: str, scale: float) -> tuple[list[float], list[float]]:
-    """Costs, ascending, and qualities in percent."""
-    points = sorted(
-        ((row["visual_tokens"]["llm_kept"] if cost == "visual_tokens" else row[cost]) * scale, row["quality"])
-        for row in rows
-    )
-    return [x for x, _ in points], [100 * y for _, y in points]
+def _curve(rows: list[dict[str, Any]], cost: str, scale: float) -> dict[str, Any]:
+    """Costs, ascending, qualities in percent, and the bars of these."""
+    points = sorted(rows, key=lambda row: _cost(row, cost, scale))
+    bars = [_bar(row, "accuracy" if row.get("accuracy") else "agreement") or [[0.0], [0.0]] for row in points]
+    return {
+        "x": [_cost(row, cost, scale) for row in points],
+        "y": [100 * row["quality"] for row in points],
+        "yerr": [[bar[side][0] for bar in bars] for side in (0, 1)],
+    }
+
+
+def _cost(row: dict[str, Any], cost: str, scale: float) -> float:
+    return (row["visual_tokens"]["llm_kept"] if cost == "visual_tokens" else row[cost]) * scale
