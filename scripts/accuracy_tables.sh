@@ -59,7 +59,9 @@ ask queries --plan queries --survivors
 
 clips=(--tasks world:video-direction,video-first,video-blinks)
 measure eval video-turbo "${clips[@]}" --questions 1800 -o runs/accuracy/video-turbo.jsonl --preset auto --preset turbo
-measure eval video-methods "${clips[@]}" --questions 600 -o runs/accuracy/video-methods.jsonl --plan video
+for plan in video-methods video-frames; do
+    measure eval $plan "${clips[@]}" --questions 600 -o runs/accuracy/$plan.jsonl --plan $plan
+done
 measure eval documents --tasks documents --questions 300 -o runs/accuracy/documents.jsonl --preset auto \
     --variant 'as other pictures: preset=auto vision.image.r=40 llm.image.keep=0.7'
 
