@@ -31,7 +31,7 @@ test-oldest test-newest: test-%: .venv-%/ready
 	.venv-$*/bin/illava run -m tiny --image $(SAMPLES)/shapes.jpg --prompt "What shape is the red one?"
 	.venv-$*/bin/python -m pytest -n 2 -m "not network and not slow" $(ENDS)
 
-# What takes minutes: a batch under twenty kills, and the pairs of schedule and question that `make test` leaves out.
+# What takes minutes: a batch under twenty kills.
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
 

@@ -1,7 +1,5 @@
 """Schedules for the small checkpoints: 36 tokens a tile, 6 or 7 tower layers, 6 decoder layers."""
 
-import pytest
-
 from tests.conftest import IMAGES_ONLY
 
 COMMON = ("preset=off", "generation.max_tokens=6")
@@ -67,16 +65,3 @@ def asked_of(name: str, requests: dict) -> list:
     """The names of those `requests` that a schedule's model can be asked."""
     alone = SCHEDULES[name][0] in IMAGES_ONLY
     return [case for case, request in requests.items() if not (alone and request.videos)]
-
-
-def every_other(pairs: list[tuple]) -> list:
-    """Half of these as tests, the others as slow: each first has half of its seconds, and the reverse."""
-    firsts, seconds = (list(dict.fromkeys(items)) for items in zip(*pairs, strict=True))
-    return [
-        pytest.param(
-            *pair,
-            marks=[pytest.mark.slow] if (firsts.index(pair[0]) + seconds.index(pair[1])) % 2 else [],
-            id="-".join(map(str, pair)),
-        )
-        for pair in pairs
-    ]
