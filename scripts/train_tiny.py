@@ -5,6 +5,7 @@
 The folder `--work` holds the run: `state.pt` (from which the same command goes on) and `log.jsonl` (losses,
 and accuracy by task on validation questions). A file `stop` put there ends the run early, after a short decay
 of the learning rate.
+`--start FOLDER` begins with a checkpoint's weights, and with the stage in which all parts learn together.
 `--export-only` writes the last checkpoint's model without training.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 from tiny.batches import pixel_values
-from tiny.checkpoint import build_model, build_tokenizer, export
+from tiny.checkpoint import build_model, build_tokenizer, export, load_model
 from tiny.start import start_tower
 from tiny.trainer import Plan, Trainer
 
@@ -23,6 +24,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the run")
     parser.add_argument("--export", type=Path, help="folder to write the model to at the end")
     parser.add_argument("--minutes", type=float, default=75.0, help="training time, all stages together")
+    parser.add_argument("--start", type=Path, help="folder of the checkpoint to begin with")
+    parser.add_argument(
+        "--grounding", type=float, default=Plan.grounding, help="weight of the losses on what questions name"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -30,10 +35,15 @@ def main() -> None:
     )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, args.seed, {}, {}).to(args.device)
-    start_tower(model.model.vision_tower, pixel_values)
-    trainer = Trainer(model, tokenizer, args.work, Plan(60 * args.minutes, args.seed))
+    if args.start is not None:
+        model, tokenizer = load_model(args.start)
+    else:
+        tokenizer = build_tokenizer()
+        model = build_model(tokenizer, args.seed, {}, {})
+        start_tower(model.model.vision_tower, pixel_values)
+    first = "tower" if args.start is None else "joint"
+    plan = Plan(60 * args.minutes, args.seed, grounding=args.grounding, first=first)
+    trainer = Trainer(model.to(args.device), tokenizer, args.work, plan)
     if not args.export_only:
         trainer.run()
     if args.export is not None:

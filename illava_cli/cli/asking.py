@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,13 +76,6 @@ def resolver(flags: ModelFlags, asked: ServerFlags | None = None) -> Resolve:
         return config.model_copy(update={"generation": generation})
 
     return resolve
-
-
-def limited(questions: list[Question], limit: int | None, seed: int) -> list[Question]:
-    """`limit` of the questions, drawn by `seed` and in their order; all without a limit."""
-    if limit is None or limit >= len(questions):
-        return questions
-    return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
 
 
 def lanes_of(

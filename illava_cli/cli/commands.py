@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("serve.serve", "Answer over HTTP, in the form of OpenAI's API, with a page."),
     "bench": ("bench.app", "Measure speed and memory beside unmodified transformers."),
     "eval": ("eval.evaluate", "Measure what merging costs, on built-in or your own questions."),
+    "tune": ("tune.tune", "Search the merging schedule that serves your own pictures best."),
     "compare": ("compare.compare", "Compare methods and models at equal shares of visual tokens."),
     "visualize": ("visualize.visualize", "Draw which tokens stay, what merged into what, and attention."),
     "doctor": ("doctor.doctor", "Report what is installed, what is missing and how to get it."),

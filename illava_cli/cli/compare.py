@@ -24,7 +24,6 @@ from illava_cli.cli.asking import (
     about_model,
     ask,
     lanes_of,
-    limited,
     resolver,
     tell_failures,
 )
@@ -98,7 +97,7 @@ def compare(
     messages = Messages(flags.quiet)
     from illava_cli.evals.plan import Plan
     from illava_cli.evals.sweep import read_share
-    from illava_cli.evals.taskfile import WORLD
+    from illava_cli.evals.taskfile import WORLD, limited
     from illava_cli.evals.taskfile import questions as read_questions
     from illava_cli.evals.variants import unmerged
 

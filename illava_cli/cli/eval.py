@@ -22,7 +22,6 @@ from illava_cli.cli.asking import (
     about_model,
     ask,
     lanes_of,
-    limited,
     resolver,
     server_lanes,
     tell_failures,
@@ -145,7 +144,7 @@ def evaluate(
         raise UsageError("--sweep, --plan and --survivors look into a model: leave them out with --server")
     check_targets((output, save, markdown), plot)
     messages = Messages(flags.quiet)
-    from illava_cli.evals.taskfile import WORLD
+    from illava_cli.evals.taskfile import WORLD, limited
     from illava_cli.evals.taskfile import questions as read_questions
     from illava_cli.evals.variants import of_a_server, variants
 

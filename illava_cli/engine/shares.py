@@ -106,7 +106,7 @@ def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[i
     start = max(1, round(depth * VISION_START))
     return (
         _layers_of(stages.vision, range(depth)) or list(range(start, min(start + VISION_COUNT, depth))),
-        _layers_of(stages.llm, shape.rankable) or _llm_layer(shape),
+        _layers_of(stages.llm, shape.rankable) or llm_layer(shape),
     )
 
 
@@ -116,9 +116,11 @@ def _layers_of(stage: VisionStage | LLMStage | None, able: Container[int]) -> li
     return layers if all(layer in able for layer in layers) else []
 
 
-def _llm_layer(shape: ScheduleShape) -> list[int]:
-    """As deep as the published one, or nearest to it of those before which tokens can be ranked, if any."""
-    wanted = max(1, round(shape.decoder_layers * LLM_AT))
+def llm_layer(shape: ScheduleShape, depth: float = LLM_AT) -> list[int]:
+    """The layer so deep (default: as the published one), or of those before which tokens can be ranked the
+    nearest to it, if there are any.
+    """
+    wanted = max(1, round(shape.decoder_layers * depth))
     return sorted(shape.rankable, key=lambda layer: abs(layer - wanted))[:1]
 
 

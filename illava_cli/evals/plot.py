@@ -42,7 +42,7 @@ def plot_frontier(report: dict[str, Any], path: Path) -> None:
         best = _best(points, cost)
         axes.plot([p[cost] * scale for p in best], [100 * p["quality"] for p in best], color="grey", lw=1)
         axes.set(xlabel=label, ylabel=f"{sweep['quality']} (%)", xlim=(0, None))
-        _no_cliff(axes, report["all"]["questions"])
+        no_cliff(axes, report["all"]["questions"])
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     save(figure, path)
 
@@ -55,7 +55,7 @@ def _bar(figures: dict[str, Any], quality: str) -> list[list[float]] | None:
     return [[100 * (found["value"] - found["low"])], [100 * (found["high"] - found["value"])]]
 
 
-def _no_cliff(axes: Any, questions: int) -> None:
+def no_cliff(axes: Any, questions: int) -> None:
     """Make the axis of quality (percent) high enough that one question more or less is a small step on it."""
     low, high = axes.get_ylim()
     span = min(110.0, max(LEAST_SPAN, QUESTIONS_HIGH * 100 / max(1, questions), high - low))
@@ -101,7 +101,7 @@ def plot_comparison(report: dict[str, Any], path: Path) -> None:
         axes.margins(x=0.08)
         axes.set(xlabel=label, ylabel="quality (%)")
         axes.set_xlim(left=0)
-        _no_cliff(axes, max((row["answered"] for row in rows), default=0))
+        no_cliff(axes, max((row["answered"] for row in rows), default=0))
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     save(figure, path)
 

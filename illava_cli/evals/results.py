@@ -72,7 +72,7 @@ class Results:
                 self._refuse_another(there["config"], variant)
 
     def declare(self, variants: Sequence[Variant]) -> None:
-        """Begin to write, with the configurations of these variants.
+        """Begin to write, or go on, with the configurations of these variants.
 
         Raises:
             UsageError: as `check`.
@@ -81,12 +81,15 @@ class Results:
         self.check(variants)
         if self.path is None:
             return
-        self._file = AppendedFile(self.path)
-        if self._file.length != self._length:
-            raise OutputError(f"{self.path} was written to by another process: run again")
-        self._file.cut(self._whole)  # a write that was cut off
+        if self._file is None:
+            self._file = AppendedFile(self.path)
+            if self._file.length != self._length:
+                raise OutputError(f"{self.path} was written to by another process: run again")
+            self._file.cut(self._whole)  # a write that was cut off
         lines = {variant.name: _declaration(variant) for variant in variants}
-        self._write(line for name, line in lines.items() if line != self._declared.get(name))
+        new = {name: line for name, line in lines.items() if line != self._declared.get(name)}
+        self._write(new.values())
+        self._declared |= new
 
     def get(self, key: Key) -> dict[str, Any] | None:
         """The record of an answer, if there is one."""

@@ -40,17 +40,20 @@ class Runner:
         batch_size: int,
         trace: bool = False,
         cancel: Event | None = None,
+        peaks: bool = True,
     ):
         """
         Args:
             lanes: the reference first.
             batch_size: questions of one task and as many media that share a pass.
+            peaks: ask the first questions more often, to warm up and for the peak of memory.
             trace: note which tokens survive in the decoder; questions are then asked one at a time.
             cancel: set it to stop; the batch that is being asked is then lost.
         """
         self.lanes, self.results = lanes, results
         self.batch_size, self.trace = (1 if trace else batch_size), trace
         self.cancel = cancel or Event()
+        self.peaks = peaks
         self._warm: set[tuple] = set()
 
     def run(self, questions: Sequence[Question]) -> Iterator[list[Asked]]:
@@ -94,7 +97,7 @@ class Runner:
         time counts either.
         """
         kind = (lane.variant.name, *_kind(sample))
-        if kind in self._warm or not isinstance(lane, Lane):
+        if not self.peaks or kind in self._warm or not isinstance(lane, Lane):
             return None
         if not any(name == lane.variant.name for name, *_ in self._warm):
             self._ask(lane, [sample])

@@ -5,10 +5,11 @@ A question is made when its turn comes, so that thousands of pictures need not b
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from illava_cli.engine.fields import json_object, media_field, refuse_unknown, text_field
 from illava_cli.errors import UsageError
@@ -21,14 +22,21 @@ from illava_cli.text import decoded, lines, near_miss, spelled
 WORLD = "world"
 FIELDS = ("id", "task", "image", "images", "video", "videos", "prompt", "answer", "choices")
 Question = Callable[[], EvalSample]
+T = TypeVar("T")
 
 
-def questions(sources: Sequence[str], count: int) -> list[Question]:
+def is_built_in(source: str) -> bool:
+    """Whether a source is of the world, and no file."""
+    return source.partition(":")[0] in GROUPS and not Path(source).exists()
+
+
+def questions(sources: Sequence[str], count: int, split: str = "heldout") -> list[Question]:
     """The questions of all sources, in their order.
 
     Args:
-        sources: paths of JSONL files, `world`, `documents`, or `world:TASK,TASK`.
+        sources: paths of JSONL files, `world`, `documents`, `chalk`, or `world:TASK,TASK`.
         count: questions of the world, dealt out over its tasks in turn.
+        split: of the world.
 
     Raises:
         UsageError: an unknown task, or a broken file; names the file and the line.
@@ -37,7 +45,7 @@ def questions(sources: Sequence[str], count: int) -> list[Question]:
     seen: dict[str, str] = {}
     tasks: list[str] = []
     for source in sources:
-        if source.partition(":")[0] in GROUPS and not Path(source).exists():
+        if is_built_in(source):
             tasks += _world_tasks(source)
             continue
         for where, sample in read_file(Path(source)):
@@ -45,7 +53,14 @@ def questions(sources: Sequence[str], count: int) -> list[Question]:
                 raise UsageError(f"{where}: the id {sample.id!r} is taken by {seen[sample.id]}")
             seen[sample.id] = where
             found.append(partial(_same, sample))
-    return found + _world(list(dict.fromkeys(tasks)), count)
+    return found + _world(list(dict.fromkeys(tasks)), count, split)
+
+
+def limited(questions: list[T], limit: int | None, seed: int) -> list[T]:
+    """`limit` of the questions, drawn by `seed` and in their order; all without a limit."""
+    if limit is None or limit >= len(questions):
+        return questions
+    return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
 
 
 def _same(sample: EvalSample) -> EvalSample:
@@ -64,11 +79,11 @@ def _world_tasks(source: str) -> list[str]:
     return names or list(GROUPS[group])
 
 
-def _world(tasks: list[str], count: int) -> list[Question]:
+def _world(tasks: list[str], count: int, split: str) -> list[Question]:
     if not tasks:
         return []
     # as `world.questions` deals them out, each made on its own
-    return [partial(generate, tasks[i % len(tasks)], i // len(tasks)) for i in range(count)]
+    return [partial(generate, tasks[i % len(tasks)], i // len(tasks), split) for i in range(count)]
 
 
 def read_file(path: Path) -> Iterator[tuple[str, EvalSample]]:

@@ -8,6 +8,7 @@ another's answer. Otherwise the turns are one chat, as the chat template lays it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,9 +22,12 @@ from illava_cli.evals.world.render import draw
 from illava_cli.evals.world.scene import Scene
 from illava_cli.evals.world.sheet import Sheet
 from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still, picture
-from tiny.checkpoint import TILE
+from tiny.checkpoint import PATCH, TILE
+from tiny.labels import crop, dense_labels, nothing_known, stage_labels
+from tiny.referents import Place, Referent, evidence, referents
 
 NO_LOSS = -100
+SIDE = TILE // PATCH
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,40 @@ class Output:
         logits: (A, V).
         target: (A,) the tokens.
         numbers: (A,) which answer each belongs to, counted over the batch.
-        scenes: those seen as one tile each, with `tower` and `projected` features (S, N, C) of them.
+        hidden: (B, T, C) of the embeddings and of each layer of the decoder.
+        media_start: the place of the first visual token.
+        part: "image" or "frame", and for each visual token (N,) which one it belongs to.
+        turns: each question, with the places of its names.
+        tower, projected: features (S, N, C) of all tiles, in the order of `patch_labels`.
     """
 
     logits: Tensor
     target: Tensor
     numbers: Tensor
-    scenes: list[Scene]
+    hidden: tuple[Tensor, ...]
+    media_start: int
+    part: tuple[str, Tensor] | None
+    turns: list[Turn]
     tower: Tensor
     projected: Tensor
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question in its place.
+
+    Args:
+        row: of the batch.
+        begin: the place that predicts the answer's first token.
+        referents, columns: what its names stand for, and the place of each name's last token.
+        evidence: where in the picture the answer stands, if it is text.
+    """
+
+    row: int
+    begin: int
+    referents: list[Referent]
+    columns: list[int]
+    evidence: Place | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +121,38 @@ def _tiles_of(stage: Stage) -> tuple[Scene, ...]:
             return (scene,) if scene.width == scene.height == TILE else ()
 
 
+def _part(stage: Stage, count: int) -> tuple[str, Tensor] | None:
+    """Which image or frame each of `count` visual tokens belongs to; a clip's newline to its last frame."""
+    match stage:
+        case Clip(frames):
+            return "frame", (torch.arange(count) // ((count - 1) // len(frames))).clamp(max=len(frames) - 1)
+        case Album(scenes):
+            return "image", torch.arange(count) // (count // len(scenes))
+    return None
+
+
+def patch_labels(examples: list[Example]) -> dict[str, np.ndarray]:
+    """What lies under each patch (S, N, ...) of each tile of the examples, in the order in which the tower
+    sees them.
+    """
+    made = [labels for example in examples for labels in _labels_of(example.stage)]
+    return {
+        name: np.stack([one[name] for one in made]).reshape(len(made), -1, *made[0][name].shape[2:])
+        for name in made[0]
+    }
+
+
+def _labels_of(stage: Stage) -> list[dict[str, np.ndarray]]:
+    if single := _tiles_of(stage):
+        return [dense_labels(scene, PATCH) for scene in single]
+    whole = stage_labels(stage.scene, PATCH)  # the picture shrunk to one tile teaches nothing
+    places = product(range(stage.scene.height // TILE), range(stage.scene.width // TILE))
+    return [
+        nothing_known((SIDE, SIDE)),
+        *(crop(whole, SIDE * row, SIDE * column, SIDE) for row, column in places),
+    ]
+
+
 class Builder:
     """Makes forward passes of a model whose tower and tokenizer it knows."""
 
@@ -115,7 +176,7 @@ class Builder:
 
     def media(self, examples: list[Example], frozen: bool) -> tuple[str, list[Tensor], dict]:
         """The placeholder's kind, the embeddings (T, C) of each example's media by the model's packing, and
-        what `Output` says of the scenes.
+        the features of all tiles, as in `Output`.
         """
         stage, inner = examples[0].stage, self.model.model
         newline = inner.image_newline
@@ -124,7 +185,7 @@ class Builder:
             pixels = pixel_values(scenes) if scenes else torch.cat([tiles(e.stage.scene) for e in examples])
             tower = self.features(pixels)
         features = inner.multi_modal_projector(tower)
-        seen = {"scenes": scenes, "tower": tower, "projected": features}
+        seen = {"tower": tower, "projected": features}
         if isinstance(stage, Clip):
             pooled = inner.apply_pooling(features).reshape(len(examples), -1, features.shape[-1])
             return "video", [torch.cat([frames, newline[None].to(frames)]) for frames in pooled], seen
@@ -148,22 +209,41 @@ class Builder:
 
     def sequence(
         self, example: Example, kind: str, counts: list[int], apart: bool
-    ) -> tuple[list, list, list, list]:
-        """Token ids, labels, positions and turn numbers (-1 for the media) of one example."""
+    ) -> tuple[list, list, list, list, list]:
+        """Token ids, labels, positions and turn numbers (-1 for the media) of one example; the place at which
+        each turn's text begins.
+        """
         place = self.ids(f"<{kind}>")[0]
         ids = self.ids("<|im_start|>user ") + [place] * sum(counts)
         labels, turns, positions = [NO_LOSS] * len(ids), [-1] * len(ids), list(range(len(ids)))
-        start = len(ids)
+        start, begins = len(ids), []
         for number, (prompt, answer) in enumerate(example.turns):
             lead = "" if apart or number == 0 else "<|im_start|>user "
             asked = self.ids(f"{lead}\n{prompt}<|im_end|><|im_start|>assistant\n")
             said = self.ids(f"{answer}<|im_end|>")
             first = start if apart else len(ids)
+            begins.append((len(ids), len(asked)))
             positions += range(first, first + len(asked) + len(said))
             ids = ids + asked + said
             labels += [NO_LOSS] * len(asked) + said
             turns += [number if apart else -1] * (len(asked) + len(said))
-        return ids, labels, positions, turns
+        return ids, labels, positions, turns, begins
+
+    def turns(self, row: int, example: Example, begins: list[tuple[int, int]], apart: bool) -> list[Turn]:
+        """The example's questions in their places."""
+        made = []
+        for number, ((prompt, answer), (start, count)) in enumerate(zip(example.turns, begins, strict=True)):
+            lead = "" if apart or number == 0 else "<|im_start|>user "
+            text = f"{lead}\n{prompt}<|im_end|><|im_start|>assistant\n"
+            named = referents(example.stage, prompt)
+            columns = [start + self._token_at(text, len(lead) + 1 + one.end - 1) for one in named]
+            made.append(Turn(row, start + count - 1, named, columns, evidence(example.stage, answer)))
+        return made
+
+    def _token_at(self, text: str, character: int) -> int:
+        """The number of the token that holds a character."""
+        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        return next(i for i, (_, stop) in enumerate(offsets) if stop > character)
 
     def forward(self, examples: list[Example], *, apart: bool = True, frozen: bool = False) -> Output:
         """One pass over examples whose media have the same shape.
@@ -185,7 +265,7 @@ class Builder:
         steps = torch.arange(length, device=self.device)
         visible = (turns[:, None, :] == -1) | (turns[:, None, :] == turns[:, :, None])
         mask = (visible & (steps[None, :] <= steps[:, None]))[:, None]  # (B, 1, T, T)
-        hidden = self.model.model(
+        inner = self.model.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
@@ -193,9 +273,25 @@ class Builder:
                 kind: SimpleNamespace(pooler_output=media if kind == "image" else torch.stack(media))
             },
             use_cache=False,
-        ).last_hidden_state
+            output_hidden_states=True,
+        )
+        hidden = inner.last_hidden_state
         target = F.pad(labels[:, 1:], (0, 1), value=NO_LOSS)  # the token that each place predicts
         answered = target != NO_LOSS
         begins = answered & ~F.pad(answered, (1, 0))[:, :-1]
         numbers = begins.flatten().cumsum(0).view_as(begins)[answered] - 1
-        return Output(self.model.lm_head(hidden[answered]), target[answered], numbers, **seen)
+        placed = [
+            turn
+            for row, example in enumerate(examples)
+            for turn in self.turns(row, example, rows[row][4], apart)
+        ]
+        return Output(
+            self.model.lm_head(hidden[answered]),
+            target[answered],
+            numbers,
+            inner.hidden_states,
+            len(self.ids("<|im_start|>user ")),
+            _part(examples[0].stage, len(media[0])),
+            placed,
+            **seen,
+        )

@@ -10,22 +10,20 @@ from make_toy_tokenizer import FAMILIES, TEXT, train, write_json, write_tokenize
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
-from illava_cli.evals.world import SCENES, stream
+from illava_cli.evals.world import SCENES, documents, stream
+from illava_cli.evals.world.pages import DAYS
 from illava_cli.evals.world.scene import COLOURS, SHAPES, WORDS
 
 TILE, PATCH = 96, 8
 PINPOINTS = [[TILE * rows, TILE * columns] for rows in (1, 2) for columns in (1, 2)]
 FAMILY = FAMILIES["llava-onevision"]
-MERGES = 360
+MERGES = 410
 
 
 def world_text() -> str:
-    """What is said in the world, for the tokenizer to learn: every word of it becomes one token.
-
-    Questions about documents are left out, of which the embedded model has learnt none.
-    """
-    lines = [word for word in (*COLOURS, *SHAPES, *WORDS) for _ in range(20)]
-    for name, task in SCENES.items():
+    """What is said in the world, for the tokenizer to learn: every word of it becomes one token."""
+    lines = [word for word in (*COLOURS, *SHAPES, *WORDS, *DAYS) for _ in range(20)]
+    for name, task in (SCENES | documents.TASKS).items():
         for seed in range(120):
             rng = stream(f"text/{name}", seed, "train")
             if question := task.ask(task.draw(rng), rng):
@@ -49,8 +47,8 @@ def build_model(
     config = LlavaOnevisionConfig(
         vision_config={
             "model_type": "siglip_vision_model",
-            "hidden_size": 192,
-            "intermediate_size": 512,
+            "hidden_size": 256,
+            "intermediate_size": 640,
             "num_hidden_layers": 6,
             "num_attention_heads": 4,
             "image_size": TILE,
@@ -60,8 +58,8 @@ def build_model(
         },
         text_config={
             "model_type": "qwen2",
-            "hidden_size": 192,
-            "intermediate_size": 448,
+            "hidden_size": 256,
+            "intermediate_size": 640,
             "num_hidden_layers": 6,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
@@ -90,6 +88,14 @@ def build_model(
     ends = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ids["<|endoftext|>"])
     return model
+
+
+def load_model(folder: Path) -> tuple[LlavaOnevisionForConditionalGeneration, Tokenizer]:
+    """A checkpoint that was exported, in float32."""
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def export(model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:

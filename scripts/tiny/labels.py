@@ -5,29 +5,39 @@ The linear heads that read them are thrown away after training.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from illava_cli.evals.world.glyphs import GLYPHS
+from illava_cli.evals.world.pages import DAYS
 from illava_cli.evals.world.render import coverage
 from illava_cli.evals.world.scene import COLOURS, SHAPES, SIZES, WORDS, Scene, Sign
+from illava_cli.evals.world.sheet import Sheet, Text, font
 
 IGNORED = -100
 LEAST = 0.12  # share of a patch that must be covered
-CHARACTERS = "".join(GLYPHS)
+CHARACTERS = "".join(dict.fromkeys([*GLYPHS, *"".join(DAYS)]))
+PRINTED = (*WORDS, *DAYS)
 CLASSES = {
     "colour": len(COLOURS) + 1,
     "shape": len(SHAPES) + 1,
     "size": len(SIZES) + 1,
     "character": len(CHARACTERS) + 1,
-    "word": len(WORDS) + 1,
+    "word": len(PRINTED) + 1,
     "tens": 11,
     "ones": 11,
     "count": 6,
 }
 QUIET = 0.3  # weight of a patch with nothing under it
+
+
+def stage_labels(scene: Scene | Sheet, cell: int) -> dict[str, np.ndarray]:
+    """`dense_labels` of whatever a picture shows."""
+    return sheet_labels(scene, cell) if isinstance(scene, Sheet) else dense_labels(scene, cell)
 
 
 def dense_labels(scene: Scene, cell: int) -> dict[str, np.ndarray]:
@@ -50,22 +60,55 @@ def dense_labels(scene: Scene, cell: int) -> dict[str, np.ndarray]:
     return labels
 
 
+def sheet_labels(sheet: Sheet, cell: int) -> dict[str, np.ndarray]:
+    """As `dense_labels`, of a document: its words, its numbers of two digits and the letters of both."""
+    shape = (sheet.height // cell, sheet.width // cell)
+    labels = {name: np.zeros(shape, dtype=np.int64) for name in CLASSES}
+    labels["count"][:] = IGNORED
+    labels["centre"] = np.full((*shape, 2), np.nan, dtype=np.float32)
+    for text in sheet.texts:
+        for index, part in enumerate(parts := text.words.split("  ")):
+            _label_print(labels, text, "  ".join([*parts[:index], ""]), part, cell)
+    return labels
+
+
+def _label_print(labels: dict[str, np.ndarray], text: Text, before: str, part: str, cell: int) -> None:
+    left, top, _, bottom = text.box
+    start = left + font(text.size).getlength(before)
+    ends = [start + font(text.size).getlength(part[:count]) for count in range(len(part) + 1)]
+    plate = _overlap(start, top, ends[-1] - start, bottom - top, labels["word"].shape, cell)
+    if part in PRINTED or (len(part) == 2 and part.isdigit()):
+        _label_text(labels, part, plate >= 0.3 * cell**2)
+        boxes = [(x, top, end - x, bottom - top) for x, end in pairwise(ends)]
+        _label_characters(labels, part, boxes, cell)
+    else:  # a heading, or a number of another length: nothing to learn
+        for name in ("word", "tens", "ones", "character"):
+            labels[name][plate > 0] = IGNORED
+
+
 def _label_sign(labels: dict[str, np.ndarray], sign: Sign, cell: int) -> None:
-    shape = labels["word"].shape
-    plate = _overlap(sign.x, sign.y, sign.width, sign.height, shape, cell) >= 0.3 * cell**2
-    if sign.text.isdigit():
-        labels["tens"][plate], labels["ones"][plate] = 1 + int(sign.text[0]), 1 + int(sign.text[1])
+    plate = _overlap(sign.x, sign.y, sign.width, sign.height, labels["word"].shape, cell)
+    _label_text(labels, sign.text, plate >= 0.3 * cell**2)
+    dot, count = sign.dot, len(sign.text)
+    boxes = [(sign.x + (2 + 6 * i) * dot, sign.y + 2 * dot, 5 * dot, 7 * dot) for i in range(count)]
+    _label_characters(labels, sign.text, boxes, cell)
+
+
+def _label_text(labels: dict[str, np.ndarray], text: str, under: np.ndarray) -> None:
+    if text.isdigit():
+        labels["tens"][under], labels["ones"][under] = 1 + int(text[0]), 1 + int(text[1])
     else:
-        labels["word"][plate] = 1 + WORDS.index(sign.text)
-    boxes = [
-        _overlap(
-            sign.x + (2 + 6 * i) * sign.dot, sign.y + 2 * sign.dot, 5 * sign.dot, 7 * sign.dot, shape, cell
-        )
-        for i in range(len(sign.text))
-    ]
-    best, area = np.argmax(boxes, 0), np.max(boxes, 0)
+        labels["word"][under] = 1 + PRINTED.index(text)
+
+
+def _label_characters(
+    labels: dict[str, np.ndarray], text: str, boxes: list[tuple[float, float, float, float]], cell: int
+) -> None:
+    """`boxes`: left, top, width and height of each."""
+    areas = [_overlap(*box, labels["word"].shape, cell) for box in boxes]
+    best, area = np.argmax(areas, 0), np.max(areas, 0)
     inked = area >= 0.25 * cell**2
-    numbers = np.array([1 + CHARACTERS.index(c) for c in sign.text])
+    numbers = np.array([1 + CHARACTERS.index(c) for c in text])
     labels["character"][inked] = numbers[best][inked]
 
 
@@ -86,6 +129,12 @@ def crop(labels: dict[str, np.ndarray], row: int, column: int, side: int) -> dic
     cut["count"][:] = IGNORED
     cut["centre"][:] = np.nan
     return cut
+
+
+def nothing_known(shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Labels of a picture of which nothing is to be learnt."""
+    labels = {name: np.full(shape, IGNORED) for name in CLASSES}
+    return labels | {"centre": np.full((*shape, 2), np.nan, dtype=np.float32)}
 
 
 class Heads(nn.Module):

@@ -12,15 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from illava_cli.evals.world.documents import TASKS as DOCUMENTS
 from illava_cli.evals.world.scene import Scene, draw_scene, draw_text, pick
+from illava_cli.evals.world.sheet import Sheet
+from illava_cli.evals.world.styles import TRAINED, restyle
+from illava_cli.evals.world.task import Still
 from illava_cli.evals.world.text import LARGE, draw_large
-from tiny.batches import pixel_values, tiles
+from tiny.batches import SIDE, pixel_values, tiles
 from tiny.checkpoint import PATCH, TILE
-from tiny.labels import crop, dense_labels
+from tiny.labels import crop, dense_labels, stage_labels
 
-SIDE = TILE // PATCH
 BATCH = 16
 LARGE_SHARE = 0.2  # of the pictures, those that are a tile of a large one
+PRINTED_SHARE = 0.3  # those that are a tile of a document
 EASY, LETTERED = 0.12, 0.4  # shares of the stage at which the easy pictures and the large letters end
 
 
@@ -43,17 +47,25 @@ def _picture(rng: np.random.Generator, done: float) -> tuple[Tensor, dict[str, n
     if done < EASY:
         scene = easy_scene(rng)
         return pixel_values([scene]), dense_labels(scene, PATCH)
+    if rng.random() < PRINTED_SHARE:
+        return _tile(rng, pick(rng, list(DOCUMENTS.values())).draw(rng).scene)
     # crowded, so that most patches teach something
     lettering = 1 + max(0.0, 0.7 * (LETTERED - done) / (LETTERED - EASY))
     texts = tuple(draw_text(rng) for _ in range(int(rng.integers(0, 3 if lettering > 1.2 else 4))))
     count = int(rng.integers(0, max(1, int(8 - 2 * len(texts) * lettering))))
     if rng.random() < LARGE_SHARE:
-        scene = draw_large(rng, count, texts * 2, pick(rng, LARGE))
-        rows, columns = scene.height // TILE, scene.width // TILE
-        number = int(rng.integers(rows * columns))
-        row, column = divmod(number, columns)
-        return tiles(scene)[1 + number][None], crop(
-            dense_labels(scene, PATCH), row * SIDE, column * SIDE, SIDE
-        )
-    scene = draw_scene(rng, count, texts=texts, lettering=lettering)
+        return _tile(rng, _styled(rng, draw_large(rng, count, texts * 2, pick(rng, LARGE))))
+    scene = _styled(rng, draw_scene(rng, count, texts=texts, lettering=lettering))
     return pixel_values([scene]), dense_labels(scene, PATCH)
+
+
+def _styled(rng: np.random.Generator, scene: Scene) -> Scene:
+    return restyle(Still(scene), pick(rng, TRAINED), rng).scene
+
+
+def _tile(rng: np.random.Generator, scene: Scene | Sheet) -> tuple[Tensor, dict[str, np.ndarray]]:
+    """One tile of a picture of several."""
+    rows, columns = scene.height // TILE, scene.width // TILE
+    number = int(rng.integers(rows * columns))
+    row, column = divmod(number, columns)
+    return tiles(scene)[1 + number][None], crop(stage_labels(scene, PATCH), row * SIDE, column * SIDE, SIDE)

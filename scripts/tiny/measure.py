@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import torch
 
-from illava_cli.evals.world import SCENES
+from illava_cli.evals.world import GROUPS
 from illava_cli.evals.world.task import Still
 from tiny.batches import Builder, Example
 from tiny.recipe import checks
@@ -25,7 +25,10 @@ def right_answers(builder: Builder, examples: list[Example]) -> list[bool]:
 
 @torch.no_grad()
 def accuracy(
-    builder: Builder, count: int, tasks: tuple[str, ...] = tuple(SCENES), size: int = 16
+    builder: Builder,
+    count: int,
+    tasks: tuple[str, ...] = (*GROUPS["world"], *GROUPS["documents"]),
+    size: int = 16,
 ) -> dict[str, float]:
     """Share of right answers by task, over `count` validation questions each."""
     builder.model.eval()

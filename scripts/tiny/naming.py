@@ -10,35 +10,20 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from illava_cli.evals.world.scene import COLOURS, COLUMNS, ROWS, SHAPES, WORDS, Scene
-from tiny.labels import dense_labels
+from illava_cli.evals.world.scene import COLOURS, COLUMNS, ROWS, SHAPES
+from tiny.labels import PRINTED
 
 
 class Naming:
-    """The loss of projected patches against the words for what they show.
+    """The loss of projected patches against the words for what they show."""
 
-    Args:
-        cell: a patch's edge in pixels.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, cell: int):
-        self.cell = cell
+    def __init__(self, tokenizer: Tokenizer):
         # a word within a sentence and at the start of an answer are two tokens
         self.pairs = {
             word: [tokenizer.encode(text, add_special_tokens=False).ids[0] for text in (word, f" {word}")]
-            for word in (*COLOURS, *SHAPES, *ROWS, *COLUMNS)
+            for word in (*COLOURS, *SHAPES, *ROWS, *COLUMNS, *PRINTED)
         }
-        self.single = {
-            word: tokenizer.encode(word, add_special_tokens=False).ids[:1] for word in (*WORDS, *"0123456789")
-        }
-
-    def labels(self, scenes: list[Scene]) -> dict[str, np.ndarray]:
-        """Dense labels (B, N) of scenes of one tile each."""
-        made = [dense_labels(scene, self.cell) for scene in scenes]
-        return {
-            name: np.stack([one[name] for one in made]).reshape(len(made), -1, *made[0][name].shape[2:])
-            for name in made[0]
-        }
+        self.digits = [tokenizer.encode(digit, add_special_tokens=False).ids[0] for digit in "0123456789"]
 
     def targets(self, labels: dict[str, np.ndarray], vocabulary: int) -> tuple[Tensor, Tensor]:
         """Flat indices of the patches that show something, and the distributions (P, V) of their words."""
@@ -46,20 +31,16 @@ class Naming:
         flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in labels.items()}
         for index in np.flatnonzero(flat["colour"] > 0):
             across, down = flat["centre"][index]
-            names = (
-                list(COLOURS)[flat["colour"][index] - 1],
-                SHAPES[flat["shape"][index] - 1],
-                ROWS[int(down > 0.5)],
-                COLUMNS[int(across > 0.5)],
-            )
+            names = [list(COLOURS)[flat["colour"][index] - 1], SHAPES[flat["shape"][index] - 1]]
+            if across == across:  # a tile of a large picture does not know where it lies
+                names += [ROWS[int(down > 0.5)], COLUMNS[int(across > 0.5)]]
             place.append(index)
             words.append([token for name in names for token in self.pairs[name]])
         for index in np.flatnonzero((flat["word"] > 0) | (flat["tens"] > 0)):
-            word = flat["word"][index]
-            digits = (flat["tens"][index] - 1, flat["ones"][index] - 1)
+            word, tens, ones = (flat[name][index] for name in ("word", "tens", "ones"))
             place.append(index)
             words.append(
-                self.single[WORDS[word - 1]] if word else [t for d in digits for t in self.single[str(d)]]
+                self.pairs[PRINTED[word - 1]] if word > 0 else [self.digits[tens - 1], self.digits[ones - 1]]
             )
         target = torch.zeros(len(place), vocabulary)
         for row, tokens in enumerate(words):

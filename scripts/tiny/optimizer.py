@@ -51,5 +51,5 @@ class Optimizer:
 
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Whether it maps features to features, as embeddings and the heads that read dense labels do not."""
-    return parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "classes", "centre"))
+    """Whether it maps features to features, as embeddings and the heads that read labels do not."""
+    return parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "heads."))

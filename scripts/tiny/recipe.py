@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from illava_cli.evals.world import TASKS, motion, several, stream, text
+from illava_cli.evals.world import TASKS, documents, motion, several, stream, text
 from illava_cli.evals.world.scene import draw_scene, draw_text, pick
+from illava_cli.evals.world.styles import TRAINED, restyle
 from illava_cli.evals.world.task import Question, Stage, Still
 from tiny.batches import Example
 
@@ -24,6 +25,7 @@ STILL_TASKS = {
     "what-is-at": 1.8,
 }
 CLIP_TASKS = {"video-direction": 1.0, "video-first": 0.6, "video-blinks": 2.0}
+PAGE_TASKS = dict.fromkeys(documents.TASKS, 1.0)
 SIGNED = 0.35  # share of pictures with a sign
 
 
@@ -43,6 +45,7 @@ class Kind:
     tasks: dict[str, float]
     square: bool = False
     common: Callable[[np.random.Generator], object] = lambda rng: None  # what a whole batch shares
+    drawn: bool = True  # by one of several hands
 
 
 def _still(rng: np.random.Generator, most: int, shared: object) -> Stage:
@@ -80,6 +83,10 @@ CASTS = (
 )
 
 
+def _page(rng: np.random.Generator, most: int, shared: object) -> Stage:
+    return pick(rng, list(documents.TASKS.values())).draw(rng)
+
+
 def _clip(rng: np.random.Generator, most: int, frames: object) -> Stage:
     return motion.draw_clip(rng, pick(rng, CASTS), frames)
 
@@ -91,10 +98,12 @@ KINDS = {
     "large": Kind(_large, 3, 10, STILL_TASKS | {"tiles": 2.5}, common=lambda rng: pick(rng, text.LARGE)),
     "album": Kind(_album, 5, 5, {"multi-image": 1.0}),
     "clip": Kind(_clip, 6, 4, CLIP_TASKS, common=lambda rng: pick(rng, (6, 8, 8))),
+    "page": Kind(_page, 3, 30, PAGE_TASKS, drawn=False),
 }
+HANDS = ("flat", *TRAINED)
 STAGES = {  # kind to share of the steps
-    "decoder": {"square": 0.6, "tile": 0.12, "album": 0.1, "clip": 0.18},
-    "joint": {"square": 0.33, "tile": 0.18, "album": 0.2, "clip": 0.16, "large": 0.13},
+    "decoder": {"square": 0.48, "tile": 0.1, "album": 0.12, "clip": 0.15, "page": 0.15},
+    "joint": {"square": 0.28, "tile": 0.14, "album": 0.12, "clip": 0.14, "large": 0.12, "page": 0.2},
 }
 
 
@@ -106,6 +115,8 @@ def batch(kind_name: str, seed: int, step: int, most: int) -> list[Example]:
     examples = []
     while len(examples) < kind.size:
         stage = kind.draw(rng, most, shared)
+        if kind.drawn:
+            stage = restyle(stage, pick(rng, HANDS), rng)
         turns = ask(stage, kind, rng)
         if turns:
             examples.append(Example(stage, turns, kind.square))

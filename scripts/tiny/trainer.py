@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from illava_cli.evals.world import stream
 from tiny import state
-from tiny.batches import Builder
-from tiny.checkpoint import PATCH
+from tiny.batches import Builder, patch_labels
 from tiny.clock import Clock
+from tiny.grounding import Grounding
 from tiny.labels import Heads
 from tiny.lessons import lesson
 from tiny.measure import accuracy
@@ -43,13 +43,17 @@ class Plan:
         seconds: of training, all stages together.
         shares: of each stage: tower, decoder, joint.
         rates: the highest learning rate by stage, for the tower and for the rest.
+        grounding: weight of the losses on what a question's names stand for.
+        first: the stage to begin with; those before it are left out.
         check: seconds between measurements, and of wall time between checkpoints.
     """
 
     seconds: float
     seed: int = 0
-    shares: tuple[float, float, float] = (0.20, 0.36, 0.44)
+    shares: tuple[float, float, float] = (0.25, 0.28, 0.47)
     rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (5e-4, 1.2e-3))
+    grounding: float = 0.3
+    first: str = "tower"
     warmup: int = 40
     check: float = 240.0
     check_count: int = 32
@@ -62,20 +66,28 @@ class Trainer:
         self, model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path, plan: Plan
     ):
         self.model, self.folder, self.plan = model, folder, plan
+        if model.device.type == "cpu":  # the backward pass of PyTorch's FlashAttention is slow there
+            model.set_attn_implementation("eager")
         self.builder = Builder(model, tokenizer)
-        self.heads = Heads(model.config.vision_config.hidden_size).to(model.device)
+        self.heads = nn.ModuleDict(
+            {
+                "dense": Heads(model.config.vision_config.hidden_size),
+                "grounding": Grounding(model.config.text_config.hidden_size),
+            }
+        ).to(model.device)
         named = list(model.named_parameters())  # tied ones once
         tower = [pair for pair in named if "vision_tower" in pair[0]]
         rest = [pair for pair in named if "vision_tower" not in pair[0]]
-        self.optimizer = Optimizer(tower + list(self.heads.named_parameters()), rest)
+        readers = {name: list(heads.named_parameters(f"heads.{name}")) for name, heads in self.heads.items()}
+        self.optimizer = Optimizer(tower + readers["dense"], rest + readers["grounding"])
         self.rates = [0.0, 0.0]
-        self.progress = state.Progress("tower")
+        self.progress = state.Progress(plan.first)
         self.end = plan.seconds
         if (folder / "state.pt").exists():
             self.progress = state.restore(folder / "state.pt", model, self.heads, self.optimizer)
         self.clock = Clock(self.progress.seconds)
         self.threads = Threads()
-        self.naming = Naming(tokenizer, PATCH)
+        self.naming = Naming(tokenizer)
         self.recent: dict[str, list[float]] = defaultdict(list)
 
     # --- time -------------------------------------------------------------------------------
@@ -108,7 +120,7 @@ class Trainer:
         target = {name: values.to(self.model.device) for name, values in labels.items()}
         with self.autocast():
             features = self.builder.features(pixels)
-        loss, right = self.heads(features.float(), target)
+        loss, right = self.heads["dense"](features.float(), target)
         for name, value in right.items():
             if value == value:
                 self.recent[name].append(value)
@@ -125,15 +137,18 @@ class Trainer:
             out = self.builder.forward(examples, apart=apart, frozen=not joint)
             loss = F.cross_entropy(out.logits.float(), out.target)
             self.recent[kind].append(loss.item())
-            if not out.scenes:
-                return loss
-            labels = self.naming.labels(out.scenes)
+            if self.plan.grounding:
+                looked, found = self.heads["grounding"](out)
+                loss = loss + self.plan.grounding * looked
+                for name, share in found.items():
+                    self.recent[f"{kind} {name}"].append(share)
+            labels = patch_labels(examples)
             named = self.naming.loss(self.model, out.projected, labels)
         self.recent["naming"].append(named.item())
         loss = loss + (0.1 if joint else 0.3) * named
         if joint:
             target = {name: torch.from_numpy(v).to(self.model.device) for name, v in labels.items()}
-            loss = loss + 0.05 * self.heads(out.tower.float(), target)[0]
+            loss = loss + 0.05 * self.heads["dense"](out.tower.float(), target)[0]
         return loss
 
     def most(self) -> int:

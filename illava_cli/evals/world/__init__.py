@@ -17,12 +17,14 @@ import numpy as np
 from illava_cli.errors import UsageError
 from illava_cli.evals.sample import EvalSample
 from illava_cli.evals.world import documents, motion, several, text, things
+from illava_cli.evals.world.styles import in_chalk
 from illava_cli.evals.world.task import Task, media
 
 SCENES: dict[str, Task] = {**things.TASKS, **text.TASKS, **several.TASKS, **motion.TASKS}
-TASKS = SCENES | documents.TASKS
+CHALK = {f"chalk-{name}": in_chalk(task) for name, task in SCENES.items()}  # drawn by a hand never trained on
+TASKS = SCENES | documents.TASKS | CHALK
 # `world` stays what it was, so that figures measured on it stay comparable
-GROUPS = {"world": tuple(SCENES), "documents": tuple(documents.TASKS)}
+GROUPS = {"world": tuple(SCENES), "documents": tuple(documents.TASKS), "chalk": tuple(CHALK)}
 SPLITS = {"train": 0, "validation": 1, "heldout": 2}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -19,9 +20,9 @@ def draw(scene: Scene, width: int | None = None) -> Image.Image:
     zoom = (width or scene.width) / scene.width
     size = (round(scene.width * zoom), round(scene.height * zoom))
     image = paint_background(scene.background, size, zoom)
+    paint = PAINTERS[scene.style]
     for thing in scene.things:
-        mask, corner = shape_mask(thing, zoom)
-        image.paste(thing.paint, corner, mask)
+        paint(image, thing, zoom, scene.background)
     for sign in scene.signs:
         _paste_sign(image, sign, zoom)
     return image
@@ -115,6 +116,44 @@ def shape_mask(thing: Thing, zoom: float) -> tuple[Image.Image, tuple[int, int]]
     else:
         pen.polygon([(u + r * a, v + r * b) for a, b in corners], fill=255)
     return fine.reduce(SUPERSAMPLE), (left, top)
+
+
+def _paint_flat(image: Image.Image, thing: Thing, zoom: float, background: Background) -> None:
+    mask, corner = shape_mask(thing, zoom)
+    image.paste(thing.paint, corner, mask)
+
+
+def _paint_outlined(image: Image.Image, thing: Thing, zoom: float, background: Background) -> None:
+    """A dark edge, or a light one on dark ground."""
+    mask, corner = shape_mask(thing, zoom)
+    image.paste(PAPER if sum(background.first) < 3 * 110 else INK, corner, mask)
+    _paint_flat(image, replace(thing, radius=0.8 * thing.radius), zoom, background)
+
+
+def _paint_shaded(image: Image.Image, thing: Thing, zoom: float, background: Background) -> None:
+    """Light from above: a quarter lighter at the top, a quarter darker at the bottom."""
+    mask, corner = shape_mask(thing, zoom)
+    light = np.linspace(1.25, 0.75, mask.height, dtype=np.float32)[:, None, None]
+    pixels = np.clip(np.array(thing.paint, dtype=np.float32) * light, 0, 255)
+    pixels = np.broadcast_to(pixels, (mask.height, mask.width, 3))
+    image.paste(Image.fromarray(pixels.astype(np.uint8)), corner, mask)
+
+
+def _paint_chalk(image: Image.Image, thing: Thing, zoom: float, background: Background) -> None:
+    """Rubbed on: grainy within and at the edge."""
+    mask, corner = shape_mask(thing, zoom)
+    rng = np.random.default_rng([background.seed, round(1000 * thing.radius)])
+    grain = rng.uniform(0.55, 1.0, (mask.height, mask.width))
+    rubbed = Image.fromarray((np.asarray(mask) * grain).astype(np.uint8))
+    image.paste(thing.paint, corner, rubbed)
+
+
+PAINTERS = {
+    "flat": _paint_flat,
+    "outlined": _paint_outlined,
+    "shaded": _paint_shaded,
+    "chalk": _paint_chalk,
+}
 
 
 def _paste_sign(image: Image.Image, sign: Sign, zoom: float) -> None:

@@ -80,13 +80,16 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture of `width` x `height` scene pixels."""
+    """One picture of `width` x `height` scene pixels; `style` names the hand that draws it
+    (`render.PAINTERS`).
+    """
 
     things: tuple[Thing, ...]
     background: Background
     signs: tuple[Sign, ...] = ()
     width: int = EDGE
     height: int = EDGE
+    style: str = "flat"
 
     def quadrant(self, thing: Thing) -> tuple[str, str] | None:
         """Its row and column name, or None within `MARGIN` of an axis."""

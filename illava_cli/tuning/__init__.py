@@ -1,0 +1,1 @@
+"""Searches the schedule that serves a user's own pictures best."""

@@ -1,0 +1,131 @@
+"""Losses that teach the decoder to look: at a question's names, where is what they stand for?
+
+Without them the answers alone teach: of two names, "yes" or "no" says next to nothing about either until both
+are found. Linear heads read the decoder's hidden states; they are thrown away after training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from illava_cli.evals.world.scene import COLOURS, SHAPES
+from illava_cli.evals.world.several import ORDINALS
+from tiny.batches import Output
+from tiny.referents import Place, Referent
+
+MEDIA_LAYER, NAME_LAYER, ANSWER_LAYER = 2, 3, 4  # after so many layers of the decoder
+FRAMES = 16
+PLACES = 4.0  # weight of a place's mean error beside cross-entropies
+UNKNOWN = float("nan")
+
+
+class Grounding(nn.Module):
+    """Readers of a decoder of width C.
+
+    After `MEDIA_LAYER`, at each visual token: which image or frame it belongs to. After `NAME_LAYER`, at the
+    last token of a name: whether it is there, its place, colour, shape, image, and the frames that show it.
+    After `ANSWER_LAYER`, where the answer begins: the places of the first two names, and of the text that is
+    the answer.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.media = nn.ModuleDict(
+            {"image": nn.Linear(width, len(ORDINALS)), "frame": nn.Linear(width, FRAMES)}
+        )
+        counts = {"there": 2, "colour": len(COLOURS), "shape": len(SHAPES), "image": len(ORDINALS)}
+        self.name = nn.ModuleDict({name: nn.Linear(width, count) for name, count in counts.items()})
+        self.places = nn.Linear(width, 4)
+        self.seen = nn.Linear(width, FRAMES)
+        self.answer = nn.Linear(width, 6)
+
+    def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
+        """The loss of one pass, and what share of names are found within a tenth of the picture."""
+        loss = self._media_loss(out) + self._answer_loss(out)
+        named = list(_names(out))
+        if not named:
+            return loss, {}
+        hidden = self._read(out, NAME_LAYER, [(row, column) for row, column, _ in named])
+        said = [referent for _, _, referent in named]
+        for name, head in self.name.items():
+            target = torch.tensor([_class(name, referent) for referent in said], device=hidden.device)
+            if (target >= 0).any():
+                loss = loss + F.cross_entropy(head(hidden), target, ignore_index=-1)
+        places = torch.tensor([_pair(r.first) + _pair(r.last) for r in said], device=hidden.device)
+        miss = (self.places(hidden) - places).abs()
+        known = ~places.isnan().any(-1)
+        found = {}
+        if known.any():
+            loss = loss + PLACES * miss[known].mean()
+            found["found"] = (miss[known].amax(-1) < 0.1).float().mean().item()
+        in_clips = [index for index, referent in enumerate(said) if referent.seen is not None]
+        if in_clips:
+            frames = torch.tensor([[float(s) for s in said[i].seen] for i in in_clips], device=hidden.device)
+            logits = self.seen(hidden[in_clips])[:, : frames.shape[1]]
+            loss = loss + 2 * F.binary_cross_entropy_with_logits(logits, frames)
+        return loss, found
+
+    def _read(self, out: Output, layer: int, places: list[tuple[int, int]]) -> Tensor:
+        rows, columns = zip(*places, strict=True)
+        hidden = self._after(out, layer)[list(rows), list(columns)].float()
+        return F.rms_norm(hidden, hidden.shape[-1:])
+
+    def _after(self, out: Output, layer: int) -> Tensor:
+        """(B, T, C) after so many layers, or the last where there are fewer."""
+        return out.hidden[min(layer, len(out.hidden) - 1)]
+
+    def _media_loss(self, out: Output) -> Tensor:
+        zero = out.hidden[0].new_zeros((), dtype=torch.float32)
+        if out.part is None:
+            return zero
+        kind, numbers = out.part
+        seen = slice(out.media_start, out.media_start + len(numbers))
+        hidden = self._after(out, MEDIA_LAYER)[:, seen].float()
+        logits = self.media[kind](F.rms_norm(hidden, hidden.shape[-1:]))
+        target = numbers.to(hidden.device).expand(logits.shape[:2])
+        return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+
+    def _answer_loss(self, out: Output) -> Tensor:
+        places = torch.tensor(
+            [
+                [
+                    share
+                    for place in (*(one.first for one in turn.referents[:2]), None, None)[:2]
+                    for share in _pair(place)
+                ]
+                + [*_pair(turn.evidence)]
+                for turn in out.turns
+            ],
+            device=out.hidden[0].device,
+        )
+        known = ~places.isnan()
+        if not known.any():
+            return places.new_zeros(())
+        hidden = self._read(out, ANSWER_LAYER, [(turn.row, turn.begin) for turn in out.turns])
+        return PLACES * (self.answer(hidden) - places)[known].abs().mean()
+
+
+def _names(out: Output) -> Iterator[tuple[int, int, Referent]]:
+    """Row and column of the last token of each name."""
+    for turn in out.turns:
+        for referent, column in zip(turn.referents, turn.columns, strict=True):
+            yield turn.row, column, referent
+
+
+def _class(name: str, referent: Referent) -> int:
+    """The number of its class; -1 where there is none."""
+    if name == "there":
+        return int(referent.there)
+    if name == "image":
+        return -1 if referent.image is None else referent.image
+    if referent.name is None:
+        return -1
+    return list(COLOURS).index(referent.name[0]) if name == "colour" else SHAPES.index(referent.name[1])
+
+
+def _pair(place: Place | None) -> tuple[float, float]:
+    return place or (UNKNOWN, UNKNOWN)
