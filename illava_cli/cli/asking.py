@@ -31,7 +31,7 @@ Tasks = Annotated[
     typer.Option(
         "--tasks",
         metavar="SOURCE",
-        help="JSONL file, world, documents or world:TASK,TASK; repeats (default: world).",
+        help="JSONL file, world, documents, chalk or world:TASK,TASK; repeats (default: world).",
     ),
 ]
 Questions = Annotated[

@@ -1,4 +1,4 @@
-"""The study of a real tower: what reads its features, and how pictures are put together. Nothing is fetched."""
+"""The study of a real tower: what reads its features, how pictures are put together. Nothing is fetched."""
 
 from __future__ import annotations
 
