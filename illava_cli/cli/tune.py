@@ -217,7 +217,7 @@ def _write(
         write_file(markdown, words.markdown(report, headline(report)))
     if plot is not None:
         title = f"{report['model']['id']}, {report['target']}"
-        words.plot([(search, chosen) for search, _, chosen in done], title, plot)
+        words.plot(done, title, plot)
     if as_json:
         emit(text)
     show = messages.say if as_json else messages.show

@@ -16,6 +16,7 @@ from illava_cli.tuning.questions import Part
 from illava_cli.tuning.search import Search, Tried
 from illava_cli.tuning.target import Target
 
+FIGURE_HEIGHT = 5.2  # inches: the names stand below the plots
 SHOWN = ("change", "same answer %", "KL", "visual tokens")
 
 
@@ -99,35 +100,40 @@ NOTE = (
 )
 
 
-def plot(searches: Sequence[tuple[Search, Tried]], title: str, path: Path) -> None:
-    """Draw every schedule that was asked in a last round, and the earlier ones in grey."""
-    figure, plots = side_by_side(len(searches), f"{title}; {BARS}")
-    for axes, (search, chosen) in zip(plots, searches, strict=True):
-        last = search.log[-1]
+def plot(done: Sequence[Done], title: str, path: Path) -> None:
+    """Draw every schedule that was asked, on the questions of its last round: the finalists in colours, those
+    that left in grey.
+    """
+    figure, plots = side_by_side(len(done), f"{title}; {BARS}")
+    figure.set_figheight(FIGURE_HEIGHT)
+    for axes, (search, shown, chosen) in zip(plots, done, strict=True):
         look = looks()
+        questions = search.log[-1]["questions"]
         for one in search.tried.values():
-            name = one.lane.variant.name
             if not one.figures:
                 continue
             value, low, high, quality = _quality(one.figures)
-            if name not in last["figures"]:
-                axes.plot([one.speed], [value], "o", color=GREY, ms=3, alpha=0.6)
+            bars = {"yerr": [[value - low], [high - value]], "ls": "", "capsize": 2}
+            if not any(one is finalist for finalist in shown):
+                whole = one.lane.variant.name in search.log[-1]["figures"]
+                axes.errorbar(
+                    [one.speed], [value], **(bars if whole else {}), fmt="o", color=GREY, ms=3, alpha=0.5
+                )
                 continue
-            style = next(look) | ({"ms": 9} if one is chosen else {"ms": 5})
-            label = ("* " if one is chosen else "") + one.candidate.name
-            bars = [[value - low], [high - value]]
-            axes.errorbar([one.speed], [value], yerr=bars, ls="", capsize=2, label=label, **style)
+            star = {"marker": "*", "ms": 12} if one is chosen else {"ms": 5}
+            label = one.candidate.name + (" (chosen)" if one is chosen else "")
+            axes.errorbar([one.speed], [value], **bars, **(next(look) | star), label=label, zorder=3)
         axes.axvline(1.0, color="black", lw=0.8, ls=":")
-        axes.set(xlabel="times fewer operations to the first token", ylabel=f"{quality} (%)")
-        axes.set_title(f"{search.kind}s, {last['questions']} questions", fontsize=9)
-        axes.legend(fontsize=6, loc="lower left")
-        no_cliff(axes, last["questions"])
+        axes.set(xlabel="times fewer operations to the first token", ylabel=quality)
+        axes.set_title(f"{search.kind}s, {questions} questions", fontsize=9)
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
+        no_cliff(axes, questions)
     save(figure, path)
 
 
 def _quality(figures: dict[str, Any]) -> tuple[float, float, float, str]:
     """Percent with the ends of its interval: the change of accuracy where it is known, else agreement."""
-    found, name = figures["difference"], "change of accuracy"
+    found, name = figures["difference"], "change of accuracy (points)"
     if not found:
-        found, name = figures["agreement"], "same answers"
+        found, name = figures["agreement"], "same answers (%)"
     return 100 * found["value"], 100 * found["low"], 100 * found["high"], name

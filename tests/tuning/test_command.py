@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from PIL import Image
 
 from illava_cli.cli.app import main
+from illava_cli.drawing import has_matplotlib
 from illava_cli.evals.lanes import Lane
 from tests.conftest import picture
 
@@ -62,6 +64,15 @@ def test_pictures_without_questions(tune, pictures, tmp_path):
     assert "# videos: whole, none were asked about" in text
     assert str(tmp_path) not in text + page.read_text()
     assert f"use --preset {tmp_path / 'found.yaml'}" in err
+
+
+@pytest.mark.skipif(not has_matplotlib(), reason="needs matplotlib")
+def test_what_was_tried_is_drawn(tune, pictures, tmp_path):
+    path = tmp_path / "tried.png"
+    code, _, err = tune("--images", pictures, "--target", "speed=1.2x", "--plot", path)
+    assert code == 0, err
+    with Image.open(path) as image:
+        assert image.width > 300
 
 
 def test_a_search_is_the_same_each_time(tune, pictures):
