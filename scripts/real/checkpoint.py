@@ -42,14 +42,19 @@ def write_checkpoint(tower: CLIPVisionModelWithProjection, folder: Path) -> None
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     write_tokenizer(folder, tokenizer, FAMILY)
+    for name, values in processor_files(config.image_grid_pinpoints).items():
+        write_json(folder / name, values)
+
+
+def processor_files(pinpoints: list[list[int]]) -> dict[str, dict]:
+    """By name what says how pictures are taken: squares of the tower's own size."""
     pixels = {
         "size": {"shortest_edge": EDGE},
         "crop_size": {"height": EDGE, "width": EDGE},
         "image_mean": MEAN,
         "image_std": STD,
-        "image_grid_pinpoints": config.image_grid_pinpoints,
+        "image_grid_pinpoints": pinpoints,
     }
-    write_json(folder / "preprocessor_config.json", FAMILY["preprocessor"] | pixels)
     processor = {
         "processor_class": "LlavaNextProcessor",
         "image_token": "<image>",
@@ -57,4 +62,7 @@ def write_checkpoint(tower: CLIPVisionModelWithProjection, folder: Path) -> None
         "num_additional_image_tokens": 1,
         "vision_feature_select_strategy": "default",
     }
-    write_json(folder / "processor_config.json", processor)
+    return {
+        "preprocessor_config.json": FAMILY["preprocessor"] | pixels,
+        "processor_config.json": processor,
+    }

@@ -36,6 +36,11 @@ class Stamp:
     name: str
     image: Image.Image
 
+    @property
+    def opaque(self) -> float:
+        """Share of its box that it covers."""
+        return float((np.asarray(self.image.getchannel("A")) > 40).mean())
+
 
 def stamps(package: Path) -> list[Stamp]:
     """All of the kinds, in the order of their names; mirrored twins are left out."""
@@ -68,7 +73,7 @@ def _square(image: Image.Image) -> Image.Image:
 def on_white(stamp: Stamp, share: float = 0.9) -> Image.Image:
     """The cut-out in the middle of a white square, its longer side that share of it."""
     canvas = Image.new("RGB", (EDGE, EDGE), "white")
-    _paste(canvas, stamp, share, (0.5, 0.5))
+    paste(canvas, stamp, share, (0.5, 0.5))
     return canvas
 
 
@@ -78,14 +83,15 @@ def on_photograph(
     """The cut-out on a photograph, half to four fifths of it large; `others` are small ones beside it."""
     canvas = backgrounds[int(rng.integers(len(backgrounds)))].copy()
     for other in others:
-        _paste(canvas, other, float(rng.uniform(0.15, 0.25)), tuple(rng.uniform(0.1, 0.9, 2)))
+        paste(canvas, other, float(rng.uniform(0.15, 0.25)), tuple(rng.uniform(0.1, 0.9, 2)))
     share = float(rng.uniform(0.5, 0.8))
     room = (1 - share) / 2
-    _paste(canvas, stamp, share, tuple(rng.uniform(0.5 - room, 0.5 + room, 2)))
+    paste(canvas, stamp, share, tuple(rng.uniform(0.5 - room, 0.5 + room, 2)))
     return canvas
 
 
-def _paste(canvas: Image.Image, stamp: Stamp, share: float, centre: tuple[float, float]) -> None:
+def paste(canvas: Image.Image, stamp: Stamp, share: float, centre: tuple[float, float]) -> None:
+    """Onto a square: its longer side is that share of the edge, its middle at `centre`, shares as well."""
     scale = share * EDGE / max(stamp.image.size)
     size = tuple(max(1, round(scale * edge)) for edge in stamp.image.size)
     image = stamp.image.resize(size, Image.Resampling.BICUBIC)

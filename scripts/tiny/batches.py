@@ -1,9 +1,4 @@
-"""From stages of the world to one forward pass of the model: pixels, token layout, turns and masks.
-
-A sequence is the media, then several turns about them. `apart` turns see the media and themselves only, and
-each begins at the position after the media: every turn is then exactly a first turn, and none learns from
-another's answer. Otherwise the turns are one chat, as the chat template lays it out.
-"""
+"""From stages of the world to one forward pass of the model: pixels, the layout of tokens, and labels."""
 
 from __future__ import annotations
 
@@ -15,8 +10,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import LlavaOnevisionForConditionalGeneration
+from turns import Row, collate, lay_out
 
 from illava_cli.evals.world.render import draw
 from illava_cli.evals.world.scene import Scene
@@ -26,7 +21,6 @@ from tiny.checkpoint import PATCH, TILE
 from tiny.labels import crop, dense_labels, nothing_known, stage_labels
 from tiny.referents import Place, Referent, evidence, referents
 
-NO_LOSS = -100
 SIDE = TILE // PATCH
 
 
@@ -153,6 +147,12 @@ def _labels_of(stage: Stage) -> list[dict[str, np.ndarray]]:
     ]
 
 
+def _asked(prompt: str, number: int, apart: bool) -> str:
+    """A turn up to its answer, after the media or the turn before."""
+    lead = "" if apart or number == 0 else "<|im_start|>user "
+    return f"{lead}\n{prompt}<|im_end|><|im_start|>assistant\n"
+
+
 class Builder:
     """Makes forward passes of a model whose tower and tokenizer it knows."""
 
@@ -207,37 +207,23 @@ class Builder:
 
     # --- text -------------------------------------------------------------------------------
 
-    def sequence(
-        self, example: Example, kind: str, counts: list[int], apart: bool
-    ) -> tuple[list, list, list, list, list]:
-        """Token ids, labels, positions and turn numbers (-1 for the media) of one example; the place at which
-        each turn's text begins.
-        """
-        place = self.ids(f"<{kind}>")[0]
-        ids = self.ids("<|im_start|>user ") + [place] * sum(counts)
-        labels, turns, positions = [NO_LOSS] * len(ids), [-1] * len(ids), list(range(len(ids)))
-        start, begins = len(ids), []
-        for number, (prompt, answer) in enumerate(example.turns):
-            lead = "" if apart or number == 0 else "<|im_start|>user "
-            asked = self.ids(f"{lead}\n{prompt}<|im_end|><|im_start|>assistant\n")
-            said = self.ids(f"{answer}<|im_end|>")
-            first = start if apart else len(ids)
-            begins.append((len(ids), len(asked)))
-            positions += range(first, first + len(asked) + len(said))
-            ids = ids + asked + said
-            labels += [NO_LOSS] * len(asked) + said
-            turns += [number if apart else -1] * (len(asked) + len(said))
-        return ids, labels, positions, turns, begins
+    def sequence(self, example: Example, kind: str, count: int, apart: bool) -> Row:
+        """An example with `count` visual tokens."""
+        media = self.ids("<|im_start|>user ") + [self.ids(f"<{kind}>")[0]] * count
+        turns = [
+            (self.ids(_asked(prompt, number, apart)), self.ids(f"{answer}<|im_end|>"))
+            for number, (prompt, answer) in enumerate(example.turns)
+        ]
+        return lay_out(media, turns, apart)
 
-    def turns(self, row: int, example: Example, begins: list[tuple[int, int]], apart: bool) -> list[Turn]:
-        """The example's questions in their places."""
+    def turns(self, number: int, example: Example, row: Row, apart: bool) -> list[Turn]:
+        """The example's questions in their places, in row `number` of a batch."""
         made = []
-        for number, ((prompt, answer), (start, count)) in enumerate(zip(example.turns, begins, strict=True)):
-            lead = "" if apart or number == 0 else "<|im_start|>user "
-            text = f"{lead}\n{prompt}<|im_end|><|im_start|>assistant\n"
-            named = referents(example.stage, prompt)
-            columns = [start + self._token_at(text, len(lead) + 1 + one.end - 1) for one in named]
-            made.append(Turn(row, start + count - 1, named, columns, evidence(example.stage, answer)))
+        for turn, ((prompt, answer), (start, last)) in enumerate(zip(example.turns, row.begins, strict=True)):
+            text, named = _asked(prompt, turn, apart), referents(example.stage, prompt)
+            offset = text.index(prompt) - 1
+            columns = [start + self._token_at(text, offset + one.end) for one in named]
+            made.append(Turn(number, last, named, columns, evidence(example.stage, answer)))
         return made
 
     def _token_at(self, text: str, character: int) -> int:
@@ -253,22 +239,12 @@ class Builder:
             frozen: the tower is not trained.
         """
         kind, media, seen = self.media(examples, frozen)
-        rows = [self.sequence(e, kind, [len(m)], apart) for e, m in zip(examples, media, strict=True)]
-        length = max(len(row[0]) for row in rows)
-
-        def padded(index: int, value: int) -> Tensor:
-            return torch.tensor(
-                [row[index] + [value] * (length - len(row[index])) for row in rows], device=self.device
-            )
-
-        ids, labels, positions, turns = padded(0, 0), padded(1, NO_LOSS), padded(2, 0), padded(3, -2)
-        steps = torch.arange(length, device=self.device)
-        visible = (turns[:, None, :] == -1) | (turns[:, None, :] == turns[:, :, None])
-        mask = (visible & (steps[None, :] <= steps[:, None]))[:, None]  # (B, 1, T, T)
+        rows = [self.sequence(e, kind, len(m), apart) for e, m in zip(examples, media, strict=True)]
+        batch = collate(rows, self.device)
         inner = self.model.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
             mm_encoder_outputs={
                 kind: SimpleNamespace(pooler_output=media if kind == "image" else torch.stack(media))
             },
@@ -276,19 +252,15 @@ class Builder:
             output_hidden_states=True,
         )
         hidden = inner.last_hidden_state
-        target = F.pad(labels[:, 1:], (0, 1), value=NO_LOSS)  # the token that each place predicts
-        answered = target != NO_LOSS
-        begins = answered & ~F.pad(answered, (1, 0))[:, :-1]
-        numbers = begins.flatten().cumsum(0).view_as(begins)[answered] - 1
         placed = [
             turn
-            for row, example in enumerate(examples)
-            for turn in self.turns(row, example, rows[row][4], apart)
+            for number, (example, row) in enumerate(zip(examples, rows, strict=True))
+            for turn in self.turns(number, example, row, apart)
         ]
         return Output(
-            self.model.lm_head(hidden[answered]),
-            target[answered],
-            numbers,
+            self.model.lm_head(hidden[batch.answered]),
+            batch.target,
+            batch.numbers,
             inner.hidden_states,
             len(self.ids("<|im_start|>user ")),
             _part(examples[0].stage, len(media[0])),

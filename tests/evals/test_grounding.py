@@ -118,12 +118,10 @@ def test_names_end_at_their_token(builder, task):
     with torch.no_grad():
         out = builder.forward([Example(stage, [*others, (prompt, answer)])])
     turn = out.turns[-1]
-    ids = builder.sequence(
-        Example(stage, [*others, (prompt, answer)]), "image", [out.hidden[0].shape[1]], True
-    )[0]
-    media = len(ids) - out.hidden[0].shape[1]  # the sequence is laid out with other media here
+    ids = builder.sequence(Example(stage, [*others, (prompt, answer)]), "image", 7, True).ids
+    fewer = len(ids) - out.hidden[0].shape[1]  # it is laid out with 7 visual tokens here
     for one, column in zip(turn.referents, turn.columns, strict=True):
-        token = builder.tokenizer.id_to_token(ids[column + media]).removeprefix("Ġ")
+        token = builder.tokenizer.id_to_token(ids[column + fewer]).removeprefix("Ġ")
         assert prompt[: one.end].endswith(token)
 
 

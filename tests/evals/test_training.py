@@ -93,7 +93,7 @@ def test_a_chat_is_laid_out_as_the_template_does(tokenizer, tmp_path):
     text = text.replace(
         "assistant \n", "assistant\n"
     )  # the template writes a past answer's role with a space
-    ids = Builder(session.model, tokenizer).sequence(Example(stage, turns), "image", [1], apart=False)[0]
+    ids = Builder(session.model, tokenizer).sequence(Example(stage, turns), "image", 1, apart=False).ids
     assert ids == session.family.tokenizer(text)["input_ids"]
 
 

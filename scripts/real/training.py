@@ -1,0 +1,220 @@
+"""Teaches the projector and the decoder, on features of the frozen tower that are computed once."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from PIL import Image
+from tiny.optimizer import Optimizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from turns import collate, lay_out
+
+from illava_cli.config.options import MediaOptions
+from illava_cli.engine import prompt as prompts
+from illava_cli.engine.session import Session
+from real.clip import EDGE, PATCH
+from real.composites import TASKS, Picture, patch_labels
+from real.pictures import KINDS
+
+SIDE = EDGE // PATCH
+SEEN = 16  # pictures in one pass of the tower
+BATCH, TURNS = 12, 10
+RATE, WARMUP = 2e-3, 60
+NAME_LAYER = 3  # after which a name's token knows where its thing is
+NAMED = re.compile(rf"\b({'|'.join(KINDS)})\b")
+
+
+@dataclass(frozen=True)
+class Album:
+    """Pictures with their features (P, N, C) of the tower."""
+
+    pictures: list[Picture]
+    features: Tensor
+
+
+@torch.inference_mode()
+def see(
+    session: Session,
+    pictures: Sequence[Picture],
+    images: Sequence[Image.Image],
+    dtype: torch.dtype = torch.bfloat16,
+) -> Album:
+    """The features that the model's projector is given, kept in `dtype`."""
+    family, model = session.family, session.model.model
+    layer, found = session.model.config.vision_feature_layer, []
+    for start in range(0, len(images), SEEN):
+        group = [family.preprocess_image(one, MediaOptions(), True) for one in images[start : start + SEEN]]
+        values = torch.cat([one.pixel_values(0, 1) for one in group]).to(session.model.dtype)
+        out = model.vision_tower(values, output_hidden_states=True)
+        found.append(out.hidden_states[layer][:, 1:].to(dtype))
+    return Album(list(pictures), torch.cat(found))
+
+
+class Readers(nn.Module):
+    """What the losses beside the answers read: kind and centre under each projected patch, and at a name
+    whether its thing is there, and where. Thrown away after training.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.kind, self.centre = nn.Linear(width, len(KINDS) + 1), nn.Linear(width, 2)
+        self.there, self.place = nn.Linear(width, 2), nn.Linear(width, 2)
+
+
+class Trainer:
+    """Trains all but the tower of a session's model."""
+
+    def __init__(self, session: Session, album: Album, folder: Path, seed: int = 0):
+        self.session, self.album, self.folder = session, album, folder
+        self.model, self.family = session.model, session.family
+        self.model.requires_grad_(True)
+        self.model.model.vision_tower.requires_grad_(False)
+        self.model.set_attn_implementation("eager")
+        self.readers = Readers(self.model.config.text_config.hidden_size)
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        named += list(self.readers.named_parameters("heads"))
+        self.optimizer = Optimizer(named)
+        self.rng = np.random.default_rng(seed)
+        self.labels = [patch_labels(picture, SIDE) for picture in album.pictures]
+        self._ids: dict[str, tuple[list[int], list[int], list[int]]] = {}
+
+    # --- one pass -----------------------------------------------------------------------------
+
+    def asked(self, prompt: str) -> tuple[list[int], list[int], list[int]]:
+        """Ids before the picture, after it, and in these the place of each name's last token."""
+        if prompt not in self._ids:
+            message = prompts.user_message(self.family, prompt, 1, 0)
+            markers = {"image": [self.family.markers["image"]]}
+            before, _, after = prompts.first_turn(self.family, message, None, markers)
+            self._ids[prompt] = before, after, [self._end(after, name[0]) for name in NAMED.finditer(prompt)]
+        return self._ids[prompt]
+
+    def _end(self, ids: list[int], name: str) -> int:
+        """The place of a name's last token, which may hold a sign after it as well."""
+        decode = self.family.tokenizer.decode
+        return next(i for i in range(len(ids)) if name in decode(ids[: i + 1]))
+
+    def projected(self, chosen: Sequence[int]) -> Tensor:
+        """(B, N, C) of pictures."""
+        return self.model.model.multi_modal_projector(self.album.features[chosen].float())
+
+    def forward(self, chosen: Sequence[int], turns: Sequence[list[tuple[str, str]]]):
+        """Of pictures and the questions about each: the batch, hidden states of all layers and of the last,
+        projected patches, and what is named: row, column and kind.
+        """
+        projected = self.projected(chosen)
+        packed, _ = self.model.model.pack_image_features(
+            [one[None].expand(2, -1, -1) for one in projected],
+            torch.tensor([[EDGE, EDGE]] * len(chosen)),
+            vision_feature_select_strategy="default",
+            image_newline=self.model.model.image_newline,
+        )
+        place, end = self.model.config.image_token_id, list(self.family.end_ids)[:1]
+        rows, named = [], []
+        for number, (own, media) in enumerate(zip(turns, packed, strict=True)):
+            before = self.asked(own[0][0])[0]
+            said = [(self.asked(p)[1], prompts.answer_ids(self.family, a) + end) for p, a in own]
+            row = lay_out(before + [place] * len(media), said, apart=True)
+            for (prompt, _), (begin, _) in zip(own, row.begins, strict=True):
+                names = [match[0] for match in NAMED.finditer(prompt)]
+                named += [
+                    (number, begin + at, name) for at, name in zip(self.asked(prompt)[2], names, strict=True)
+                ]
+            rows.append(row)
+        batch = collate(rows, self.model.device)
+        out = self.model.model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            mm_encoder_outputs={"image": SimpleNamespace(pooler_output=packed)},
+            use_cache=False,
+            output_hidden_states=True,
+        )
+        return batch, out.hidden_states, out.last_hidden_state, projected, named
+
+    def loss(
+        self, chosen: Sequence[int], turns: Sequence[list[tuple[str, str]]]
+    ) -> tuple[Tensor, dict[str, float]]:
+        with torch.autocast(self.model.device.type, torch.bfloat16):
+            batch, states, last, projected, named = self.forward(chosen, turns)
+            logits = self.model.lm_head(last[batch.answered])
+        answers = F.cross_entropy(logits.float(), batch.target)
+        dense = self._dense(projected.float(), chosen)
+        found = self._named(states[NAME_LAYER].float(), named, chosen)
+        return answers + 0.3 * dense + 0.3 * found, {
+            "answers": answers.item(),
+            "dense": dense.item(),
+            "named": found.item(),
+        }
+
+    def _dense(self, projected: Tensor, chosen: Sequence[int]) -> Tensor:
+        hidden = F.rms_norm(projected, projected.shape[-1:])
+        kinds = torch.from_numpy(np.stack([self.labels[i][0] for i in chosen]))
+        places = torch.from_numpy(np.stack([self.labels[i][1] for i in chosen]))
+        weight = torch.ones(len(KINDS) + 1)
+        weight[0] = 0.2
+        loss = F.cross_entropy(self.readers.kind(hidden).flatten(0, 1), kinds.flatten(), weight)
+        known = kinds > 0
+        return loss + 4 * (self.readers.centre(hidden[known]) - places[known]).abs().mean()
+
+    def _named(self, states: Tensor, named: list[tuple[int, int, str]], chosen: Sequence[int]) -> Tensor:
+        if not named:
+            return states.new_zeros(())
+        rows, columns, names = zip(*named, strict=True)
+        hidden = states[list(rows), list(columns)]
+        hidden = F.rms_norm(hidden, hidden.shape[-1:])
+        things = [
+            next((one for one in self.album.pictures[chosen[row]].placed if one.kind == name), None)
+            for row, name in zip(rows, names, strict=True)
+        ]
+        there = torch.tensor([int(one is not None) for one in things])
+        loss = F.cross_entropy(self.readers.there(hidden), there)
+        if there.any():
+            places = torch.tensor([(one.x, one.y) for one in things if one is not None])
+            loss = loss + 4 * (self.readers.place(hidden[there > 0]) - places).abs().mean()
+        return loss
+
+    # --- the run ------------------------------------------------------------------------------
+
+    def questions(self, number: int) -> list[tuple[str, str]]:
+        """About one picture: up to `TURNS` different ones."""
+        picture, names = self.album.pictures[number], list(TASKS)
+        drawn = (TASKS[str(name)][0](picture, self.rng) for name in self.rng.choice(names, 2 * TURNS))
+        return list(dict.fromkeys(q for q in drawn if q is not None))[:TURNS]
+
+    def run(self, seconds: float) -> None:
+        """Train for so long; a line of the log every minute."""
+        self.model.train()
+        begun = said = time.monotonic()
+        step, recent = 0, defaultdict(list)
+        while (spent := time.monotonic() - begun) < seconds:
+            curve = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent / seconds))
+            self.optimizer.set_rates([RATE * curve * min(1.0, (step + 1) / WARMUP)])
+            chosen = self.rng.integers(len(self.album.pictures), size=BATCH).tolist()
+            loss, parts = self.loss(chosen, [self.questions(number) for number in chosen])
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.optimizer.parameters(), 1.0)
+            self.optimizer.step()
+            step += 1
+            for name, value in parts.items():
+                recent[name].append(value)
+            if time.monotonic() - said > 60:
+                said = time.monotonic()
+                means = {name: round(float(np.mean(values)), 4) for name, values in recent.items()}
+                line = {"step": step, "minutes": round(spent / 60, 2), **means}
+                with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(line) + "\n")
+                recent.clear()
+        self.model.eval()
