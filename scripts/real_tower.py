@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from real.checkpoint import write_checkpoint
 from real.clip import load_clip
-from real.features import Reader, Seen, coverage, nearest, probe
+from real.features import Probe, Reader, Seen, coverage, nearest
 from real.packages import unpacked
 from real.pictures import KINDS, on_photograph, on_white, photographs, stamps
 from tqdm import tqdm
@@ -38,6 +38,7 @@ KEEPS = (0.5, 0.25, 0.125)
 LAYERS = ((1, 2, 3, 4), (3, 4, 5, 6), (5, 6, 7, 8), (7, 8, 9, 10), (9, 10))
 PLACE = (5, 6, 7, 8)  # where methods are compared
 COPIES, FOLDS, OTHERS = 2, 5, 2
+PARTS = ("whole", "mean")
 
 
 def main() -> None:
@@ -56,7 +57,8 @@ def main() -> None:
     photos = photographs(unpacked("scikit-image", args.work), unpacked("foolbox", args.work))
     whole = {name: reader.read(images) for name, images in sets.items()}
     untouched = reader.read(photos)
-    rows = [["unmerged", 196, *scores(whole, whole, kinds, apart), "1.000"]]
+    scores = Scores(whole, kinds, apart)
+    rows = [["unmerged", 196, *scores.of(whole), "1.000"]]
     schedules = [(method, PLACE, keep) for method in METHODS for keep in KEEPS]
     schedules += [("illava", layers, 0.25) for layers in LAYERS if layers != PLACE]
     for method, layers, keep in tqdm(schedules):
@@ -65,7 +67,7 @@ def main() -> None:
         label = method if layers == PLACE else f"{method}, layers {layers[0]} to {layers[-1]}"
         left = merged["white"].patches.shape[1]
         covered = coverage(untouched, reader.read(photos, under))
-        rows.append([label, left, *scores(whole, merged, kinds, apart), f"{covered:.3f}"])
+        rows.append([label, left, *scores.of(merged), f"{covered:.3f}"])
     page = markdown(rows, {name: len(images) for name, images in sets.items()}, len(photos), args.dtype)
     print(page)
     if args.markdown is not None:
@@ -101,18 +103,28 @@ def configured(folder: Path, session, method: str, layers: tuple[int, ...], keep
     return resolve(str(folder), settings=settings, overrides=overrides, environ={})
 
 
-def scores(whole: dict[str, Seen], merged: dict[str, Seen], kinds, apart) -> list[str]:
-    """Percent of cut-outs whose kind is found: by the class embedding, and by the mean of what is left."""
-    found = []
-    for name, times in (("white", 1), ("placed", COPIES)):
-        own_kinds, own = kinds.repeat_interleave(times), apart.repeat_interleave(times)
-        folds = own % FOLDS
-        for part in ("whole", "mean"):
-            gallery, queries = getattr(whole[name], part), getattr(merged[name], part)
-            found.append(100 * nearest(gallery, queries, own_kinds, own))
-            found.append(100 * probe(gallery, queries, own_kinds, folds))
-    same = torch.nn.functional.cosine_similarity(whole["placed"].whole, merged["placed"].whole).mean().item()
-    return [*(f"{value:.1f}" for value in found), f"{same:.3f}"]
+class Scores:
+    """What readers of unmerged pictures make of merged ones."""
+
+    def __init__(self, whole: dict[str, Seen], kinds: torch.Tensor, apart: torch.Tensor):
+        self.whole, self.about, self.probes = whole, {}, {}
+        for name, times in (("white", 1), ("placed", COPIES)):
+            self.about[name] = kinds.repeat_interleave(times), apart.repeat_interleave(times)
+            for part in PARTS:
+                own_kinds, own = self.about[name]
+                self.probes[name, part] = Probe(getattr(whole[name], part), own_kinds, own % FOLDS)
+
+    def of(self, merged: dict[str, Seen]) -> list[str]:
+        """Percent of cut-outs whose kind is found, by the class embedding and by the mean of what is left;
+        the cosine of the class embedding.
+        """
+        found = []
+        for (name, part), probe in self.probes.items():
+            queries = getattr(merged[name], part)
+            found.append(100 * nearest(getattr(self.whole[name], part), queries, *self.about[name]))
+            found.append(100 * probe.right(queries))
+        same = (self.whole["placed"].whole * merged["placed"].whole).sum(-1).mean().item()
+        return [*(f"{value:.1f}" for value in found), f"{same:.3f}"]
 
 
 def markdown(rows: list[list], counts: dict[str, int], photos: int, dtype: str) -> str:

@@ -83,17 +83,31 @@ def nearest(gallery: Tensor, queries: Tensor, kinds: Tensor, apart: Tensor) -> f
     return (kinds[likeness.argmax(1)] == kinds).float().mean().item()
 
 
-def probe(gallery: Tensor, queries: Tensor, kinds: Tensor, folds: Tensor) -> float:
-    """Share of right answers of a linear reader that learnt from unmerged pictures of other folds.
+class Probe:
+    """A linear reader for each fold of pictures, which learnt from unmerged ones of the other folds.
 
     It is frozen, as a decoder is that was trained without merging. Multinomial regression with weight decay.
+
+    Args:
+        gallery: (B, C) of length 1.
+        kinds, folds: (B,) numbers.
     """
-    right = 0
-    for fold in folds.unique():
-        train, test = folds != fold, folds == fold
-        head = _fitted(gallery[train], kinds[train], int(kinds.max()) + 1)
-        right += (head(queries[test]).argmax(1) == kinds[test]).sum().item()
-    return right / len(kinds)
+
+    def __init__(self, gallery: Tensor, kinds: Tensor, folds: Tensor):
+        self.kinds, self.folds = kinds, folds
+        count = int(kinds.max()) + 1
+        self.heads = {
+            int(fold): _fitted(gallery[folds != fold], kinds[folds != fold], count) for fold in folds.unique()
+        }
+
+    @torch.no_grad()
+    def right(self, queries: Tensor) -> float:
+        """The share of right answers about the same pictures, in their order, merged or not."""
+        found = 0
+        for fold, head in self.heads.items():
+            own = self.folds == fold
+            found += (head(queries[own]).argmax(1) == self.kinds[own]).sum().item()
+        return found / len(self.kinds)
 
 
 def _fitted(features: Tensor, kinds: Tensor, count: int) -> torch.nn.Linear:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from real import packages
-from real.features import Seen, coverage, nearest, probe
+from real.features import Probe, Seen, coverage, nearest
 from real.pictures import EDGE, Stamp, on_photograph, on_white
 from torch.nn.functional import normalize
 
@@ -44,9 +44,14 @@ def test_a_probe_learns_from_other_folds():
     kinds = torch.arange(60) % 3
     features = normalize(torch.eye(3)[kinds] + 0.2 * torch.randn(60, 3), dim=-1)
     folds = torch.arange(60) // 12
-    assert probe(features, features, kinds, folds) > 0.9
-    noise = normalize(torch.randn(60, 3), dim=-1)
-    assert probe(features, noise, kinds, folds) < 0.7
+    probe = Probe(features, kinds, folds)
+    assert probe.right(features) > 0.9
+    assert probe.right(normalize(torch.randn(60, 3), dim=-1)) < 0.7
+    # of a fold whose kinds were drawn anew nothing was learnt by heart
+    for fold in range(5):
+        other = torch.where(folds == fold, (kinds + 1) % 3, kinds)
+        again = Probe(features, other, folds).heads[fold]
+        torch.testing.assert_close(again.weight, probe.heads[fold].weight)
 
 
 def test_pictures_are_squares_and_the_same_for_a_seed():
