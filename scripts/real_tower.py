@@ -34,7 +34,8 @@ METHODS = (
     "novelty-assign",
     "diversity-assign",
 )
-KEEPS = (0.5, 0.25, 0.125)
+KEEP = 0.25  # at which all are compared
+STEEP = {method: (0.5, KEEP, 0.125) for method in ("illava", "bipartite", "random")}
 LAYERS = ((1, 2, 3, 4), (3, 4, 5, 6), (5, 6, 7, 8), (7, 8, 9, 10), (9, 10))
 PLACE = (5, 6, 7, 8)  # where methods are compared
 COPIES, FOLDS, OTHERS = 2, 5, 2
@@ -59,8 +60,8 @@ def main() -> None:
     untouched = reader.read(photos)
     scores = Scores(whole, kinds, apart)
     rows = [["unmerged", 196, *scores.of(whole), "1.000"]]
-    schedules = [(method, PLACE, keep) for method in METHODS for keep in KEEPS]
-    schedules += [("illava", layers, 0.25) for layers in LAYERS if layers != PLACE]
+    schedules = [(method, PLACE, keep) for method in METHODS for keep in STEEP.get(method, (KEEP,))]
+    schedules += [("illava", layers, KEEP) for layers in LAYERS if layers != PLACE]
     for method, layers, keep in tqdm(schedules):
         under = session.under(configured(folder, session, method, layers, keep, args.dtype))
         merged = {name: reader.read(images, under) for name, images in sets.items()}
