@@ -43,6 +43,10 @@ def test_what_is_linked_is_there(path):
             assert heading in anchors(target), f"{name}#{heading}"
 
 
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150, "what is more belongs into docs/"
+
+
 def test_the_walks_through_the_code_name_files_that_there_are():
     text = text_of(ROOT / "docs" / "architecture.md")
     steps = re.findall(r"^([a-z_]+/[\w/.]+\.py) ", text, re.MULTILINE)

@@ -30,6 +30,12 @@ def test_a_stale_page_is_told_in_one_line(monkeypatch, tmp_path):
     assert make_reference.stale("settings") == "docs/reference/settings.md is stale: run make reference"
 
 
+def test_every_setting_is_described():
+    text = (make_reference.FOLDER / "settings.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert not [row[0] for row in rows if not row[3].strip(" |")]
+
+
 def test_columns_in_which_nothing_stands_are_left_out():
     assert table(("a", "b", "c"), [("1", "", "x|y"), ("2", "", "")]).splitlines() == [
         "| a | c |",
