@@ -11,7 +11,7 @@ ENDS := tests/engine/test_identity.py tests/engine/test_scheduler.py tests/engin
 	tests/media/test_video.py tests/media/test_video_part.py tests/media/test_image.py tests/media/test_image_damage.py \
 	tests/media/test_image_formats.py tests/test_config.py
 
-.PHONY: demo test test-oldest test-newest test-slow test-network lint format clean
+.PHONY: demo test test-oldest test-newest test-slow test-network lint format docs reference dist clean
 
 demo: $(VENV)/ready
 	@echo "What shape is the red one? ($(SAMPLES)/shapes.jpg)"
@@ -47,6 +47,18 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site of docs/, in site/: it opens from disk. Warnings and broken links are errors.
+docs: $(VENV)/ready
+	$(BIN)/python scripts/build_docs.py
+
+# docs/reference, from the commands, the settings and the docstrings.
+reference: $(VENV)/ready
+	$(BIN)/python scripts/make_reference.py
+
+# Wheel and sdist in dist/; the wheel is installed into an empty environment and asked from an empty folder.
+dist:
+	PYTHON=$(PYTHON) scripts/check_dist.sh
+
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
@@ -62,4 +74,4 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest build *.egg-info .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist site .cache *.egg-info .hypothesis .pytest_cache .ruff_cache

@@ -79,6 +79,8 @@ NEEDS: dict[str, Missing] = {
     "openai": _module("openai", "openai"),
     "LangChain": _module("langchain_openai", "langchain-openai"),
     "sentencepiece": _module("sentencepiece", "'illava[sentencepiece]'"),
+    "griffe": _module("griffe", "'illava[docs]'"),
+    "zensical": _module("zensical", "'illava[docs]'"),
     "no torchvision": _no_torchvision,
     "/dev/full": _full_device,
 }

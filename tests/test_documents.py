@@ -9,7 +9,7 @@ import pytest
 
 from tests.processes import ROOT
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 
 
@@ -41,6 +41,10 @@ def test_what_is_linked_is_there(path):
         assert target.exists(), name
         if heading:
             assert heading in anchors(target), f"{name}#{heading}"
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150, "what is more belongs into docs/"
 
 
 def test_the_walks_through_the_code_name_files_that_there_are():

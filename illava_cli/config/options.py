@@ -17,21 +17,29 @@ class ModelOptions(Strict):
     """Which checkpoint, and how it is loaded."""
 
     id: str | None = Field(default=None, description="hub id, checkpoint directory or random:NAME")
-    revision: str | None = None
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
     schedule: str | None = Field(
         default=None, description="key of the presets' schedules; by default that of its family and size"
     )
-    dtype: Literal["auto", "float32", "float16", "bfloat16", "float64"] = "auto"
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N, mps")
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "float64"] = Field(
+        default="auto", description="auto: bfloat16 on CUDA (float16 where there is none), float32 on a CPU"
+    )
+    device: str = Field(
+        default="auto", description="auto, cpu, cuda, cuda:N, mps; auto takes a GPU if there is one"
+    )
     device_map: str | dict[str, str | int] | None = Field(
         default=None, description="spread over devices (auto, balanced, ...); needs accelerate"
     )
     offload_folder: str | None = Field(default=None, description="where device_map keeps what goes to disk")
-    attn: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    attn: Literal["auto", "sdpa", "flash_attention_2", "eager"] = Field(
+        default="auto", description="back end of the attention; auto: sdpa"
+    )
     compile: bool = Field(
         default=False, description="torch.compile tower and decoder, CUDA graphs for decoding; slow to start"
     )
-    quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
+    quantization: Literal["bnb-4bit", "bnb-8bit"] | None = Field(
+        default=None, description="weights in 4 or 8 bits, by bitsandbytes"
+    )
     feature_cache_mb: Annotated[int, Field(ge=0)] = Field(
         default=512, description="encoded media that a session keeps for later questions, in MiB"
     )
@@ -76,7 +84,9 @@ class MediaOptions(Strict):
         default=MAX_MEGAPIXELS,
         description="largest image or frame, in million pixels; a larger JPEG is read smaller",
     )
-    video_backend: Literal["auto", "decord", "pyav"] = "auto"
+    video_backend: Literal["auto", "decord", "pyav"] = Field(
+        default="auto", description="what reads videos; auto: decord, PyAV for what decord would read wrongly"
+    )
     media_timeout: Annotated[float, Field(gt=0, le=LONGEST_S)] | None = Field(
         default=120.0, description="seconds to get and decode one image or video; null = no limit"
     )
@@ -122,7 +132,7 @@ def _parsed(value: Any) -> Any:
 class GenerationOptions(Strict):
     """How the answer is decoded."""
 
-    max_tokens: Annotated[int, Field(gt=0)] = 512
+    max_tokens: Annotated[int, Field(gt=0)] = Field(default=512, description="longest answer, in tokens")
     temperature: Annotated[float, Field(ge=0, le=1e6), AfterValidator(_temperature)] = Field(
         default=0.0, description="0 = greedy"
     )
@@ -145,7 +155,7 @@ class GenerationOptions(Strict):
     logit_bias: Annotated[dict[Count, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_parsed)] = (
         Field(default={}, description="added to the logits of tokens, by their ids")
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="of the sampling")
     stop: Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = Field(
         default=[], description="strings that end the answer (not included in it)"
     )

@@ -12,7 +12,7 @@ from illava_cli.config.values import Checkpoint, Count, Layers, Levels, Share, S
 class GuideStage(Strict):
     """What the tower is shown: the frames and the region that a second checkpoint finds by the prompt."""
 
-    method: str = "clip-crop"
+    method: str = Field(default="clip-crop", description="how it is found")
     model: Checkpoint | None = Field(
         default=None, description="hub id or directory of a CLIP or CLIPSeg; default: OpenAI's ViT-L, CIDAS'"
     )
@@ -36,7 +36,7 @@ class PixelsStage(Strict):
 class FramesStage(Strict):
     """Whole frames of a video (or temporal patches) leave, or merge with a neighbour that is like them."""
 
-    method: str = "alike"
+    method: str = Field(default="alike", description="which frames merge")
     layers: list[Annotated[int, Field(ge=-1)]] = Field(
         default=[], description="tower layers before which frames merge, counted from 0; -1: in the pixels"
     )
@@ -53,7 +53,7 @@ class FramesStage(Strict):
 class VisionStage(Strict):
     """Merging inside the vision tower: after attention, in each of `layers` (counted from 0)."""
 
-    method: str = "illava"
+    method: str = Field(default="illava", description="what leaves, and where it goes")
     layers: Layers = Field(default=[], description="tower layers that merge, counted from 0")
     r: Count | list[Count] | None = Field(
         default=None, description="tokens removed per layer and tile; one value or one per layer"
@@ -74,7 +74,7 @@ class VisionStage(Strict):
 class InputStage(Strict):
     """Reduction between projector and LLM: of each tile's or frame's tokens, or of a whole video's."""
 
-    method: str = "illava"
+    method: str = Field(default="illava", description="what leaves, and where it goes")
     keep: Share | None = Field(
         default=None,
         description="fraction kept of each tile or frame, or of the whole video, as the method has it; "
@@ -85,7 +85,7 @@ class InputStage(Strict):
 class LLMStage(Strict):
     """Merging inside the decoder: before each of `layers`, by the attention of the layer before it."""
 
-    method: str = "illava"
+    method: str = Field(default="illava", description="what leaves, and where it goes")
     layers: Layers = Field(default=[], description="decoder layers before which tokens merge, from 1")
     keep: Share | list[Share] | None = Field(
         default=None, description="fraction of the visual tokens kept per layer, e.g. 0.7 or 253/361"
@@ -159,9 +159,17 @@ Layout = Literal["grid", "faithful"]
 class ReductionSettings(Strict):
     """What makes a reduction, each of it optional: a configuration changes some of its preset's."""
 
-    variant: Variant | None = None
-    layout: Layout | None = None
-    positions: Literal["packed", "original"] | None = None
+    variant: Variant | None = Field(
+        default=None,
+        description="authors: as their code, which ranks row newlines too and counts a token's own attention",
+    )
+    layout: Layout | None = Field(
+        default=None, description="faithful: survivors keep row and column; grid: they form a smaller square"
+    )
+    positions: Literal["packed", "original"] | None = Field(
+        default=None,
+        description="original: survivors keep the position of their place; packed: numbered through",
+    )
     method: str | None = Field(
         default=None, description="one method for the stages that have a meaning for it; others do nothing"
     )
@@ -184,7 +192,7 @@ class Reduction(ReductionSettings):
 class Preset(Strict):
     """A preset file: one reduction, one for each family (`auto`), or one with exceptions for families."""
 
-    description: str = ""
+    description: str = Field(default="", description="a line for people")
     min_visual_tokens: Count = Field(
         default=0, description="media of fewer tower tokens are not merged: it would not pay"
     )
@@ -192,7 +200,9 @@ class Preset(Strict):
         default=None, description="schedule keys of the models it is for, and no other; absent: any model"
     )
     reduction: Reduction | None = None
-    by_family: dict[str, Reduction] | None = None
+    by_family: dict[str, Reduction] | None = Field(
+        default=None, description="a schedule for each family, by its schedule key"
+    )
     predictable: Share | None = Field(
         default=None,
         description="pictures of which neighbours predict at least this share are taken as preset documents "

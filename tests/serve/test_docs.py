@@ -108,10 +108,12 @@ def test_the_shell_s_commands_answer(real, folder, block):
         assert "circle" in done.stdout
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("arguments", [*served(TEXT), *served(README)], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [a for page in PAGES for a in served(page.read_text(encoding="utf-8"))], ids=" ".join
+)
 def test_every_command_is_one_that_the_program_takes(arguments):
     parsed(arguments)
 

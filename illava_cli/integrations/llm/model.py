@@ -31,7 +31,7 @@ class Illava(llm.Model):
     attachment_types = TYPES
 
     class Options(llm.Options):
-        """As `illava run` has them; its README says what each does."""
+        """As `illava run` has them; docs/pictures.md says what each does."""
 
         preset: str | None = Field(default=None, description="merging schedule (auto); off = none")
         method: str | None = Field(default=None, description="method of the preset's merge points")
