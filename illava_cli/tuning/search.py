@@ -28,6 +28,7 @@ LEAST = 16  # questions of a first round
 TIMED, TIMED_ROUNDS = 4, 3
 OTHERS = 3  # of the first round's schedules, one in so many gets a neighbour in the second
 REFERENCE = "auto"
+COUNTED_AT_MOST = 3  # schedules for each that is wanted, where most are too slow for the target
 DRAWS = 50  # attempts for each schedule that is wanted, before a space counts as walked
 
 
@@ -113,7 +114,7 @@ class Search:
         for candidate in shipped(self.session.family, self.kind):
             self._take(candidate, None)
         for _ in range(DRAWS * count):
-            if len(self.able()) >= count:
+            if len(self.able()) >= count or len(self.tried) >= COUNTED_AT_MOST * count:
                 break
             genes = draw(self.rng, self.kind)
             self._take(express(genes, self.kind, self.session.family), genes)

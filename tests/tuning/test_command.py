@@ -121,6 +121,7 @@ def test_questions_of_both_kinds_give_a_schedule_each(tune, tmp_path):
     ("arguments", "code", "said"),
     [
         (["--target", "fast"], 2, "--target fast: expected speed=2x"),
+        (["--target", "speed=1000x"], 2, "--target speed=1000x: of the"),
         (["--target", "accuracy=-1"], 2, "some questions have no right answer"),
         (["-o", "found.txt"], 2, "name one that ends in .yaml"),
         (["--images", "missing"], 1, "missing"),
