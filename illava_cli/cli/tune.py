@@ -23,21 +23,23 @@ from illava_cli.cli.asking import (
     Tasks,
     about_model,
     resolver,
+    tell_failures,
 )
 from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import Format, ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_targets, emit, write_file
 from illava_cli.cli.render import table
-from illava_cli.errors import Cancelled, UsageError
+from illava_cli.errors import Cancelled, OutputError, UsageError
 from illava_cli.interrupts import Interrupts, Terminated
 from illava_cli.text import json_text
 
 if TYPE_CHECKING:
+    from illava_cli.config.settings import Config
     from illava_cli.engine.session import Session
-    from illava_cli.evals.results import Results
-    from illava_cli.tuning.search import Search, Tried
-    from illava_cli.tuning.target import Target
+    from illava_cli.tuning.questions import Part
+    from illava_cli.tuning.report import Done
+    from illava_cli.tuning.search import Progress
 
 
 @with_model_flags(without=("preset", "method", "temperature", "top_p", "top_k", "min_p"))
@@ -69,7 +71,9 @@ def tune(
     answers: Annotated[
         Path | None,
         typer.Option(
-            "--answers", metavar="FILE", help="Keep each answer (JSONL); a rerun goes on from there."
+            "--answers",
+            metavar="FILE",
+            help="Each answer (JSONL), from which a rerun goes on (beside the preset).",
         ),
     ] = None,
     format: Format = "text",
@@ -89,6 +93,7 @@ def tune(
     """
     as_json = check_format(format) == "json"
     messages = Messages(flags.quiet)
+    answers = answers or output.with_suffix(".answers.jsonl")
     check_targets((output, save, markdown, answers), plot)
     if output.suffix not in (".yaml", ".yml"):
         raise UsageError(f"-o {output}: a preset is a YAML file: name one that ends in .yaml")
@@ -98,35 +103,33 @@ def tune(
 
     wanted = Target.parse(target)
     resolve = resolver(flags)
-    plain = resolve(["preset=off"])
-    seed = plain.generation.seed
-    asked = parts(tasks or ([] if images else [WORLD]), images or [], questions, limit, seed)
-    if wanted.figure == ACCURACY and any(one.answer is None for part in asked.values() for one in part.all):
+    plain = _plain(resolve)
+    seed, sources = plain.generation.seed, tasks or ([] if images else [WORLD])
+    asked = parts(sources, images or [], questions, limit, seed, messages.note)
+    if wanted.figure == ACCURACY and not all(part.marked for part in asked.values()):
         raise UsageError(f"--target {target}: some questions have no right answer: use agreement=98%")
     from illava_cli.evals.results import Results
 
     results = Results(answers)
     session = load(plain, messages)
-    done: list[tuple[Search, list[Tried], Tried]] = []
-    with Interrupts() as interrupts, _progress(messages) as show:
+    _leave_out(asked, session, messages)
+    from illava_cli.tuning.search import Search
+
+    done: list[Done] = []
+    with Interrupts() as interrupts, _progress(messages) as progress:
+        about = {"batch_size": batch_size, "seed": seed, "cancel": interrupts.stop, "progress": progress}
+        searches = {
+            kind: Search(session, kind, resolve, wanted, results, marked=part.marked, **about)
+            for kind, part in asked.items()
+        }
         try:
-            for kind, part in asked.items():
-                search = _search(
-                    session,
-                    kind,
-                    resolve,
-                    wanted,
-                    results,
-                    batch_size,
-                    plain.generation.seed,
-                    interrupts,
-                    show,
-                )
-                search.gather(schedules, part.search)
-                found = search.run(part.search)
-                done.append((search, search.check(found, part.check), found[0]))
+            for kind, search in searches.items():  # what cannot be searched is said before anything is asked
+                search.gather(schedules, asked[kind].search)
+            for kind, search in searches.items():
+                found = search.run(asked[kind].search)
+                done.append((search, search.check(found, asked[kind].check), found[0]))
         except (KeyboardInterrupt, Terminated, Cancelled):
-            if answers is not None:
+            if answers.exists():
                 messages.say(f"illava: stopped; the answers so far are in {answers}: run again to go on")
             raise
         finally:
@@ -136,70 +139,95 @@ def tune(
 
     report = report_of(about_model(session), wanted, asked, done, seed)
     write_file(output, preset(session, resolve, report, done))
-    _check_preset(resolve, session, output)
     _write(report, done, save, markdown, plot, messages, as_json=as_json)
+    _check_preset(resolve, session, output, done)
     _tell(report, output, messages)
+    failures = [failure for search, _, _ in done for failure in search.failed.values()]
+    tell_failures(failures, sum(len(part.all) for part in asked.values()), messages)
 
 
-def _search(
-    session: Session,
-    kind: str,
-    resolve: Callable[[list[str]], Any],
-    target: Target,
-    results: Results,
-    batch_size: int,
-    seed: int,
-    interrupts: Interrupts,
-    show: Callable[[str, int, int], None],
-) -> Search:
-    from illava_cli.tuning.search import Search
+def _plain(resolve: Callable[[list[str]], Config]) -> Config:
+    """The unmodified model's configuration.
 
-    return Search(
-        session,
-        kind,
-        resolve,
-        target,
-        results,
-        batch_size=batch_size,
-        seed=seed,
-        cancel=interrupts.stop,
-        progress=show,
-    )
+    Raises:
+        UsageError: a setting of the schedule, which is what is searched, or a temperature.
+    """
+    from illava_cli.config.presets import OVERRIDES
+    from illava_cli.evals.variants import OFF, Variant, only_greedy
+
+    plain = resolve(["preset=off"])
+    if given := sorted(plain.model_fields_set & set(OVERRIDES)):
+        raise UsageError(f"{given[0]}: the schedule is what illava tune searches: leave this setting out")
+    only_greedy([Variant(OFF, plain)])
+    return plain
+
+
+def _leave_out(asked: dict[str, Part], session: Session, messages: Messages) -> None:
+    """Questions about a kind of medium that the model does not take.
+
+    Raises:
+        UsageError: none are left.
+    """
+    for kind in [kind for kind in asked if kind not in session.family.markers]:
+        count = len(asked.pop(kind).all)
+        messages.note(f"left out: {count} questions about {kind}s, which this model does not take")
+    if not asked:
+        raise UsageError("no questions are left: this model takes none of the media they are about")
+
+
+class _Lines:
+    """A line for each round, where there is no terminal."""
+
+    def __init__(self, messages: Messages):
+        self._messages = messages
+        self._said: set[str] = set()
+
+    def __call__(self, told: str, done: int, total: int) -> None:
+        if told not in self._said:
+            self._said.add(told)
+            self._messages.say(f"illava: {told}")
+
+    def note(self, line: str) -> None:
+        self._messages.say(f"illava: {line}")
 
 
 @contextmanager
-def _progress(messages: Messages) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with what is going on, on a terminal only; elsewhere a line for each round."""
+def _progress(messages: Messages) -> Iterator[Progress]:
+    """What goes on: a bar under the frontiers so far, on a terminal; elsewhere lines."""
     if messages.quiet or sys.stderr is None or not sys.stderr.isatty():
-        said: set[str] = set()
-
-        def say(told: str, done: int, total: int) -> None:
-            if "counting" not in told and told not in said:
-                said.add(told)
-                messages.say(f"illava: {told}")
-
-        yield say
+        yield _Lines(messages)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1)
-        yield lambda told, done, total: bar.update(task, description=told, completed=done, total=total)
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=1)
+
+        class Bar(_Lines):
+            def __call__(self, told: str, done: int, total: int) -> None:
+                bars.update(task, description=told, completed=done, total=total)
+
+        yield Bar(messages)
 
 
-def _check_preset(resolve: Callable[[list[str]], Any], session: Session, path: Path) -> None:
-    """The file runs: a preset that cannot be read would be found out too late."""
+def _check_preset(
+    resolve: Callable[[list[str]], Config], session: Session, path: Path, done: list[Done]
+) -> None:
+    """The file is the schedule that was measured."""
     from illava_cli.config.presets import load_preset
 
     load_preset.cache_clear()  # it may have had another one of this name
-    session.under(resolve([f"preset={path}"]))
+    written = session.under(resolve([f"preset={json_text(str(path))}"]))
+    for search, _, chosen in done:
+        if written.schedules[search.kind] != chosen.lane.session.schedules[search.kind]:
+            raise OutputError(f"{path} does not hold the schedule for {search.kind}s that was found")
 
 
 def _write(
     report: dict[str, Any],
-    done: list[tuple[Search, list[Tried], Tried]],
+    done: list[Done],
     save: Path | None,
     markdown: Path | None,
     plot: Path | None,
@@ -231,7 +259,6 @@ def _tell(report: dict[str, Any], output: Path, messages: Messages) -> None:
     """Where the preset is, and what it does not hold."""
     for kind, found in report["kinds"].items():
         if not found["kept"]:
-            messages.show(
-                f"illava: no schedule for {kind}s keeps {report['target']}: the nearest one was taken"
-            )
+            said = f"{report['target']} is not kept for {kind}s in the check"
+            messages.show(f"illava: {said}: the nearest schedule was taken")
     messages.show(f"illava: wrote {output}: use --preset {output}")

@@ -13,38 +13,36 @@ from illava_cli.evals.pair import short
 from illava_cli.evals.sample import EvalSample
 
 
-def operations(session: Session, samples: Sequence[EvalSample], cancel: Event) -> int:
-    """Counted up to the first token, over all samples.
+def operations(session: Session, sample: EvalSample, cancel: Event) -> int:
+    """Counted up to the first token of one question.
 
-    Each is asked for one token: what sizes do not say is known from a trace. The session must keep no encoded
+    It is asked for one token: what sizes do not say is known from a trace. The session must keep no encoded
     media, as one that is made by `under`.
     """
-    lane, shape, total = short(session), model_shape(session.family), 0
-    for sample in samples:
-        answer = lane.ask(sample.prompt, sample.images, sample.videos, trace=True, cancel=cancel)
-        prepared = lane.prepare(Request(sample.prompt, sample.images, sample.videos), fresh=True)
-        media = [slot.pixels for slot in prepared.slots.values()]
-        total += count(shape, merged_counts(lane, media, answer, 1)).ttft
-    return total
+    lane = short(session)
+    answer = lane.ask(sample.prompt, sample.images, sample.videos, trace=True, cancel=cancel)
+    prepared = lane.prepare(Request(sample.prompt, sample.images, sample.videos), fresh=True)
+    media = [slot.pixels for slot in prepared.slots.values()]
+    return count(model_shape(session.family), merged_counts(lane, media, answer, 1)).ttft
 
 
 def speedups(
-    plain: Session, others: Sequence[Session], samples: Sequence[EvalSample], rounds: int, cancel: Event
+    sessions: Sequence[Session], samples: Sequence[EvalSample], rounds: int, cancel: Event
 ) -> list[float]:
-    """Of each schedule: seconds of the unmodified model up to the first token over its own.
+    """Seconds of the first session up to the first token over those of each, as `operations` are compared:
+    sums over all samples, here of medians over the rounds.
 
-    The median over samples and rounds; all take turns, so that a machine that slows down slows all of them.
-    Sessions as of `operations`.
+    All take turns, in an order that changes, so that a machine that slows down slows all of them. Sessions as
+    of `operations`.
     """
-    lanes = [short(session) for session in (plain, *others)]
-    ratios: list[list[float]] = [[] for _ in others]
+    lanes = [short(session) for session in sessions]
+    took: list[list[list[float]]] = [[[] for _ in samples] for _ in lanes]
     for number in range(rounds + 1):  # the first round warms up
-        for sample in samples:
-            took = [
-                lane.ask(sample.prompt, sample.images, sample.videos, cancel=cancel).timings.ttft_s
-                for lane in lanes
-            ]
-            if number:
-                for ratio, own in zip(ratios, took[1:], strict=True):
-                    ratio.append(took[0] / own)
-    return [median(found) for found in ratios]
+        for place, sample in enumerate(samples):
+            for turn in range(len(lanes)):
+                lane = (turn + number + place) % len(lanes)
+                answer = lanes[lane].ask(sample.prompt, sample.images, sample.videos, cancel=cancel)
+                if number:
+                    took[lane][place].append(answer.timings.ttft_s)
+    sums = [sum(map(median, own)) for own in took]
+    return [sums[0] / own for own in sums]

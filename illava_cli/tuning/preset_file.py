@@ -21,10 +21,15 @@ from illava_cli.tuning.space import STAGES, Candidate, flow, layout_of, shipped
 def preset(
     session: Session, resolve: Callable[[list[str]], Config], report: Mapping[str, Any], done: Sequence[Done]
 ) -> str:
-    """What was chosen for each kind of medium; one that was not asked about merges as under `auto`."""
+    """What was chosen for each kind of medium; one that was not asked about has the stages of `auto`."""
     chosen = {search.kind: best.candidate for search, _, best in done}
     model, target = report["model"]["id"], report["target"]
-    origin = [f"found by illava tune {__version__} on {date.today()}, model {model}, {target}"]
+    machine, text = report["machine"], session.describe()
+    origin = [
+        f"found by illava tune {__version__} on {date.today()}, model {model}, {target}",
+        f"  {machine['command']}",
+        f"  {text['dtype']}, {text['attn']} on {machine['cpu']}, {text['device']}",
+    ]
     for search, _, best in done:
         about = report["kinds"][search.kind]
         shown = ", ".join(
@@ -33,14 +38,16 @@ def preset(
         )
         origin += [
             f"{search.kind}s: {best.speed:.2f}x fewer operations to the first token, "
-            f"{best.measured:.2f}x measured; {shown}",
+            f"{'not timed' if best.measured is None else f'{best.measured:.2f}x measured'}; {shown}",
             f"  on {about['check_questions']} questions beside the {about['search_questions']} that chose it "
             f"(hash {about['questions_hash']})",
         ]
     for kind in KINDS:
         if kind not in chosen:
             own = _reference(session, resolve, kind)
-            origin.append(f"{kind}s: {f'as {REFERENCE}' if own else 'whole'}, none were asked about")
+            origin.append(
+                f"{kind}s: {f'the stages of {REFERENCE}' if own else 'whole'}, none were asked about"
+            )
             chosen |= {one.kind: one for one in own}
     kinds = " and ".join(f"{search.kind}s" for search, _, _ in done)
     return preset_text(session.family, chosen, f"Tuned on {kinds} for {target}.", origin)
@@ -49,7 +56,7 @@ def preset(
 def _reference(session: Session, resolve: Callable[[list[str]], Config], kind: str) -> list[Candidate]:
     """`auto` for one kind of medium, if the model can run it."""
     for candidate in shipped(session.family, kind):
-        if candidate.name == REFERENCE:
+        if candidate.name == f"as {REFERENCE}":
             try:
                 session.under(resolve(candidate.settings(layout_of(session.family))))
             except UsageError:

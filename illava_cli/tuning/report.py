@@ -9,7 +9,7 @@ from typing import Any
 
 from illava_cli.bench.machine import describe
 from illava_cli.drawing import GREY, looks, save, side_by_side
-from illava_cli.evals.plot import BARS, no_cliff
+from illava_cli.evals.plot import no_cliff
 from illava_cli.evals.report import COLUMNS, Table
 from illava_cli.evals.results import asked
 from illava_cli.tuning.questions import Part
@@ -50,11 +50,11 @@ def report(
             "search_questions": len(part.search),
             "check_questions": len(part.check),
             "questions_hash": sha256(keys.encode()).hexdigest()[:12],
-            "kept": target.kept(chosen.known()),
+            "kept": search.kept(chosen),
             "finalists": rows(shown, chosen),
             "schedules": {
-                name: {"stages": one.candidate.stages, "speed": one.speed}
-                for name, one in search.tried.items()
+                one.candidate.name: {"stages": one.candidate.stages, "speed": one.speed}
+                for one in search.tried.values()
             },
             "rounds": search.log,
         }
@@ -104,13 +104,13 @@ def plot(done: Sequence[Done], title: str, path: Path) -> None:
     """Draw every schedule that was asked, on the questions of its last round: the finalists in colours, those
     that left in grey.
     """
-    figure, plots = side_by_side(len(done), f"{title}; {BARS}")
+    figure, plots = side_by_side(len(done), f"{title}; bars: 95 %")
     figure.set_figheight(FIGURE_HEIGHT)
     for axes, (search, shown, chosen) in zip(plots, done, strict=True):
         look = looks()
         questions = search.log[-1]["questions"]
         for one in search.tried.values():
-            if not one.figures:
+            if not one.figures or not one.figures["answered"]:
                 continue
             value, low, high, quality = _quality(one.figures)
             bars = {"yerr": [[value - low], [high - value]], "ls": "", "capsize": 2}

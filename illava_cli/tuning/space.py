@@ -23,7 +23,7 @@ DEPTHS = (0.15, 0.3, 0.45, 0.65)  # of the tower, where it begins to merge
 LLM_DEPTHS = (0.15, 0.3, 0.5)
 SPANS = (2, 4)  # tower layers that merge
 MERGING = ("illava", "attention-prune", "bipartite", "novelty-assign", "diversity-assign")
-OFF = "off"
+OFF, VARIANT = "off", "paper"
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,24 @@ class Candidate:
 
 
 def layout_of(family: Family) -> list[str]:
-    """Survivors keep their places, as in `auto`."""
-    base = load_preset("auto").by_family[family.schedule_key]
-    positions = [] if base.positions is None else [f"positions={base.positions}"]
-    return [f"variant={base.variant}", f"layout={base.layout}", *positions]
+    """Survivors keep their places, and their positions where that can be asked for (M-RoPE always does)."""
+    positions = ["positions=original"] if family.schedule_shape.rope_axes == 1 else []
+    return [f"variant={VARIANT}", "layout=faithful", *positions]
 
 
 def shipped(family: Family, kind: str) -> Iterator[Candidate]:
-    """The presets that are made for a model and keep survivors at their places."""
+    """The stages of the presets that are made for a model and keep survivors at their places.
+
+    What a preset says beside them (media that are left whole, pictures taken as documents) is not part of it.
+    """
     for name in preset_names():
         preset, key = load_preset(name), family.schedule_key
         fits = preset.families is None or key in preset.families
         reduction = (preset.by_family or {}).get(key, preset.reduction) if fits else None
         if reduction is None or reduction.layout == "grid" or reduction.guide is not None:
             continue
-        if stages := _stages(reduction, kind):  # preset off has none
-            yield Candidate(name, kind, stages)
+        if reduction.variant == VARIANT and (stages := _stages(reduction, kind)):  # preset off has none
+            yield Candidate(f"as {name}", kind, stages)
 
 
 def _stages(reduction: Reduction, kind: str) -> dict[str, Any]:
@@ -126,15 +128,13 @@ def neighbour(rng: random.Random, genes: Genes, kind: str) -> Genes:
 
 def express(genes: Genes, kind: str, family: Family) -> Candidate:
     """The schedule that genes make of a model; the model may still refuse it."""
-    budget, stages = genes.keep / genes.frames, {}
-    name = [f"{genes.keep:.0%}"]
+    budget, stages, name = min(1.0, genes.keep / genes.frames), {}, []
     if genes.frames < 1:
         stages["frames"] = {"method": "runs", "layers": [-1], "keep": genes.frames, "still": 1}
         name.append(f"frames {genes.frames:g}")
     if genes.tau is not None:
         stages["pixels"] = {"tau": genes.tau}
         name.append(f"tau {genes.tau}")
-    budget = min(1.0, budget)
     two = genes.split in ("both", "tower and input")
     first = budget ** (2 / 3) if two else budget  # as the paper's setting spends it
     tower, llm, entry = _shares(genes.split, first, budget)
@@ -144,16 +144,15 @@ def express(genes: Genes, kind: str, family: Family) -> Candidate:
     for stage, text in point.stages(family, "faithful").items():
         if (value := yaml.safe_load(text)) is not None:
             value = {k: v for k, v in value.items() if v is not None} | {"method": genes.method}
-            stages[stage] = value
-    if entry < 1:
-        stages["input"] = {"method": genes.clip or genes.method, "keep": round(entry, 4)}
-        name.append(stages["input"]["method"] if genes.clip else "")
+            # the last token knows the question: ahead of all visual ones (docs/accuracy/queries.md)
+            stages[stage] = value | ({"queries": "last"} if stage == "llm" else {})
     if point.name:
         name += [genes.method, point.name]
-    ordered = {stage: _of_kind(stage, kind, stages[stage]) for stage in STAGES if stage in stages}
     if entry < 1:
-        name.append(f"input {entry:.2g}")
-    return Candidate(" ".join(filter(None, name)), kind, ordered)
+        stages["input"] = {"method": genes.clip or genes.method, "keep": round(entry, 4)}
+        name.append(f"{stages['input']['method']} input {entry:.2g}")
+    ordered = {stage: _of_kind(stage, kind, stages[stage]) for stage in STAGES if stage in stages}
+    return Candidate(" ".join(name), kind, ordered)
 
 
 def _shares(split: str, first: float, budget: float) -> tuple[float, float, float]:

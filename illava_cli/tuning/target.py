@@ -9,6 +9,7 @@ from illava_cli.errors import UsageError
 
 FORMS = "speed=2x, agreement=98% or accuracy=-0.5"
 SPEED, AGREEMENT, ACCURACY = "speed", "agreement", "accuracy"
+UNITS = {SPEED: "x", AGREEMENT: "%"}
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ class Target:
             UsageError: it is none of these.
         """
         figure, _, said = text.partition("=")
-        figure, said = figure.strip(), said.strip().rstrip("x%")
+        figure, said = figure.strip(), said.strip()
         try:
-            value = float(said)
+            value = float(said.removesuffix(UNITS.get(figure, "")))
         except ValueError:
             value = math.nan
         share = value / 100
-        able = {SPEED: 1 <= value < math.inf, AGREEMENT: 0 < share <= 1, ACCURACY: -1 <= share <= 0}
+        # an agreement of 0.98 is meant as a share: as a percentage almost every schedule would keep it
+        able = {SPEED: 1 <= value < math.inf, AGREEMENT: 1 < value <= 100, ACCURACY: -1 <= share <= 0}
         if not able.get(figure, False):
             raise UsageError(f"--target {text}: expected {FORMS}")
         return cls(figure, value if figure == SPEED else share)

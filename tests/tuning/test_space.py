@@ -89,6 +89,21 @@ def test_a_neighbour_differs_in_one_thing():
 
 def test_shipped_presets_that_fit_are_among_them(family):
     names = {candidate.name for candidate in shipped(family, "image")}
-    assert {"auto", "best", "documents"} <= names
-    assert "off" not in names
-    assert "qwen2-vl" not in names
+    assert {"as auto", "as best", "as documents"} <= names
+    assert "as off" not in names
+    assert "as qwen2-vl" not in names
+
+
+@pytest.mark.parametrize("split", ["input", "tower", "llm"])
+def test_another_method_has_another_name(split, family):
+    one, other = (
+        express(replace(PLAIN, split=split, method=method), "image", family)
+        for method in ("bipartite", "illava")
+    )
+    assert one.name != other.name
+    assert one.stages != other.stages
+
+
+def test_a_model_that_auto_does_not_know_is_searched_all_the_same(open_session):
+    session = open_session("qwen2_vl", "preset=off", "model.schedule=qwen2_vl_mine")
+    assert layout_of(session.family) == ["variant=paper", "layout=faithful"]

@@ -29,8 +29,9 @@ def test_a_target_is_read_and_shown(text, figure, bound, shown):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "speed", "speed=", "speed=fast", "speed=0.5", "speed=nan", "speed=inf", "agreement=0",
-     "agreement=101%", "accuracy=1", "accuracy=-101", "memory=2x"],
+    ["", "speed", "speed=", "speed=fast", "speed=0.5", "speed=nan", "speed=inf", "speed=2%", "agreement=0",
+     "agreement=101%", "agreement=0.98", "agreement=98x", "accuracy=1", "accuracy=-101", "accuracy=-1%",
+     "memory=2x"],
 )  # fmt: skip
 def test_other_targets_are_refused(text):
     with pytest.raises(UsageError, match=r"expected speed=2x, agreement=98% or accuracy=-0\.5"):
