@@ -15,6 +15,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from PIL import Image
+from tiny import state
+from tiny.clock import Clock
 from tiny.optimizer import Optimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +34,7 @@ SEEN = 16  # pictures in one pass of the tower
 BATCH, TURNS = 12, 10
 RATE, WARMUP = 2e-3, 60
 NAME_LAYER = 3  # after which a name's token knows where its thing is
+STATE, EVERY = "photographs.pt", 120.0  # the run's checkpoint, and seconds between two
 NAMED = re.compile(rf"\b({'|'.join(KINDS)})\b")
 
 
@@ -84,8 +87,10 @@ class Trainer:
         self.readers = Readers(self.model.config.text_config.hidden_size)
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         named += list(self.readers.named_parameters("heads"))
-        self.optimizer = Optimizer(named)
-        self.rng = np.random.default_rng(seed)
+        self.optimizer, self.seed = Optimizer(named), seed
+        self.progress = state.Progress("photographs")
+        if (folder / STATE).exists():
+            self.progress = state.restore(folder / STATE, self.model, self.readers, self.optimizer)
         self.labels = [patch_labels(picture, SIDE) for picture in album.pictures]
         self._ids: dict[str, tuple[list[int], list[int], list[int]]] = {}
 
@@ -187,34 +192,44 @@ class Trainer:
 
     # --- the run ------------------------------------------------------------------------------
 
-    def questions(self, number: int) -> list[tuple[str, str]]:
+    def questions(self, number: int, rng: np.random.Generator) -> list[tuple[str, str]]:
         """About one picture: up to `TURNS` different ones."""
         picture, names = self.album.pictures[number], list(TASKS)
-        drawn = (TASKS[str(name)][0](picture, self.rng) for name in self.rng.choice(names, 2 * TURNS))
+        drawn = (TASKS[str(name)][0](picture, rng) for name in rng.choice(names, 2 * TURNS))
         return list(dict.fromkeys(q for q in drawn if q is not None))[:TURNS]
 
     def run(self, seconds: float) -> None:
-        """Train for so long; a line of the log every minute."""
+        """Train until so many seconds of training are done, those of earlier runs included; a line of the log
+        and a checkpoint now and then.
+        """
         self.model.train()
-        begun = said = time.monotonic()
-        step, recent = 0, defaultdict(list)
-        while (spent := time.monotonic() - begun) < seconds:
-            curve = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent / seconds))
-            self.optimizer.set_rates([RATE * curve * min(1.0, (step + 1) / WARMUP)])
-            chosen = self.rng.integers(len(self.album.pictures), size=BATCH).tolist()
-            loss, parts = self.loss(chosen, [self.questions(number) for number in chosen])
-            self.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.optimizer.parameters(), 1.0)
-            self.optimizer.step()
-            step += 1
+        progress, clock, recent = self.progress, Clock(self.progress.seconds), defaultdict(list)
+        saved = time.monotonic()
+        while clock.spent < seconds:
+            clock.start()
+            curve = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * clock.spent / seconds))
+            self.optimizer.set_rates([RATE * curve * min(1.0, (progress.step + 1) / WARMUP)])
+            parts = self.step(np.random.default_rng([self.seed, progress.step]))
+            clock.stop()
+            progress.step, progress.seconds = progress.step + 1, clock.spent
             for name, value in parts.items():
                 recent[name].append(value)
-            if time.monotonic() - said > 60:
-                said = time.monotonic()
+            if time.monotonic() - saved > EVERY or clock.spent >= seconds:
+                saved = time.monotonic()
+                state.save(self.folder / STATE, progress, self.model, self.readers, self.optimizer)
                 means = {name: round(float(np.mean(values)), 4) for name, values in recent.items()}
-                line = {"step": step, "minutes": round(spent / 60, 2), **means}
+                line = {"step": progress.step, "minutes": round(clock.spent / 60, 2), **means}
                 with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
                     log.write(json.dumps(line) + "\n")
                 recent.clear()
         self.model.eval()
+
+    def step(self, rng: np.random.Generator) -> dict[str, float]:
+        """One update of the weights; the parts of its loss."""
+        chosen = rng.integers(len(self.album.pictures), size=BATCH).tolist()
+        loss, parts = self.loss(chosen, [self.questions(number, rng) for number in chosen])
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.optimizer.parameters(), 1.0)
+        self.optimizer.step()
+        return parts

@@ -142,7 +142,7 @@ def test_the_loss_falls(session, cut_outs, tmp_path):
     pictures = [compose(rng, half, cut_outs) for _ in range(4)]
     album = see(session, pictures, [drawn(picture, cut_outs) for picture in pictures])
     trainer = Trainer(session, album, tmp_path)
-    questions = [trainer.questions(number) for number in range(4)]
+    questions = [trainer.questions(number, rng) for number in range(4)]
     losses = []
     for _ in range(12):
         trainer.optimizer.set_rates([5e-3])
@@ -152,3 +152,15 @@ def test_the_loss_falls(session, cut_outs, tmp_path):
         trainer.optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_run_goes_on_where_it_was(session, cut_outs, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "BATCH", 2)
+    half, _ = halves(cut_outs, 4)
+    rng = np.random.default_rng(0)
+    pictures = [compose(rng, half, cut_outs) for _ in range(4)]
+    album = see(session, pictures, [drawn(picture, cut_outs) for picture in pictures])
+    Trainer(session, album, tmp_path).run(1e-9)  # one step
+    resumed = Trainer(session, album, tmp_path)
+    assert resumed.progress.step == 1
+    assert (tmp_path / "log.jsonl").read_text().startswith('{"step": 1, ')
