@@ -83,7 +83,10 @@ def clip(frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def pytest_collection_modifyitems(items):
-    """What takes minutes has a time limit of its own; the others' is in pyproject.toml."""
+    """What takes long begins first; what takes minutes has a time limit of its own, the others' is in
+    pyproject.toml.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if not item.get_closest_marker("timeout"):
             for name in LIMITS.keys() & {mark.name for mark in item.iter_markers()}:

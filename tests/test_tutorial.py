@@ -17,6 +17,7 @@ PYTHON = [block for block in BLOCKS if block.language == "python"]
 FILES = {"answer.json", "page.html", "answers.jsonl", "mine.yaml", "out.jsonl"}
 
 
+@pytest.mark.long
 @pytest.mark.needs("bash")
 def test_the_tutorial_does_what_it_says(tmp_path):
     tools = Path(sys.executable).parent

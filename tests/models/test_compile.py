@@ -18,6 +18,7 @@ def own_kernels(tmp_path_factory):
         yield
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("exact_float32")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def records(path):
     return sorted(([line[name] for name in names] for line in lines), key=lambda values: values[0])
 
 
+@pytest.mark.long
 @pytest.mark.needs("Ray")
 def test_two_replicas_write_what_one_model_writes(folder):
     program = Program(folder)
