@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny.batches import Builder, Example, pixel_values, tiles
-from tiny.checkpoint import PATCH, build_model, build_tokenizer, export
+from tiny.checkpoint import PATCH, build_model, build_tokenizer, export, load_model
 from tiny.clock import Clock
 from tiny.labels import CHARACTERS, dense_labels
 from tiny.measure import accuracy, right_answers
@@ -148,6 +148,27 @@ def test_a_run_goes_on_where_it_was(tokenizer, tmp_path):
     resumed = Trainer(small_model(tokenizer), tokenizer, tmp_path, plan)
     assert resumed.progress == whole.progress
     assert resumed.step(2) == pytest.approx(whole.step(2), rel=1e-3)
+
+
+def test_a_run_begins_with_a_checkpoint(tokenizer, tmp_path):
+    """With its weights and tokenizer, and with the stage in which all parts learn."""
+    model = small_model(tokenizer)
+    export(model, tokenizer, tmp_path / "checkpoint")
+    again, words = load_model(tmp_path / "checkpoint")
+    assert words.encode("Where is the red star?").ids == tokenizer.encode("Where is the red star?").ids
+    for (name, theirs), ours in zip(model.named_parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(theirs.to(torch.bfloat16).float(), ours, msg=name)
+    trainer = Trainer(again, words, tmp_path, Plan(seconds=1e6, first="joint"))
+    trainer.step(0)
+    assert trainer.progress.stage == "joint"
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_what_questions_name_is_learnt_only_where_it_is_asked_for(tokenizer, tmp_path, weight):
+    trainer = Trainer(small_model(tokenizer), tokenizer, tmp_path, Plan(1e6, grounding=weight, first="joint"))
+    trainer.step(0)
+    learnt = [value.grad is not None for value in trainer.heads["grounding"].parameters()]
+    assert any(learnt) == (weight > 0)
 
 
 def test_stop_ends_a_run_and_the_log_says_how_it_went(tokenizer, tmp_path, monkeypatch):
