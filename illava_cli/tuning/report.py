@@ -110,9 +110,9 @@ def plot(done: Sequence[Done], title: str, path: Path) -> None:
         look = looks()
         questions = search.log[-1]["questions"]
         for one in search.tried.values():
-            if not one.figures or not one.figures["answered"]:
+            if not one.figures or not one.figures["agreement"]:  # never asked, or never answered
                 continue
-            value, low, high, quality = _quality(one.figures)
+            value, low, high, quality = _quality(one.figures, search.marked)
             bars = {"yerr": [[value - low], [high - value]], "ls": "", "capsize": 2}
             if not any(one is finalist for finalist in shown):
                 whole = one.lane.variant.name in search.log[-1]["figures"]
@@ -131,9 +131,9 @@ def plot(done: Sequence[Done], title: str, path: Path) -> None:
     save(figure, path)
 
 
-def _quality(figures: dict[str, Any]) -> tuple[float, float, float, str]:
-    """Percent with the ends of its interval: the change of accuracy where it is known, else agreement."""
-    found, name = figures["difference"], "change of accuracy (points)"
-    if not found:
-        found, name = figures["agreement"], "same answers (%)"
+def _quality(figures: dict[str, Any], marked: bool) -> tuple[float, float, float, str]:
+    """Percent with the ends of its interval: the change of accuracy if all is marked, else agreement."""
+    found, name = figures["agreement"], "same answers (%)"
+    if marked:
+        found, name = figures["difference"], "change of accuracy (points)"
     return 100 * found["value"], 100 * found["low"], 100 * found["high"], name

@@ -187,14 +187,18 @@ class Search:
             return  # the same by another name, or what differs by less than its name says
         self._seen.append(schedule)
         self.progress(f"{self.kind}s: counting operations", min(len(self.able()), wanted), wanted)
+        spent = self._spent(lane)
+        if spent is not None and spent < self.whole:
+            self.tried[name] = Tried(candidate, lane, self.whole / spent, genes)
+
+    def _spent(self, lane: Lane) -> int | None:
+        """Operations of a schedule; None where it fails, whatever is wrong with it."""
         try:
-            spent = sum(cost.operations(lane.session, sample, self.cancel) for sample in self.sized)
+            return sum(cost.operations(lane.session, sample, self.cancel) for sample in self.sized)
         except Cancelled:
             raise
-        except Exception:  # whatever is wrong with it, it is no candidate
-            return
-        if spent < self.whole:
-            self.tried[name] = Tried(candidate, lane, self.whole / spent, genes)
+        except Exception:
+            return None
 
     # --- the rounds ---------------------------------------------------------------------------
 
@@ -283,17 +287,17 @@ class Search:
         try:
             config = self.resolve([f"preset={REFERENCE}"])
             lane = Lane(Variant(f"{self.kind}: {REFERENCE}", config), self.session.under(config))
-            spent = sum(cost.operations(lane.session, sample, self.cancel) for sample in self.sized)
         except UsageError:
             return None
-        return Tried(candidate, lane, self.whole / spent)
+        spent = self._spent(lane)
+        return None if spent is None else Tried(candidate, lane, self.whole / spent)
 
 
 def frontier(known: dict[str, Figures]) -> str:
     """The schedules that no other one beats, in a line: `1.6x 99.1 %, 2.1x 97.5 %`."""
-    front = sorted(known[name].speed for name, depth in layers(known).items() if depth == 0)
-    shown = {one.speed: one for one in known.values()}
-    return ", ".join(f"{speed:.2f}x {100 * shown[speed].agreement[0]:.1f} % same" for speed in front)
+    front = [known[name] for name, depth in layers(known).items() if depth == 0]
+    front.sort(key=lambda one: one.speed)
+    return ", ".join(f"{one.speed:.2f}x {100 * one.agreement[0]:.1f} % same" for one in front)
 
 
 def _unlike(samples: Sequence[EvalSample]) -> list[EvalSample]:
