@@ -13,27 +13,17 @@ from tiny.grounding import Grounding
 from tiny.labels import PRINTED, sheet_labels
 from tiny.referents import evidence, referents
 
-from illava_cli.evals.world import TASKS, stream
+from illava_cli.evals.world import TASKS
 from illava_cli.evals.world.scene import draw_scene
 from illava_cli.evals.world.sheet import print_sheet
 from illava_cli.evals.world.task import Album, Clip, Still
-
-SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96}
+from tests.evals.staging import SMALL, staged
 
 
 @pytest.fixture(scope="module")
 def builder():
     tokenizer = build_tokenizer()
     return Builder(build_model(tokenizer, 0, SMALL, SMALL).eval(), tokenizer)
-
-
-def staged(task, seed=0):
-    rng = stream(task, seed, "validation")
-    while True:
-        stage = TASKS[task].draw(rng)
-        question = TASKS[task].ask(stage, rng)
-        if question is not None:
-            return stage, question
 
 
 def test_a_relation_names_two_things_in_its_order():

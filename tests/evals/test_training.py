@@ -17,12 +17,10 @@ from tiny.start import start_tower
 from tiny.trainer import Plan, Trainer
 
 from illava_cli import load
-from illava_cli.evals.world import TASKS, stream
 from illava_cli.evals.world.scene import COLOURS, WORDS, draw_scene
 from illava_cli.evals.world.task import Album, media
+from tests.evals.staging import SMALL, staged
 from tests.tolerances import FLOAT32
-
-SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96}
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +30,6 @@ def tokenizer():
 
 def small_model(tokenizer):
     return build_model(tokenizer, 0, SMALL, SMALL)
-
-
-def staged(task: str, seed: int = 0):
-    rng = stream(task, seed, "validation")
-    while True:
-        stage = TASKS[task].draw(rng)
-        question = TASKS[task].ask(stage, rng)
-        if question is not None:
-            return stage, question
 
 
 def test_every_word_of_the_world_is_one_token(tokenizer):
