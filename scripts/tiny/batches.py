@@ -20,8 +20,7 @@ from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still, pic
 from tiny.checkpoint import PATCH, TILE
 from tiny.labels import crop, dense_labels, nothing_known, stage_labels
 from tiny.referents import Place, Referent, evidence, referents
-
-SIDE = TILE // PATCH
+from tiny.sight import SIDE, Sight, sight
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,9 @@ class Output:
         target: (A,) the tokens.
         numbers: (A,) which answer each belongs to, counted over the batch.
         hidden: (B, T, C) of the embeddings and of each layer of the decoder.
+        attentions: (B, H, T, T) of each layer of the decoder.
         media_start: the place of the first visual token.
-        part: "image" or "frame", and for each visual token (N,) which one it belongs to.
+        sight: where the visual tokens lie.
         turns: each question, with the places of its names.
         tower, projected: features (S, N, C) of all tiles, in the order of `patch_labels`.
     """
@@ -43,8 +43,9 @@ class Output:
     target: Tensor
     numbers: Tensor
     hidden: tuple[Tensor, ...]
+    attentions: tuple[Tensor, ...]
     media_start: int
-    part: tuple[str, Tensor] | None
+    sight: Sight
     turns: list[Turn]
     tower: Tensor
     projected: Tensor
@@ -113,16 +114,6 @@ def _tiles_of(stage: Stage) -> tuple[Scene, ...]:
             return scenes
         case Still(scene):
             return (scene,) if scene.width == scene.height == TILE else ()
-
-
-def _part(stage: Stage, count: int) -> tuple[str, Tensor] | None:
-    """Which image or frame each of `count` visual tokens belongs to; a clip's newline to its last frame."""
-    match stage:
-        case Clip(frames):
-            return "frame", (torch.arange(count) // ((count - 1) // len(frames))).clamp(max=len(frames) - 1)
-        case Album(scenes):
-            return "image", torch.arange(count) // (count // len(scenes))
-    return None
 
 
 def patch_labels(examples: list[Example]) -> dict[str, np.ndarray]:
@@ -250,6 +241,7 @@ class Builder:
             },
             use_cache=False,
             output_hidden_states=True,
+            output_attentions=True,
         )
         hidden = inner.last_hidden_state
         placed = [
@@ -262,8 +254,9 @@ class Builder:
             batch.target,
             batch.numbers,
             inner.hidden_states,
+            inner.attentions,
             len(self.ids("<|im_start|>user ")),
-            _part(examples[0].stage, len(media[0])),
+            sight(examples[0].stage, examples[0].square),
             placed,
             **seen,
         )

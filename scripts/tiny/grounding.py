@@ -20,6 +20,7 @@ from tiny.referents import Place, Referent
 MEDIA_LAYER, NAME_LAYER, ANSWER_LAYER = 2, 3, 4  # after so many layers of the decoder
 FRAMES = 16
 PLACES = 4.0  # weight of a place's mean error beside cross-entropies
+LEAST = 1e-5  # attention, so that its logarithm is finite
 UNKNOWN = float("nan")
 
 
@@ -28,8 +29,11 @@ class Grounding(nn.Module):
 
     After `MEDIA_LAYER`, at each visual token: which image or frame it belongs to. After `NAME_LAYER`, at the
     last token of a name: whether it is there, its place, colour, shape, image, and the frames that show it.
-    After `ANSWER_LAYER`, where the answer begins: the places of the first two names, and of the text that is
-    the answer.
+    After `ANSWER_LAYER`, where the answer begins: the places of the first two names, and of
+    what is the answer.
+
+    One head of the `NAME_LAYER`-th layer is to look from a name at what it stands for, one of the layer after
+    `ANSWER_LAYER` from where the answer begins at what is the answer.
     """
 
     def __init__(self, width: int):
@@ -44,11 +48,19 @@ class Grounding(nn.Module):
         self.answer = nn.Linear(width, 6)
 
     def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one pass, and what share of names are found within a tenth of the picture."""
-        loss = self._media_loss(out) + self._answer_loss(out)
-        named = list(_names(out))
+        """The loss of one pass, and what share of names are found within a tenth of the picture, and what
+        attention the heads that are to look pay (geometric means).
+        """
+        loss, found = self._media_loss(out) + self._answer_loss(out), {}
+        named, answered = list(_names(out)), [turn for turn in out.turns if turn.evidence]
+        looks = [(row, column, out.sight.shows(one)) for row, column, one in named]
+        reads = [(turn.row, turn.begin, out.sight.near(turn.evidence)) for turn in answered]
+        for name, layer, wanted in (("looks", NAME_LAYER - 1, looks), ("reads", ANSWER_LAYER, reads)):
+            unseen = _unseen(out, layer, wanted)
+            if unseen is not None:
+                loss, found[name] = loss + unseen, (-unseen).exp().item()
         if not named:
-            return loss, {}
+            return loss, found
         hidden = self._read(out, NAME_LAYER, [(row, column) for row, column, _ in named])
         said = [referent for _, _, referent in named]
         for name, head in self.name.items():
@@ -58,7 +70,6 @@ class Grounding(nn.Module):
         places = torch.tensor([_pair(r.first) + _pair(r.last) for r in said], device=hidden.device)
         miss = (self.places(hidden) - places).abs()
         known = ~places.isnan().any(-1)
-        found = {}
         if known.any():
             loss = loss + PLACES * miss[known].mean()
             found["found"] = (miss[known].amax(-1) < 0.1).float().mean().item()
@@ -80,13 +91,12 @@ class Grounding(nn.Module):
 
     def _media_loss(self, out: Output) -> Tensor:
         zero = out.hidden[0].new_zeros((), dtype=torch.float32)
-        if out.part is None:
+        if out.sight.kind is None:
             return zero
-        kind, numbers = out.part
-        seen = slice(out.media_start, out.media_start + len(numbers))
+        seen = slice(out.media_start, out.media_start + len(out.sight.part))
         hidden = self._after(out, MEDIA_LAYER)[:, seen].float()
-        logits = self.media[kind](F.rms_norm(hidden, hidden.shape[-1:]))
-        target = numbers.to(hidden.device).expand(logits.shape[:2])
+        logits = self.media[out.sight.kind](F.rms_norm(hidden, hidden.shape[-1:]))
+        target = out.sight.part.to(hidden.device).expand(logits.shape[:2])
         return F.cross_entropy(logits.flatten(0, 1), target.flatten())
 
     def _answer_loss(self, out: Output) -> Tensor:
@@ -107,6 +117,21 @@ class Grounding(nn.Module):
             return places.new_zeros(())
         hidden = self._read(out, ANSWER_LAYER, [(turn.row, turn.begin) for turn in out.turns])
         return PLACES * (self.answer(hidden) - places)[known].abs().mean()
+
+
+def _unseen(out: Output, layer: int, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
+    """Mean of -log of the attention that the first head of a layer pays what it is to look at; of each look
+    the row and place that looks, and which of the visual tokens (N,) it is to see. None where there are none.
+    """
+    attention = out.attentions[min(layer, len(out.attentions) - 1)]
+    looks = [look for look in looks if look[2].any()]
+    if not looks:
+        return None
+    rows, places, seen = zip(*looks, strict=True)
+    wanted = torch.stack(seen).to(attention.device)
+    paid = attention[list(rows), 0, list(places)]
+    paid = paid[:, out.media_start : out.media_start + wanted.shape[1]].float()
+    return -(paid * wanted).sum(-1).clamp(min=LEAST).log().mean()
 
 
 def _names(out: Output) -> Iterator[tuple[int, int, Referent]]:

@@ -102,8 +102,8 @@ KINDS = {
 }
 HANDS = ("flat", *TRAINED)
 STAGES = {  # kind to share of the steps
-    "decoder": {"square": 0.48, "tile": 0.1, "album": 0.12, "clip": 0.15, "page": 0.15},
-    "joint": {"square": 0.28, "tile": 0.14, "album": 0.12, "clip": 0.14, "large": 0.12, "page": 0.2},
+    "decoder": {"square": 0.32, "tile": 0.08, "album": 0.15, "clip": 0.15, "page": 0.3},
+    "joint": {"square": 0.2, "tile": 0.1, "album": 0.11, "clip": 0.12, "large": 0.15, "page": 0.32},
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from illava_cli.evals.world.pages import DAYS, Lines
+from illava_cli.evals.world.pages import DAYS, Chart, Lines
 from illava_cli.evals.world.scene import COLOURS, COLUMNS, ROWS, SHAPES, WORDS, Scene, Thing
 from illava_cli.evals.world.sheet import Sheet, Text, font
 from illava_cli.evals.world.task import Album, Clip, Stage, Still
@@ -58,8 +58,10 @@ def referents(stage: Stage, prompt: str) -> list[Referent]:
 
 
 def evidence(stage: Stage, answer: str) -> Place | None:
-    """Where the text stands that is the answer; None where it is no text or stands in several places."""
+    """Where the answer is to be seen: its text, unless it stands in several places, or the top of its bar."""
     match stage:
+        case Still(Sheet(content=Chart(bars)) as sheet) if answer.isdigit():
+            return _top_of(sheet, next(label for label, value in bars.items() if str(value) == answer))
         case Still(Sheet() as sheet):
             return _place_of(sheet, answer)
         case Still(scene):
@@ -133,6 +135,14 @@ def _place_of(sheet: Sheet, words: str) -> Place | None:
     if len(places) != 1:
         return None
     return places[0][0] / sheet.width, places[0][1] / sheet.height
+
+
+def _top_of(sheet: Sheet, label: str) -> Place:
+    """The middle of the upper end of a bar."""
+    across, _ = _place_of(sheet, label)
+    x = across * sheet.width
+    (bar,) = (box for box in sheet.boxes if box.left <= x < box.right and box.bottom - box.top > 1)
+    return across, bar.top / sheet.height
 
 
 def _middle(text: Text, before: str, part: str) -> Place:

@@ -66,8 +66,8 @@ class Trainer:
         self, model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path, plan: Plan
     ):
         self.model, self.folder, self.plan = model, folder, plan
-        if model.device.type == "cpu":  # the backward pass of PyTorch's FlashAttention is slow there
-            model.set_attn_implementation("eager")
+        # the losses read attentions; and the backward pass of PyTorch's FlashAttention is slow on a CPU
+        model.set_attn_implementation("eager")
         self.builder = Builder(model, tokenizer)
         self.heads = nn.ModuleDict(
             {

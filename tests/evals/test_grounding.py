@@ -12,6 +12,7 @@ from tiny.checkpoint import build_model, build_tokenizer
 from tiny.grounding import Grounding
 from tiny.labels import PRINTED, sheet_labels
 from tiny.referents import evidence, referents
+from tiny.sight import sight
 
 from illava_cli.evals.world import TASKS
 from illava_cli.evals.world.scene import draw_scene
@@ -23,7 +24,9 @@ from tests.evals.staging import SMALL, staged
 @pytest.fixture(scope="module")
 def builder():
     tokenizer = build_tokenizer()
-    return Builder(build_model(tokenizer, 0, SMALL, SMALL).eval(), tokenizer)
+    model = build_model(tokenizer, 0, SMALL, SMALL).eval()
+    model.set_attn_implementation("eager")  # as the trainer does: the losses read attentions
+    return Builder(model, tokenizer)
 
 
 def test_a_relation_names_two_things_in_its_order():
@@ -126,11 +129,71 @@ def test_each_visual_token_knows_its_image_or_frame(builder, task):
         twin = Album(changed) if isinstance(stage, Album) else replace(stage, frames=changed)
         with torch.no_grad():
             a, b = (builder.forward([Example(one, [question])]) for one in (stage, twin))
-        _, parts = a.part
+        parts = a.sight.part
         media = slice(a.media_start, a.media_start + len(parts))
         differs = (a.hidden[0] != b.hidden[0]).any(-1)[0, media]
         assert set(parts[differs].tolist()) == {number}
         assert differs.sum() >= (parts == number).sum() - 1  # all but a newline
+
+
+@pytest.mark.parametrize(
+    ("task", "square"),
+    [
+        ("colour", False),
+        ("colour", True),
+        ("document-cell", False),
+        ("multi-image", False),
+        ("video-first", False),
+    ],
+)
+def test_visual_tokens_are_where_the_model_packs_them(builder, task, square):
+    """Features that are their patches' own places come out as the tokens' places."""
+    stage, question = staged(task)
+    width = builder.model.config.text_config.hidden_size
+    middles = (torch.arange(12) + 0.5) / 12
+    own = torch.zeros(12, 12, width)
+    own[..., 0], own[..., 1], own[..., 2] = middles, middles[:, None], 1
+    own = own.flatten(0, 1)
+
+    class Coordinates(Builder):
+        def features(self, pixels):
+            return own.expand(len(pixels), -1, -1).clone()
+
+    told = Coordinates(builder.model, builder.tokenizer)
+    projector, builder.model.model.multi_modal_projector = (
+        builder.model.model.multi_modal_projector,
+        torch.nn.Identity(),
+    )
+    try:
+        with torch.no_grad():
+            _, [packed], _ = told.media([Example(stage, [question], square)], frozen=True)
+    finally:
+        builder.model.model.multi_modal_projector = projector
+    seen = sight(stage, square)
+    assert len(packed) == len(seen.places)
+    known = ~seen.places.isnan().any(-1)
+    if task == "document-cell":  # 2 x 2 tiles, each of which knows its own place only
+        assert known.sum() == 24 * 24
+        assert packed[known, 2].eq(1).all()
+        torch.testing.assert_close((2 * seen.places[known]) % 1, packed[known, :2])
+    else:
+        assert packed[known, 2].sub(1).abs().max() < 1e-5
+        torch.testing.assert_close(seen.places[known], packed[known, :2])
+        assert packed[~known, 2].sub(1).abs().min() > 1e-3  # newlines
+
+
+@pytest.mark.parametrize("task", ["document-cell", "document-bar", "reading"])
+def test_a_head_that_looks_at_the_answer_loses_less(builder, task):
+    stage, question = staged(task)
+    with torch.no_grad():
+        out = builder.forward([Example(stage, [question])])
+    heads = Grounding(64)
+    (turn,) = out.turns
+    shown = out.media_start + out.sight.near(turn.evidence).nonzero().flatten()
+    looking = tuple(layer.clone() for layer in out.attentions)
+    looking[-1][turn.row, 0, turn.begin] = 0
+    looking[-1][turn.row, 0, turn.begin, shown] = 1 / len(shown)
+    assert heads(replace(out, attentions=looking))[0] < heads(out)[0] - 1
 
 
 @pytest.mark.parametrize("task", ["relation", "multi-image", "video-blinks", "document-cell", "reading"])
