@@ -1,22 +1,24 @@
 """Training passes laid out by the program itself: what a model learns from is what `illava` shows it.
 
 Any family of `illava`, its own preprocessing, tower, layout and positions, with gradients; no merging.
-Questions about the same media are turns apart, as `turns.py` has them.
+Questions about the same media are turns apart, or one chat, as `turns.py` has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from turns import Batch, collate, lay_out
+from turns import Batch, Row, collate, lay_out
 
+from illava_cli.config.options import MediaOptions
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.assemble import Row as Parts
 from illava_cli.engine.assemble import Shown, assemble
-from illava_cli.engine.request import Prepared, Request, Slot
+from illava_cli.engine.request import Encoded, Slot
 from illava_cli.engine.session import Session
 from illava_cli.models.encoder import Encoding, decoder_tokens
 from illava_cli.models.media import Features, Pixels
@@ -24,7 +26,43 @@ from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import Schedule
 
 WHOLE = Schedule()  # nothing merges
+PROJECTORS = {
+    "llava_next": "multi_modal_projector",
+    "llava_onevision": "multi_modal_projector",
+    "qwen2_vl": "visual.merger",
+    "qwen3_vl": "visual.merger",
+}
 Turns = Sequence[tuple[str, str]]  # prompts and right answers
+Media = Mapping[Slot, Pixels]
+
+
+@dataclass
+class Seen:
+    """Features of all segments of a pass, in the order in which they went through the tower.
+
+    Args:
+        segments: of each the number of its turn, its medium, and which segment of that it is.
+        through: what went through the projector, and what came out, pass by pass.
+    """
+
+    segments: list[tuple[int, Slot, int]] = field(default_factory=list)
+    through: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def tower(self) -> Tensor:
+        """(S, patches, C) of the tower's last layer, of segments of one shape; patches that make a token are
+        neighbours.
+        """
+        return self._joined(0)
+
+    @property
+    def projected(self) -> Tensor:
+        """(S, tokens, C), of segments of one shape."""
+        return self._joined(1)
+
+    def _joined(self, side: int) -> Tensor:
+        parts = [pair[side].flatten(0, -2) for pair in self.through]
+        return torch.cat(parts).unflatten(0, (len(self.segments), -1))
 
 
 @dataclass(frozen=True)
@@ -32,13 +70,22 @@ class Pass:
     """One pass over B media with their questions.
 
     Args:
+        rows: how each was laid out.
         batch: ids (0 for what is of a medium), masks and answers.
+        where: of each, where its media's tokens stand.
+        positions: (B, T) or (axes, B, T).
         hidden: (B, T, C) of the embeddings and of each layer of the decoder.
+        looks: by layer that was watched (B, T, T), what its first head attends to.
         last: (B, T, C) after the last norm.
     """
 
+    rows: list[Row]
     batch: Batch
+    where: list[dict[Slot, Tensor]]
+    seen: Seen
+    positions: Tensor
     hidden: tuple[Tensor, ...]
+    looks: dict[int, Tensor]
     last: Tensor
 
 
@@ -46,48 +93,116 @@ class Shower:
     """Makes passes of a session's model."""
 
     def __init__(self, session: Session):
-        self.session, self.family, self.model = session, session.family, session.model
+        self.family, self.model = session.family, session.model
+        self.projector = self.model.model.get_submodule(PROJECTORS[self.family.key])
+        self._texts: dict[tuple, list[int]] = {}
 
     # --- media ------------------------------------------------------------------------------
 
-    def prepared(self, images: Sequence, videos: Sequence = ()) -> Prepared:
-        """Media as the program reads them."""
-        return self.session.prepare(Request("", tuple(images), tuple(videos)), fresh=True)
+    def media(
+        self, images: Sequence = (), videos: Sequence = (), options: MediaOptions = MediaOptions()
+    ) -> Media:
+        """A turn's media as the program preprocesses them: RGB images, videos of frames (H, W, 3) uint8."""
+        family, alone = self.family, options.tiles(len(images))
+        pixels = {
+            Slot("image", n): family.preprocess_image(image, options, alone) for n, image in enumerate(images)
+        }
+        for number, frames in enumerate(videos):
+            sized = [family.resize_frame(frame, len(frames), options) for frame in frames]
+            pixels[Slot("video", number)] = family.preprocess_video(sized)
+        return pixels
 
-    def encoded(self, prepared: Prepared) -> dict[Slot, Features]:
-        """Through tower, projector and layout."""
-        return {slot: self._features(one.pixels) for slot, one in prepared.slots.items()}
+    def encoded(self, media: Sequence[Media]) -> tuple[list[dict[Slot, Features]], Seen]:
+        """Through tower, projector and layout; segments of one shape share passes."""
+        alike: dict[tuple, list[tuple[int, Slot]]] = {}
+        for number, slots in enumerate(media):
+            for slot, pixels in slots.items():
+                alike.setdefault(pixels.shape, []).append((number, slot))
+        found: list[dict[Slot, Features]] = [{} for _ in media]
+        with self._watched() as seen:
+            for places in alike.values():
+                group = [media[number][slot] for number, slot in places]
+                apart = Encoding(self.family, WHOLE, False).apart(group)
+                for (number, slot), pixels, survivors in zip(places, group, apart, strict=True):
+                    found[number][slot] = decoder_tokens(self.family, pixels, survivors, WHOLE)
+                    seen.segments += [(number, slot, segment) for segment in pixels.shown]
+        return found, seen
 
-    def _features(self, pixels: Pixels) -> Features:
-        (survivors,) = Encoding(self.family, WHOLE, False).apart([pixels])
-        return decoder_tokens(self.family, pixels, survivors, WHOLE)
+    def looked_at(self, pixels: Sequence[Pixels]) -> Tensor:
+        """(S, patches, C) the tower's features of media of one shape."""
+        return self.encoded([{Slot("image", 0): one} for one in pixels])[1].tower
+
+    @contextmanager
+    def _watched(self) -> Iterator[Seen]:
+        """What goes through the projector meanwhile."""
+        seen = Seen()
+        hook = self.projector.register_forward_hook(
+            lambda _, given, made: seen.through.append((given[0], made))
+        )
+        try:
+            yield seen
+        finally:
+            hook.remove()
 
     # --- text -------------------------------------------------------------------------------
 
-    def asked(self, prompt: str, prepared: Prepared) -> tuple[list, list[int]]:
-        """The pieces of a first turn up to its last medium, and the ids after that."""
-        counts = {kind: sum(slot.kind == kind for slot in prepared.slots) for kind in ("image", "video")}
-        message = prompts.user_message(self.family, prompt, counts["image"], counts["video"])
-        markers = prompts.markers_of(self.family, prepared.slots)
-        pieces = prompts.first_turn(self.family, message, None, markers)
+    def before(self, prompt: str, media: Media) -> list:
+        """The pieces of a first turn up to its last medium."""
+        return self._cut(prompt, media)[0]
+
+    def asked(self, prompt: str, media: Media) -> list[int]:
+        """The ids of a first turn after its last medium."""
+        key = (prompt, *sorted(slot.kind for slot in media))
+        if key not in self._texts:
+            self._texts[key] = [token for piece in self._cut(prompt, media)[1] for token in piece]
+        return self._texts[key]
+
+    def _cut(self, prompt: str, media: Media) -> tuple[list, list]:
+        counts = [sum(slot.kind == kind for slot in media) for kind in ("image", "video")]
+        message = prompts.user_message(self.family, prompt, *counts)
+        encoded = {slot: Encoded("", pixels) for slot, pixels in media.items()}
+        pieces = prompts.first_turn(self.family, message, None, prompts.markers_of(self.family, encoded))
         last = max(place for place, piece in enumerate(pieces) if isinstance(piece, Slot))
-        return pieces[: last + 1], [token for piece in pieces[last + 1 :] for token in piece]
+        return pieces[: last + 1], pieces[last + 1 :]
+
+    def asked_later(self, prompt: str) -> list[int]:
+        """The ids of a later turn of a chat, after the last answer and its end."""
+        message = prompts.user_message(self.family, prompt, 0, 0)
+        nothing = {kind: [] for kind in self.family.markers}
+        pieces = prompts.later_turn(self.family, message, self._end, nothing)
+        return [token for piece in pieces for token in piece]
 
     def said(self, answer: str) -> list[int]:
         """The ids of an answer and of its end."""
-        return [*prompts.answer_ids(self.family, answer), self.model.generation_config.eos_token_id[0]]
+        return [*prompts.answer_ids(self.family, answer), self._end]
+
+    @property
+    def _end(self) -> int:
+        return self.model.generation_config.eos_token_id[0]
 
     # --- a pass -----------------------------------------------------------------------------
 
-    def forward(self, media: Sequence[tuple[Prepared, Turns]]) -> Pass:
-        """Questions about each of several media."""
-        starts, rows = [], []
-        for prepared, turns in media:
-            encoded = self.encoded(prepared)
-            asked = [self.asked(prompt, prepared) for prompt, _ in turns]
-            starts.append(self._start(asked[0][0], encoded))
-            said = [(ids, self.said(answer)) for (_, ids), (_, answer) in zip(asked, turns, strict=True)]
-            rows.append(lay_out([0] * (starts[-1].lengths[0] - 1), said, apart=True))
+    def forward(
+        self, shown: Sequence[tuple[Media, Turns]], *, apart: bool = True, watched: Sequence[int] = ()
+    ) -> Pass:
+        """Questions about each of several media.
+
+        Args:
+            apart: no turn sees another one.
+            watched: layers of the decoder.
+        """
+        encoded, seen = self.encoded([media for media, _ in shown])
+        starts, rows, where = [], [], []
+        for (media, turns), features in zip(shown, encoded, strict=True):
+            asked = [
+                self.asked(prompt, media) if apart or number == 0 else self.asked_later(prompt)
+                for number, (prompt, _) in enumerate(turns)
+            ]
+            start, at = self._start(self.before(turns[0][0], media), features)
+            said = [(ids, self.said(answer)) for ids, (_, answer) in zip(asked, turns, strict=True)]
+            starts.append(start)
+            where.append(at)
+            rows.append(lay_out([0] * (start.lengths[0] - 1), said, apart))
         batch = collate(rows, self.family.device)
         embeds, positions = self.family.embed(batch.ids), []
         for number, start in enumerate(starts):
@@ -98,25 +213,49 @@ class Shower:
             # text after the media goes on from where they end, on all axes
             text = batch.positions[number, own:] - own + places[:, -1:]
             positions.append(torch.cat([places[:, :-1], text], dim=1))
-        stacked = torch.stack(positions, dim=1)  # (axes, B, T)
-        out = self.model.model.language_model(
-            inputs_embeds=embeds,
-            attention_mask=batch.mask,
-            position_ids=stacked if self.family.rope_axes > 1 else stacked[0],
-            use_cache=False,
-            output_hidden_states=True,
-            **_injected(starts, embeds),
-        )
-        return Pass(batch, out.hidden_states, out.last_hidden_state)
+        places = torch.stack(positions, dim=1)  # (axes, B, T)
+        places = places if self.family.rope_axes > 1 else places[0]
+        with self._looking(watched, batch.mask) as looks:
+            out = self.model.model.language_model(
+                inputs_embeds=embeds,
+                attention_mask=self._mask(batch.mask, embeds.dtype),
+                position_ids=places,
+                use_cache=False,
+                output_hidden_states=True,
+                **_injected(starts, embeds),
+            )
+        return Pass(rows, batch, where, seen, places, out.hidden_states, looks, out.last_hidden_state)
 
-    def _start(self, pieces: list, encoded: dict[Slot, Features]) -> Prefill:
+    def _mask(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
+        """As the attention's back end takes it: `eager` adds what it is given, whatever its type."""
+        if self.model.config._attn_implementation != "eager":
+            return visible
+        return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+    @contextmanager
+    def _looking(self, layers: Sequence[int], mask: Tensor) -> Iterator[dict[int, Tensor]]:
+        """What the first head of layers attends to meanwhile, by layer."""
+
+        def first_head(query: Tensor, key: Tensor, scaling: float, _: Tensor | None) -> Tensor:
+            products = query[:, 0] @ key[:, 0].transpose(-1, -2) * scaling
+            return products.float().masked_fill(~mask[:, 0], -torch.inf).softmax(-1)
+
+        looks: dict[int, Tensor] = {}
+        with ExitStack() as stack:
+            taps = {layer: self.model.model.language_model.layers[layer].self_attn.tap for layer in layers}
+            for tap in taps.values():
+                stack.enter_context(tap.recording(first_head))
+            yield looks
+            looks.update({layer: tap.scores for layer, tap in taps.items()})
+
+    def _start(self, pieces: list, encoded: dict[Slot, Features]) -> tuple[Prefill, dict[Slot, Tensor]]:
         """What stands before the questions, and one token of text, at the position at which they begin."""
         parts = [
             Shown(piece.medium, encoded[piece.medium]) if isinstance(piece, Slot) else piece
             for piece in [*pieces, [0]]
         ]
-        start, _ = assemble(self.family, [Parts(parts)], {}, packed=False)
-        return start
+        start, [where] = assemble(self.family, [Parts(parts)], {}, packed=False)
+        return start, where
 
 
 def _injected(starts: Sequence[Prefill], embeds: Tensor) -> dict:

@@ -1,6 +1,7 @@
-"""Trains the embedded model from scratch, or goes on with a run.
+"""Trains an embedded model from scratch, or goes on with a run.
 
-    python scripts/train_tiny.py --minutes 75 --work runs/tiny --export illava_cli/assets/tiny
+    python scripts/train_tiny.py tiny --minutes 150 --work runs/tiny --export illava_cli/assets/tiny
+    python scripts/train_tiny.py tiny-qwen --minutes 120 --work runs/qwen --export illava_cli/assets/tiny-qwen
 
 The folder `--work` holds the run: `state.pt` (from which the same command goes on) and `log.jsonl` (losses,
 and accuracy by task on validation questions). A file `stop` put there ends the run early, after a short decay
@@ -13,14 +14,15 @@ import argparse
 from pathlib import Path
 
 import torch
-from tiny.batches import pixel_values
-from tiny.checkpoint import build_model, build_tokenizer, export, load_model
-from tiny.start import start_tower
+from tiny.checkpoint import ARCHITECTURES
 from tiny.trainer import Plan, Trainer
+
+from illava_cli import load
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
+    parser.add_argument("name", choices=list(ARCHITECTURES))
     parser.add_argument("--work", type=Path, required=True, help="folder of the run")
     parser.add_argument("--export", type=Path, help="folder to write the model to at the end")
     parser.add_argument("--minutes", type=float, default=75.0, help="training time, all stages together")
@@ -34,21 +36,26 @@ def main() -> None:
         "--export-only", action="store_true", help="write the last checkpoint's model and end"
     )
     args = parser.parse_args()
+    architecture, first = ARCHITECTURES[args.name], args.work / "first"
     args.work.mkdir(parents=True, exist_ok=True)
-    if args.start is not None:
-        model, tokenizer = load_model(args.start)
-    else:
-        tokenizer = build_tokenizer()
-        model = build_model(tokenizer, args.seed, {}, {})
-        start_tower(model.model.vision_tower, pixel_values)
-    first = "tower" if args.start is None else "joint"
-    plan = Plan(60 * args.minutes, args.seed, grounding=args.grounding, first=first)
-    trainer = Trainer(model.to(args.device), tokenizer, args.work, plan)
+    if args.start is None and not first.exists():
+        model = architecture.model(args.seed)
+        architecture.start(model)
+        architecture.export(model, first)
+    attn = "eager" if args.device == "cpu" else "auto"
+    session = load(str(args.start or first), preset="off", device=args.device, dtype="float32", attn=attn)
+    plan = Plan(
+        60 * args.minutes,
+        args.seed,
+        grounding=args.grounding,
+        first="tower" if args.start is None else "joint",
+    )
+    trainer = Trainer(session, args.work, plan)
     if not args.export_only:
         trainer.run()
     if args.export is not None:
-        export(model, tokenizer, args.export)
-        print(f"{args.export}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+        architecture.export(trainer.model, args.export)
+        print(f"{args.export}: {sum(p.numel() for p in trainer.model.parameters()) / 1e6:.2f} M parameters")
 
 
 if __name__ == "__main__":

@@ -1,54 +1,28 @@
-"""From stages of the world to one forward pass of the model: pixels, the layout of tokens, and labels."""
+"""From stages of the world to one forward pass of the model, as the program lays it out, and its labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
-from types import SimpleNamespace
+from itertools import accumulate
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from PIL import Image
+from shown import Media, Pass, Shower
 from torch import Tensor
-from transformers import LlavaOnevisionForConditionalGeneration
-from turns import Row, collate, lay_out
 
-from illava_cli.evals.world.render import draw
+from illava_cli.config.options import MediaOptions
+from illava_cli.engine.session import Session
 from illava_cli.evals.world.scene import Scene
 from illava_cli.evals.world.sheet import Sheet
-from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still, picture
-from tiny.checkpoint import PATCH, TILE
-from tiny.labels import crop, dense_labels, nothing_known, stage_labels
+from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still
+from illava_cli.evals.world.task import media as drawn
+from tiny.labels import PATCH, seen_labels, stage_labels
 from tiny.referents import Place, Referent, evidence, referents
-from tiny.sight import SIDE, Sight, sight
+from tiny.sight import Sight, Sights
 
-
-@dataclass(frozen=True)
-class Output:
-    """Of one pass: at the A places that predict a token of an answer.
-
-    Args:
-        logits: (A, V).
-        target: (A,) the tokens.
-        numbers: (A,) which answer each belongs to, counted over the batch.
-        hidden: (B, T, C) of the embeddings and of each layer of the decoder.
-        attentions: (B, H, T, T) of each layer of the decoder.
-        media_start: the place of the first visual token.
-        sight: where the visual tokens lie.
-        turns: each question, with the places of its names.
-        tower, projected: features (S, N, C) of all tiles, in the order of `patch_labels`.
-    """
-
-    logits: Tensor
-    target: Tensor
-    numbers: Tensor
-    hidden: tuple[Tensor, ...]
-    attentions: tuple[Tensor, ...]
-    media_start: int
-    sight: Sight
-    turns: list[Turn]
-    tower: Tensor
-    projected: Tensor
+SQUARE = MediaOptions(max_tiles=1)  # of a model with tiles
 
 
 @dataclass(frozen=True)
@@ -59,7 +33,7 @@ class Turn:
         row: of the batch.
         begin: the place that predicts the answer's first token.
         referents, columns: what its names stand for, and the place of each name's last token.
-        evidence: where in the picture the answer stands, if it is text.
+        evidence: where in the picture the answer is to be seen.
     """
 
     row: int
@@ -70,193 +44,136 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Output:
+    """Of one pass: at the A places that predict a token of an answer.
+
+    Args:
+        logits: (A, V).
+        media: of each row, as they were shown.
+        shown: the pass.
+        sight: where the tokens of each row's media lie.
+        turns: each question, with the places of its names.
+    """
+
+    logits: Tensor
+    media: list[Media]
+    shown: Pass
+    sight: Sight
+    turns: list[Turn]
+
+    @property
+    def target(self) -> Tensor:
+        """(A,) the tokens."""
+        return self.shown.batch.target
+
+    @property
+    def numbers(self) -> Tensor:
+        """(A,) which answer each belongs to, counted over the batch."""
+        return self.shown.batch.numbers
+
+
+@dataclass(frozen=True)
 class Example:
-    """A stage with its questions. `square`: the image is seen as in an album, without tiles."""
+    """A stage with its questions. `square`: an image is seen without tiles, as in an album."""
 
     stage: Stage
     turns: list[Question]
     square: bool = False
-    tasks: tuple[str, ...] = ()
-
-
-def pixel_values(scenes: list[Scene]) -> Tensor:
-    """(B, 3, TILE, TILE) as the processor makes them: each scene fills one tile."""
-    pixels = np.stack(
-        [np.asarray(draw(scene, TILE) if scene.width == scene.height else squash(scene)) for scene in scenes]
-    )
-    return normalised(pixels)
-
-
-def squash(scene: Scene):
-    """The whole picture in one tile; the processor resizes without regard to aspect."""
-    return draw(scene).resize((TILE, TILE), 3)
-
-
-def normalised(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def tiles(scene: Scene | Sheet) -> Tensor:
-    """(1 + tiles, 3, TILE, TILE): the whole picture, then its tiles row by row, as the processor does."""
-    image = picture(scene)
-    whole = image if image.size == (TILE, TILE) else image.resize((TILE, TILE), 3)
-    pixels = np.asarray(image).reshape(scene.height // TILE, TILE, scene.width // TILE, TILE, 3)
-    pixels = pixels.transpose(0, 2, 1, 3, 4).reshape(-1, TILE, TILE, 3)
-    return normalised(np.concatenate([np.asarray(whole)[None], pixels]))
-
-
-def _tiles_of(stage: Stage) -> tuple[Scene, ...]:
-    """The scenes that are one tile each; none for a large picture."""
-    match stage:
-        case Clip(frames):
-            return frames
-        case Album(scenes):
-            return scenes
-        case Still(scene):
-            return (scene,) if scene.width == scene.height == TILE else ()
-
-
-def patch_labels(examples: list[Example]) -> dict[str, np.ndarray]:
-    """What lies under each patch (S, N, ...) of each tile of the examples, in the order in which the tower
-    sees them.
-    """
-    made = [labels for example in examples for labels in _labels_of(example.stage)]
-    return {
-        name: np.stack([one[name] for one in made]).reshape(len(made), -1, *made[0][name].shape[2:])
-        for name in made[0]
-    }
-
-
-def _labels_of(stage: Stage) -> list[dict[str, np.ndarray]]:
-    if single := _tiles_of(stage):
-        return [dense_labels(scene, PATCH) for scene in single]
-    whole = stage_labels(stage.scene, PATCH)  # the picture shrunk to one tile teaches nothing
-    places = product(range(stage.scene.height // TILE), range(stage.scene.width // TILE))
-    return [
-        nothing_known((SIDE, SIDE)),
-        *(crop(whole, SIDE * row, SIDE * column, SIDE) for row, column in places),
-    ]
-
-
-def _asked(prompt: str, number: int, apart: bool) -> str:
-    """A turn up to its answer, after the media or the turn before."""
-    lead = "" if apart or number == 0 else "<|im_start|>user "
-    return f"{lead}\n{prompt}<|im_end|><|im_start|>assistant\n"
 
 
 class Builder:
-    """Makes forward passes of a model whose tower and tokenizer it knows."""
+    """Makes forward passes of a session's model."""
 
-    def __init__(self, model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer):
-        self.model = model
-        self.tokenizer = tokenizer
-        self.device = model.device
-        self._ids: dict[str, list[int]] = {}
+    def __init__(self, session: Session):
+        self.session, self.model, self.family = session, session.model, session.family
+        self.shower, self.sights = Shower(session), Sights(session.family)
+        self.token = PATCH * round(session.family.patches_per_token**0.5)  # pixels along one
+        self._lengths: dict[int, int] = {}
 
-    def ids(self, text: str) -> list[int]:
-        if text not in self._ids:
-            self._ids[text] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return self._ids[text]
-
-    # --- media ------------------------------------------------------------------------------
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """(B, N, C) of the tower's last layer, as the model selects them."""
-        tower = self.model.model.vision_tower
-        return tower.encoder(inputs_embeds=tower.embeddings(pixels.to(self.device))).last_hidden_state
-
-    def media(self, examples: list[Example], frozen: bool) -> tuple[str, list[Tensor], dict]:
-        """The placeholder's kind, the embeddings (T, C) of each example's media by the model's packing, and
-        the features of all tiles, as in `Output`.
-        """
-        stage, inner = examples[0].stage, self.model.model
-        newline = inner.image_newline
-        scenes = [scene for example in examples for scene in _tiles_of(example.stage)]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            pixels = pixel_values(scenes) if scenes else torch.cat([tiles(e.stage.scene) for e in examples])
-            tower = self.features(pixels)
-        features = inner.multi_modal_projector(tower)
-        seen = {"tower": tower, "projected": features}
-        if isinstance(stage, Clip):
-            pooled = inner.apply_pooling(features).reshape(len(examples), -1, features.shape[-1])
-            return "video", [torch.cat([frames, newline[None].to(frames)]) for frames in pooled], seen
-        if isinstance(stage, Album):
-            packed = self._pack([f[None] for f in features], [(TILE, TILE)] * len(features))
-            each = len(stage.scenes)
-            return "image", [torch.cat(packed[i : i + each]) for i in range(0, len(packed), each)], seen
-        if scenes:  # the tile is the whole picture: seen once, laid out twice
-            features = features[:, None] if examples[0].square else features[:, None].expand(-1, 2, -1, -1)
-        else:
-            features = features.unflatten(0, (len(examples), -1))
-        size = (stage.scene.height, stage.scene.width)
-        return "image", self._pack(list(features), [size] * len(examples)), seen
-
-    def _pack(self, features: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
-        return self.model.model.pack_image_features(
-            features, sizes, image_newline=self.model.model.image_newline, vision_aspect_ratio="anyres_max_9"
-        )[0]
-
-    # --- text -------------------------------------------------------------------------------
-
-    def sequence(self, example: Example, kind: str, count: int, apart: bool) -> Row:
-        """An example with `count` visual tokens."""
-        media = self.ids("<|im_start|>user ") + [self.ids(f"<{kind}>")[0]] * count
-        turns = [
-            (self.ids(_asked(prompt, number, apart)), self.ids(f"{answer}<|im_end|>"))
-            for number, (prompt, answer) in enumerate(example.turns)
-        ]
-        return lay_out(media, turns, apart)
-
-    def turns(self, number: int, example: Example, row: Row, apart: bool) -> list[Turn]:
-        """The example's questions in their places, in row `number` of a batch."""
-        made = []
-        for turn, ((prompt, answer), (start, last)) in enumerate(zip(example.turns, row.begins, strict=True)):
-            text, named = _asked(prompt, turn, apart), referents(example.stage, prompt)
-            offset = text.index(prompt) - 1
-            columns = [start + self._token_at(text, offset + one.end) for one in named]
-            made.append(Turn(number, last, named, columns, evidence(example.stage, answer)))
-        return made
-
-    def _token_at(self, text: str, character: int) -> int:
-        """The number of the token that holds a character."""
-        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
-        return next(i for i, (_, stop) in enumerate(offsets) if stop > character)
-
-    def forward(self, examples: list[Example], *, apart: bool = True, frozen: bool = False) -> Output:
+    def forward(
+        self, examples: Sequence[Example], *, apart: bool = True, watched: Sequence[int] = ()
+    ) -> Output:
         """One pass over examples whose media have the same shape.
 
         Args:
-            apart: no turn sees another one.
-            frozen: the tower is not trained.
+            apart, watched: as of `Shower.forward`.
         """
-        kind, media, seen = self.media(examples, frozen)
-        rows = [self.sequence(e, kind, len(m), apart) for e, m in zip(examples, media, strict=True)]
-        batch = collate(rows, self.device)
-        inner = self.model.model(
-            input_ids=batch.ids,
-            attention_mask=batch.mask,
-            position_ids=batch.positions,
-            mm_encoder_outputs={
-                kind: SimpleNamespace(pooler_output=media if kind == "image" else torch.stack(media))
-            },
-            use_cache=False,
-            output_hidden_states=True,
-            output_attentions=True,
-        )
-        hidden = inner.last_hidden_state
-        placed = [
-            turn
-            for number, (example, row) in enumerate(zip(examples, rows, strict=True))
-            for turn in self.turns(number, example, row, apart)
-        ]
-        return Output(
-            self.model.lm_head(hidden[batch.answered]),
-            batch.target,
-            batch.numbers,
-            inner.hidden_states,
-            inner.attentions,
-            len(self.ids("<|im_start|>user ")),
-            sight(examples[0].stage, examples[0].square),
-            placed,
-            **seen,
-        )
+        media = [self.media(example) for example in examples]
+        pairs = [(one, example.turns) for one, example in zip(media, examples, strict=True)]
+        shown = self.shower.forward(pairs, apart=apart, watched=watched)
+        turns = [turn for row, example in enumerate(examples) for turn in self.turns(row, example, shown)]
+        logits = self.model.lm_head(shown.last[shown.batch.answered])
+        return Output(logits, media, shown, self.sights.of(media[0], shown.where[0]), turns)
+
+    def media(self, example: Example) -> Media:
+        """What the stage shows, preprocessed."""
+        tiled = self.family.has_tiles and example.square
+        made = drawn(example.stage)
+        videos = [[np.asarray(frame) for frame in video] for video in made.get("videos", ())]
+        return self.shower.media(made.get("images", ()), videos, SQUARE if tiled else MediaOptions())
+
+    def turns(self, number: int, example: Example, shown: Pass) -> list[Turn]:
+        """The example's questions in their places, in row `number` of a pass."""
+        made, row = [], shown.rows[number]
+        for (prompt, answer), (start, last) in zip(example.turns, row.begins, strict=True):
+            named = referents(example.stage, prompt)
+            ends = list(accumulate(self._length(token) for token in row.ids[start : last + 1]))
+            begin = self._decoded(row.ids[start : last + 1]).index(prompt)
+            columns = [
+                start + next(i for i, end in enumerate(ends) if end >= begin + one.end) for one in named
+            ]
+            made.append(Turn(number, last, named, columns, evidence(example.stage, answer)))
+        return made
+
+    def _decoded(self, ids: list[int]) -> str:
+        return self.family.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+    def _length(self, token: int) -> int:
+        """Characters of a token; the world's words have one byte each."""
+        if token not in self._lengths:
+            self._lengths[token] = len(self._decoded([token]))
+        return self._lengths[token]
+
+    # --- the tower alone ----------------------------------------------------------------------
+
+    def looked_at(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """(B, patches, C) the tower's features of square pictures of one size."""
+        tiled = SQUARE if self.family.has_tiles else MediaOptions()
+        return self.shower.looked_at([self.family.preprocess_image(one, tiled, True) for one in pictures])
+
+    # --- labels -------------------------------------------------------------------------------
+
+    def labels(self, examples: Sequence[Example], out: Output, cell: int) -> dict[str, Tensor]:
+        """What lies under each cell (S, N, ...) of all segments of a pass, in its order.
+
+        Args:
+            cell: of so many pixels; those that are smaller than a token are ordered as patches are.
+        """
+        made, whole = [], {}
+        for number, slot, segment in out.shown.seen.segments:
+            stage, view = examples[number].stage, out.media[number][slot].form.views()[segment]
+            part = view.frame if isinstance(stage, Clip) else slot.index
+            if (number, part) not in whole:
+                whole[number, part] = stage_labels(_scene(stage, part), cell)
+            made.append(self.ordered(seen_labels(whole[number, part], view, self.token // cell), cell))
+        return {name: torch.stack([one[name] for one in made]).to(self.model.device) for name in made[0]}
+
+    def ordered(self, labels: dict[str, np.ndarray], cell: int) -> dict[str, Tensor]:
+        """(rows, columns, ...) of a segment as (N, ...), in the order of its tokens and of their patches."""
+        side, found = self.token // cell, {}
+        for name, values in labels.items():
+            rows, columns = values.shape[:2]
+            groups = values.reshape(rows // side, side, columns // side, side, *values.shape[2:])
+            found[name] = torch.from_numpy(groups.swapaxes(1, 2).reshape(rows * columns, *values.shape[2:]))
+        return found
+
+
+def _scene(stage: Stage, part: int) -> Scene | Sheet:
+    """What a picture or frame shows."""
+    match stage:
+        case Clip(frames):
+            return frames[part]
+        case Album(scenes):
+            return scenes[part]
+        case Still(scene):
+            return scene

@@ -1,23 +1,69 @@
-"""The embedded model's files: its architecture, tokenizer and processor settings, in the hub's layout."""
+"""The embedded models' files: architecture, tokenizer and processor settings, in the hub's layout."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from make_toy_tokenizer import FAMILIES, TEXT, train, write_json, write_tokenizer
 from tokenizers import Tokenizer
-from transformers import GenerationConfig, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+from transformers import GenerationConfig, PreTrainedModel
 
 from illava_cli.evals.world import SCENES, documents, stream
 from illava_cli.evals.world.pages import DAYS
 from illava_cli.evals.world.scene import COLOURS, SHAPES, WORDS
+from tiny import llava_onevision, qwen3_vl
 
-TILE, PATCH = 96, 8
-PINPOINTS = [[TILE * rows, TILE * columns] for rows in (1, 2) for columns in (1, 2)]
-FAMILY = FAMILIES["llava-onevision"]
 MERGES = 410
+END, PAD = "<|im_end|>", "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One of the embedded models.
+
+    Args:
+        settings: what its tokenizer and processors are made of, as `FAMILIES` has it.
+        build: ids of the special tokens, size of the vocabulary, values that replace those of the tower's and
+            of the decoder's configuration -> the model with fresh weights.
+        processors: settings -> the content of each file of the processors.
+        start: sets the weights with which the tower begins.
+    """
+
+    settings: dict
+    build: Callable[[dict[str, int], int, dict, dict], PreTrainedModel]
+    processors: Callable[[dict], dict[str, dict]]
+    start: Callable[[PreTrainedModel], None]
+
+    def tokenizer(self) -> Tokenizer:
+        return train(self.settings["special_tokens"], world_text(), MERGES)
+
+    def model(self, seed: int = 0, tower: dict | None = None, text: dict | None = None) -> PreTrainedModel:
+        """With fresh weights.
+
+        Args:
+            tower, text: values that replace those of the tower's and the decoder's configuration.
+        """
+        tokenizer = self.tokenizer()
+        ids = {name: tokenizer.token_to_id(name) for name in self.settings["special_tokens"]}
+        torch.manual_seed(seed)
+        # a product whose length divides by 64 is faster
+        model = self.build(ids, 64 * -(-tokenizer.get_vocab_size() // 64), tower or {}, text or {})
+        model.generation_config = GenerationConfig(eos_token_id=[ids[END], ids[PAD]], pad_token_id=ids[PAD])
+        return model
+
+    def export(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write the checkpoint as the hub's repositories hold it, weights in bfloat16."""
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = type(model)(model.config).to(torch.bfloat16)  # without what a session binds to its own
+        plain.load_state_dict(model.state_dict())
+        plain.generation_config = model.generation_config
+        plain.save_pretrained(folder)
+        write_tokenizer(folder, self.tokenizer(), self.settings)
+        for name, content in self.processors(self.settings).items():
+            write_json(folder / name, content)
 
 
 def world_text() -> str:
@@ -31,92 +77,9 @@ def world_text() -> str:
     return "\n".join([TEXT, *lines])
 
 
-def build_tokenizer() -> Tokenizer:
-    return train(FAMILY["special_tokens"], world_text(), MERGES)
-
-
-def build_model(
-    tokenizer: Tokenizer, seed: int, tower: dict, text: dict
-) -> LlavaOnevisionForConditionalGeneration:
-    """The architecture with fresh weights.
-
-    Args:
-        tower, text: values that replace those of the tower's and the decoder's configuration.
-    """
-    ids = {name: tokenizer.token_to_id(name) for name in FAMILY["special_tokens"]}
-    config = LlavaOnevisionConfig(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 256,
-            "intermediate_size": 640,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 4,
-            "image_size": TILE,
-            "patch_size": PATCH,
-            "vision_use_head": False,
-            **tower,
-        },
-        text_config={
-            "model_type": "qwen2",
-            "hidden_size": 256,
-            "intermediate_size": 640,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": 64 * -(-tokenizer.get_vocab_size() // 64),
-            "max_position_embeddings": 4096,
-            "rms_norm_eps": 1e-6,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-            "tie_word_embeddings": True,
-            "initializer_range": 0.04,
-            "bos_token_id": None,
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
-            **text,
-        },
-        image_token_id=ids["<image>"],
-        video_token_id=ids["<video>"],
-        image_grid_pinpoints=PINPOINTS,
-        vision_aspect_ratio="anyres_max_9",
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        tie_word_embeddings=True,
-    )
-    config._attn_implementation = "sdpa"
-    torch.manual_seed(seed)
-    model = LlavaOnevisionForConditionalGeneration(config)
-    ends = [ids["<|im_end|>"], ids["<|endoftext|>"]]
-    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ids["<|endoftext|>"])
-    return model
-
-
-def load_model(folder: Path) -> tuple[LlavaOnevisionForConditionalGeneration, Tokenizer]:
-    """A checkpoint that was exported, in float32."""
-    model = LlavaOnevisionForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa"
-    )
-    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def export(model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the checkpoint as the hub's repositories hold it, weights in bfloat16."""
-    folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
-    write_tokenizer(folder, tokenizer, FAMILY)
-    size = {"size": {"height": TILE, "width": TILE}}
-    images = FAMILY["preprocessor"] | {"image_grid_pinpoints": PINPOINTS} | size
-    write_json(folder / "preprocessor_config.json", images)
-    video = {
-        k: v for k, v in images.items() if k not in ("image_grid_pinpoints", "do_pad", "image_processor_type")
-    }
-    video["video_processor_type"] = "LlavaOnevisionVideoProcessor"
-    write_json(folder / "video_preprocessor_config.json", video)
-    processor = {
-        "processor_class": "LlavaOnevisionProcessor",
-        "image_token": "<image>",
-        "video_token": "<video>",
-        "num_image_tokens": (TILE // PATCH) ** 2,
-        "vision_aspect_ratio": "anyres_max_9",
-        "vision_feature_select_strategy": "full",
-    }
-    write_json(folder / "processor_config.json", processor)
+ARCHITECTURES = {
+    "tiny": Architecture(
+        FAMILIES["llava-onevision"], llava_onevision.build, llava_onevision.processors, llava_onevision.start
+    ),
+    "tiny-qwen": Architecture(FAMILIES["qwen3-vl"], qwen3_vl.build, qwen3_vl.processors, qwen3_vl.start),
+}

@@ -25,7 +25,7 @@ UNKNOWN = float("nan")
 
 
 class Grounding(nn.Module):
-    """Readers of a decoder of width C.
+    """Readers of a decoder.
 
     After `MEDIA_LAYER`, at each visual token: which image or frame it belongs to. After `NAME_LAYER`, at the
     last token of a name: whether it is there, its place, colour, shape, image, and the frames that show it.
@@ -36,8 +36,14 @@ class Grounding(nn.Module):
     `ANSWER_LAYER` from where the answer begins at what is the answer.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, decoder):
+        """
+        Args:
+            decoder: its configuration.
+        """
         super().__init__()
+        width, layers = decoder.hidden_size, decoder.num_hidden_layers
+        self.watched = min(NAME_LAYER, layers) - 1, min(ANSWER_LAYER, layers - 1)
         self.media = nn.ModuleDict(
             {"image": nn.Linear(width, len(ORDINALS)), "frame": nn.Linear(width, FRAMES)}
         )
@@ -55,8 +61,8 @@ class Grounding(nn.Module):
         named, answered = list(_names(out)), [turn for turn in out.turns if turn.evidence]
         looks = [(row, column, out.sight.shows(one)) for row, column, one in named]
         reads = [(turn.row, turn.begin, out.sight.near(turn.evidence)) for turn in answered]
-        for name, layer, wanted in (("looks", NAME_LAYER - 1, looks), ("reads", ANSWER_LAYER, reads)):
-            unseen = _unseen(out, layer, wanted)
+        for name, layer, wanted in zip(("looks", "reads"), self.watched, (looks, reads), strict=True):
+            unseen = _unseen(out.shown.looks[layer], wanted)
             if unseen is not None:
                 loss, found[name] = loss + unseen, (-unseen).exp().item()
         if not named:
@@ -87,16 +93,16 @@ class Grounding(nn.Module):
 
     def _after(self, out: Output, layer: int) -> Tensor:
         """(B, T, C) after so many layers, or the last where there are fewer."""
-        return out.hidden[min(layer, len(out.hidden) - 1)]
+        hidden = out.shown.hidden
+        return hidden[min(layer, len(hidden) - 1)]
 
     def _media_loss(self, out: Output) -> Tensor:
-        zero = out.hidden[0].new_zeros((), dtype=torch.float32)
         if out.sight.kind is None:
-            return zero
-        seen = slice(out.media_start, out.media_start + len(out.sight.part))
-        hidden = self._after(out, MEDIA_LAYER)[:, seen].float()
+            return out.logits.new_zeros((), dtype=torch.float32)
+        seen = out.sight.part >= 0
+        hidden = self._after(out, MEDIA_LAYER)[:, : len(seen)][:, seen].float()
         logits = self.media[out.sight.kind](F.rms_norm(hidden, hidden.shape[-1:]))
-        target = out.sight.part.to(hidden.device).expand(logits.shape[:2])
+        target = out.sight.part[seen].to(hidden.device).expand(logits.shape[:2])
         return F.cross_entropy(logits.flatten(0, 1), target.flatten())
 
     def _answer_loss(self, out: Output) -> Tensor:
@@ -110,7 +116,7 @@ class Grounding(nn.Module):
                 + [*_pair(turn.evidence)]
                 for turn in out.turns
             ],
-            device=out.hidden[0].device,
+            device=out.logits.device,
         )
         known = ~places.isnan()
         if not known.any():
@@ -119,18 +125,18 @@ class Grounding(nn.Module):
         return PLACES * (self.answer(hidden) - places)[known].abs().mean()
 
 
-def _unseen(out: Output, layer: int, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
-    """Mean of -log of the attention that the first head of a layer pays what it is to look at; of each look
-    the row and place that looks, and which of the visual tokens (N,) it is to see. None where there are none.
+def _unseen(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
+    """Mean of -log of what a head attends (B, T, T) to what it is to look at; None where that is nothing.
+
+    Args:
+        looks: row and place that looks, and which of the row's first tokens (T,) it is to see.
     """
-    attention = out.attentions[min(layer, len(out.attentions) - 1)]
     looks = [look for look in looks if look[2].any()]
     if not looks:
         return None
     rows, places, seen = zip(*looks, strict=True)
     wanted = torch.stack(seen).to(attention.device)
-    paid = attention[list(rows), 0, list(places)]
-    paid = paid[:, out.media_start : out.media_start + wanted.shape[1]].float()
+    paid = attention[list(rows), list(places), : wanted.shape[1]]
     return -(paid * wanted).sum(-1).clamp(min=LEAST).log().mean()
 
 

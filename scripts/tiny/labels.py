@@ -17,7 +17,9 @@ from illava_cli.evals.world.pages import DAYS
 from illava_cli.evals.world.render import coverage
 from illava_cli.evals.world.scene import COLOURS, SHAPES, SIZES, WORDS, Scene, Sign
 from illava_cli.evals.world.sheet import Sheet, Text, font
+from illava_cli.trace import View
 
+TILE, PATCH = 96, 8  # pixels along a square picture and along a patch
 IGNORED = -100
 LEAST = 0.12  # share of a patch that must be covered
 CHARACTERS = "".join(dict.fromkeys([*GLYPHS, *"".join(DAYS)]))
@@ -122,9 +124,28 @@ def _overlap(
     return down[:, None] * right[None]
 
 
-def crop(labels: dict[str, np.ndarray], row: int, column: int, side: int) -> dict[str, np.ndarray]:
-    """The labels of one tile of `side` x `side` patches; what needs the whole picture is left out."""
-    part = np.s_[row : row + side, column : column + side]
+def seen_labels(labels: dict[str, np.ndarray], view: View, cells: int) -> dict[str, np.ndarray]:
+    """Of a picture's labels those of a segment that shows it in its own size, (rows, columns, ...).
+
+    A picture that is shrunk into a segment teaches nothing.
+
+    Args:
+        cells: along a token.
+    """
+    (height, width), (left, top, across, down) = labels["word"].shape, view.extent
+    shape = view.rows * cells, view.columns * cells
+    if shape != (round(height * down), round(width * across)):
+        return nothing_known(shape)
+    return crop(labels, round(height * top), round(width * left), *shape)
+
+
+def crop(
+    labels: dict[str, np.ndarray], row: int, column: int, rows: int, columns: int
+) -> dict[str, np.ndarray]:
+    """The labels of a part of a picture; what needs the whole picture is left out."""
+    if labels["word"].shape == (rows, columns):
+        return labels
+    part = np.s_[row : row + rows, column : column + columns]
     cut = {name: values[part].copy() for name, values in labels.items()}
     cut["count"][:] = IGNORED
     cut["centre"][:] = np.nan

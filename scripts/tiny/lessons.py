@@ -9,18 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
+from PIL import Image
 
 from illava_cli.evals.world.documents import TASKS as DOCUMENTS
 from illava_cli.evals.world.scene import Scene, draw_scene, draw_text, pick
 from illava_cli.evals.world.sheet import Sheet
 from illava_cli.evals.world.styles import TRAINED, restyle
-from illava_cli.evals.world.task import Still
+from illava_cli.evals.world.task import Still, picture
 from illava_cli.evals.world.text import LARGE, draw_large
-from tiny.batches import SIDE, pixel_values, tiles
-from tiny.checkpoint import PATCH, TILE
-from tiny.labels import crop, dense_labels, stage_labels
+from tiny.labels import PATCH, TILE, crop, stage_labels
 
 BATCH = 16
 LARGE_SHARE = 0.2  # of the pictures, those that are a tile of a large one
@@ -33,20 +30,20 @@ def easy_scene(rng: np.random.Generator) -> Scene:
     return replace(scene, background=replace(scene.background, texture="plain"))
 
 
-def lesson(rng: np.random.Generator, done: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """(B, 3, S, S) pixels, and labels (B, N, ...) of their patches, at that share of the stage."""
-    made = [_picture(rng, done) for _ in range(BATCH)]
-    labels = {
-        name: torch.from_numpy(np.stack([each[name] for _, each in made])).flatten(1, 2)
-        for name in made[0][1]
-    }
-    return torch.cat([pixels for pixels, _ in made]), labels
+Lesson = tuple[
+    Image.Image, dict[str, np.ndarray]
+]  # a square picture, labels (rows, columns, ...) of its patches
 
 
-def _picture(rng: np.random.Generator, done: float) -> tuple[Tensor, dict[str, np.ndarray]]:
+def lesson(rng: np.random.Generator, done: float) -> list[Lesson]:
+    """Those of a step, at that share of the stage."""
+    return [_picture(rng, done) for _ in range(BATCH)]
+
+
+def _picture(rng: np.random.Generator, done: float) -> Lesson:
     if done < EASY:
         scene = easy_scene(rng)
-        return pixel_values([scene]), dense_labels(scene, PATCH)
+        return picture(scene), stage_labels(scene, PATCH)
     if rng.random() < PRINTED_SHARE:
         return _tile(rng, pick(rng, list(DOCUMENTS.values())).draw(rng).scene)
     # crowded, so that most patches teach something
@@ -56,16 +53,17 @@ def _picture(rng: np.random.Generator, done: float) -> tuple[Tensor, dict[str, n
     if rng.random() < LARGE_SHARE:
         return _tile(rng, _styled(rng, draw_large(rng, count, texts * 2, pick(rng, LARGE))))
     scene = _styled(rng, draw_scene(rng, count, texts=texts, lettering=lettering))
-    return pixel_values([scene]), dense_labels(scene, PATCH)
+    return picture(scene), stage_labels(scene, PATCH)
 
 
 def _styled(rng: np.random.Generator, scene: Scene) -> Scene:
     return restyle(Still(scene), pick(rng, TRAINED), rng).scene
 
 
-def _tile(rng: np.random.Generator, scene: Scene | Sheet) -> tuple[Tensor, dict[str, np.ndarray]]:
+def _tile(rng: np.random.Generator, scene: Scene | Sheet) -> Lesson:
     """One tile of a picture of several."""
     rows, columns = scene.height // TILE, scene.width // TILE
-    number = int(rng.integers(rows * columns))
-    row, column = divmod(number, columns)
-    return tiles(scene)[1 + number][None], crop(stage_labels(scene, PATCH), row * SIDE, column * SIDE, SIDE)
+    row, column = divmod(int(rng.integers(rows * columns)), columns)
+    left, top, side = column * TILE, row * TILE, TILE // PATCH
+    tile = picture(scene).crop((left, top, left + TILE, top + TILE))
+    return tile, crop(stage_labels(scene, PATCH), row * side, column * side, side, side)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from illava_cli.evals.world.scene import COLOURS, COLUMNS, ROWS, SHAPES
 from tiny.labels import PRINTED
@@ -17,18 +17,18 @@ from tiny.labels import PRINTED
 class Naming:
     """The loss of projected patches against the words for what they show."""
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
         # a word within a sentence and at the start of an answer are two tokens
         self.pairs = {
-            word: [tokenizer.encode(text, add_special_tokens=False).ids[0] for text in (word, f" {word}")]
+            word: [tokenizer.encode(text, add_special_tokens=False)[0] for text in (word, f" {word}")]
             for word in (*COLOURS, *SHAPES, *ROWS, *COLUMNS, *PRINTED)
         }
-        self.digits = [tokenizer.encode(digit, add_special_tokens=False).ids[0] for digit in "0123456789"]
+        self.digits = [tokenizer.encode(digit, add_special_tokens=False)[0] for digit in "0123456789"]
 
-    def targets(self, labels: dict[str, np.ndarray], vocabulary: int) -> tuple[Tensor, Tensor]:
-        """Flat indices of the patches that show something, and the distributions (P, V) of their words."""
+    def targets(self, labels: dict[str, Tensor], vocabulary: int) -> tuple[Tensor, Tensor]:
+        """Flat indices of the tokens that show something, and the distributions (P, V) of their words."""
         place, words = [], []
-        flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in labels.items()}
+        flat = {name: values.flatten(0, 1).cpu().numpy() for name, values in labels.items()}
         for index in np.flatnonzero(flat["colour"] > 0):
             across, down = flat["centre"][index]
             names = [list(COLOURS)[flat["colour"][index] - 1], SHAPES[flat["shape"][index] - 1]]
@@ -48,7 +48,7 @@ class Naming:
                 target[row, token] += 1 / len(tokens)
         return torch.tensor(place, dtype=torch.long), target
 
-    def loss(self, model, projected: Tensor, labels: dict[str, np.ndarray]) -> Tensor:
+    def loss(self, model, projected: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of the (B, N, C) projected patches, as the decoder's last layer would read them."""
         head = model.lm_head.weight
         place, target = self.targets(labels, head.shape[0])

@@ -53,3 +53,8 @@ class Optimizer:
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
     """Whether it maps features to features, as embeddings and the heads that read labels do not."""
     return parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "heads."))
+
+
+def is_tower(name: str) -> bool:
+    """Whether a parameter is the tower's, and not of what comes after it."""
+    return "vision_tower" in name or (".visual." in name and "merger" not in name)

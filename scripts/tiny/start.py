@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from illava_cli.evals.world import stream
+from illava_cli.evals.world.render import draw
 from illava_cli.evals.world.scene import draw_scene, draw_text
 
 PICTURES = 200
@@ -28,17 +29,12 @@ OFFSETS = (  # (rows, columns) by layer and head
 
 
 @torch.no_grad()
-def start_tower(tower, pixel_values) -> None:
-    """Set patch and position embeddings, and where the attention of the first layers looks.
-
-    Args:
-        pixel_values: scenes to (B, 3, S, S).
-    """
-    _whiten(tower.embeddings.patch_embedding, pixel_values)
+def start_siglip(tower) -> None:
+    """Set patch and position embeddings, and where the attention of the first layers looks."""
+    _whiten(tower.embeddings.patch_embedding)
     weight = tower.embeddings.position_embedding.weight  # (N, C)
-    side, count = math.isqrt(weight.shape[0]), weight.shape[1] // 4
-    speeds = 1.5 * 30.0 ** (-torch.arange(count) / count)  # radians a patch
-    weight.copy_(_positions(side, speeds))
+    speeds = _speeds(weight.shape[1])
+    weight.copy_(_positions(math.isqrt(weight.shape[0]), speeds))
     for layer, offsets in zip(tower.encoder.layers, OFFSETS, strict=False):
         attention = layer.self_attn
         heads, width = attention.num_heads, attention.head_dim
@@ -51,18 +47,35 @@ def start_tower(tower, pixel_values) -> None:
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
-def _whiten(embedding: torch.nn.Conv2d, pixel_values) -> None:
-    """Principal directions of patches, each of the same variance."""
+@torch.no_grad()
+def start_qwen(tower) -> None:
+    """Set patch and position embeddings; its attention tells neighbours by rotary embeddings of its own."""
+    _whiten(tower.patch_embed.proj)
+    weight = tower.pos_embed.weight  # (N, C)
+    weight.copy_(_positions(math.isqrt(weight.shape[0]), _speeds(weight.shape[1])))
+
+
+def _speeds(width: int) -> Tensor:
+    """Radians a patch."""
+    count = width // 4
+    return 1.5 * 30.0 ** (-torch.arange(count) / count)
+
+
+def _whiten(embedding: torch.nn.Conv2d | torch.nn.Conv3d) -> None:
+    """Principal directions of patches, each of the same variance; frames of a patch count alike."""
     rng = stream("training/whitening", 0, "train")
     scenes = [draw_scene(rng, 3, texts=(draw_text(rng), draw_text(rng))) for _ in range(PICTURES)]
-    size = embedding.kernel_size[0]
-    pixels = pixel_values(scenes).unfold(2, size, size).unfold(3, size, size)
+    size, frames = embedding.kernel_size[-1], embedding.kernel_size[0] if embedding.weight.ndim == 5 else 1
+    pixels = torch.from_numpy(np.stack([np.asarray(draw(scene)) for scene in scenes]))
+    pixels = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # as processors have it
+    pixels = pixels.unfold(2, size, size).unfold(3, size, size)
     patches = pixels.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # (B * N, 3 * size * size)
     values, vectors = np.linalg.eigh(np.cov(patches.double().numpy().T))
     kept = min(len(values), embedding.out_channels)
     whitening = CONTENT * (vectors / np.sqrt(values + FLOOR)).T[::-1][:kept].copy()
     embedding.weight.normal_(std=1e-3)
-    embedding.weight[:kept] = torch.from_numpy(whitening).float().view(-1, *embedding.weight.shape[1:])
+    filters = torch.from_numpy(whitening).float().view(kept, 3, size, size) / frames
+    embedding.weight[:kept] = filters if frames == 1 else filters[:, :, None].expand(-1, -1, frames, -1, -1)
     embedding.bias.zero_()
     embedding.bias[:kept] = -torch.from_numpy(whitening @ patches.double().mean(0).numpy()).float()
 

@@ -12,22 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import LlavaOnevisionForConditionalGeneration
 
+from illava_cli.engine.session import Session
 from illava_cli.evals.world import stream
 from tiny import state
-from tiny.batches import Builder, patch_labels
+from tiny.batches import Builder
 from tiny.clock import Clock
 from tiny.grounding import Grounding
-from tiny.labels import Heads
+from tiny.labels import PATCH, Heads
 from tiny.lessons import lesson
 from tiny.measure import accuracy
 from tiny.naming import Naming
-from tiny.optimizer import Optimizer
+from tiny.optimizer import Optimizer, is_tower
 from tiny.recipe import STAGES, batch
 from tiny.threads import Threads
 
@@ -50,7 +49,7 @@ class Plan:
 
     seconds: float
     seed: int = 0
-    shares: tuple[float, float, float] = (0.25, 0.28, 0.47)
+    shares: tuple[float, float, float] = (0.31, 0.23, 0.46)
     rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (5e-4, 1.2e-3))
     grounding: float = 0.3
     first: str = "tower"
@@ -62,22 +61,25 @@ class Plan:
 class Trainer:
     """Trains a model in a folder that holds its checkpoint, its log, and a file `stop` to end it early."""
 
-    def __init__(
-        self, model: LlavaOnevisionForConditionalGeneration, tokenizer: Tokenizer, folder: Path, plan: Plan
-    ):
-        self.model, self.folder, self.plan = model, folder, plan
-        # the losses read attentions; and the backward pass of PyTorch's FlashAttention is slow on a CPU
-        model.set_attn_implementation("eager")
-        self.builder = Builder(model, tokenizer)
+    def __init__(self, session: Session, folder: Path, plan: Plan):
+        """
+        Args:
+            session: with weights in float32; attention `eager` on a CPU, as the backward pass of PyTorch's
+                FlashAttention is slow there.
+        """
+        self.model, self.folder, self.plan = session.model, folder, plan
+        self.builder, model = Builder(session), session.model
+        model.requires_grad_(True)
         self.heads = nn.ModuleDict(
             {
                 "dense": Heads(model.config.vision_config.hidden_size),
-                "grounding": Grounding(model.config.text_config.hidden_size),
+                "grounding": Grounding(model.config.text_config),
             }
         ).to(model.device)
         named = list(model.named_parameters())  # tied ones once
-        tower = [pair for pair in named if "vision_tower" in pair[0]]
-        rest = [pair for pair in named if "vision_tower" not in pair[0]]
+        tower = [pair for pair in named if is_tower(pair[0])]
+        rest = [pair for pair in named if not is_tower(pair[0])]
+        self.tower = [parameter for _, parameter in tower]
         readers = {name: list(heads.named_parameters(f"heads.{name}")) for name, heads in self.heads.items()}
         self.optimizer = Optimizer(tower + readers["dense"], rest + readers["grounding"])
         self.rates = [0.0, 0.0]
@@ -87,7 +89,7 @@ class Trainer:
             self.progress = state.restore(folder / "state.pt", model, self.heads, self.optimizer)
         self.clock = Clock(self.progress.seconds)
         self.threads = Threads()
-        self.naming = Naming(tokenizer)
+        self.naming = Naming(session.family.tokenizer)
         self.recent: dict[str, list[float]] = defaultdict(list)
 
     # --- time -------------------------------------------------------------------------------
@@ -116,10 +118,13 @@ class Trainer:
 
     def tower_loss(self, step: int) -> Tensor:
         rng = stream(f"training/{self.plan.seed}/tower", step, "train")
-        pixels, labels = lesson(rng, self.share_done())
-        target = {name: values.to(self.model.device) for name, values in labels.items()}
+        pictures, labels = zip(*lesson(rng, self.share_done()), strict=True)
+        ordered = [self.builder.ordered(one, PATCH) for one in labels]
+        target = {
+            name: torch.stack([one[name] for one in ordered]).to(self.model.device) for name in ordered[0]
+        }
         with self.autocast():
-            features = self.builder.features(pixels)
+            features = self.builder.looked_at(pictures)
         loss, right = self.heads["dense"](features.float(), target)
         for name, value in right.items():
             if value == value:
@@ -133,8 +138,10 @@ class Trainer:
         joint = self.progress.stage == "joint"
         apart = not (joint and rng.random() < CHAT_SHARE)
         examples = batch(kind, self.plan.seed, step, self.most())
+        for parameter in self.tower:
+            parameter.requires_grad_(joint)
         with self.autocast():
-            out = self.builder.forward(examples, apart=apart, frozen=not joint)
+            out = self.builder.forward(examples, apart=apart, watched=self.heads["grounding"].watched)
             loss = F.cross_entropy(out.logits.float(), out.target)
             self.recent[kind].append(loss.item())
             if self.plan.grounding:
@@ -142,13 +149,14 @@ class Trainer:
                 loss = loss + self.plan.grounding * looked
                 for name, share in found.items():
                     self.recent[f"{kind} {name}"].append(share)
-            labels = patch_labels(examples)
-            named = self.naming.loss(self.model, out.projected, labels)
+            seen = out.shown.seen
+            tokens = self.builder.labels(examples, out, self.builder.token)
+            named = self.naming.loss(self.model, seen.projected, tokens)
         self.recent["naming"].append(named.item())
         loss = loss + (0.1 if joint else 0.3) * named
         if joint:
-            target = {name: torch.from_numpy(v).to(self.model.device) for name, v in labels.items()}
-            loss = loss + 0.05 * self.heads["dense"](out.tower.float(), target)[0]
+            patches = self.builder.labels(examples, out, PATCH)
+            loss = loss + 0.05 * self.heads["dense"](seen.tower.float(), patches)[0]
         return loss
 
     def most(self) -> int:

@@ -1,11 +1,40 @@
-"""What the tests of the trainer share: a small size of the embedded model, questions with their stages."""
+"""What the tests of the trainer share: small sizes of the embedded models, questions with their stages."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tiny.checkpoint import ARCHITECTURES
+
+from illava_cli import load
+from illava_cli.engine.session import Session
 from illava_cli.evals.world import TASKS, stream
 from illava_cli.evals.world.task import Question, Stage
 
-SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96}
+LAYERS = {"num_hidden_layers": 2}
+SMALL = {  # of tower and decoder
+    "tiny": 2 * [{"hidden_size": 64, "intermediate_size": 96} | LAYERS],
+    "tiny-qwen": [
+        {"hidden_size": 64, "intermediate_size": 96, "depth": 2, "deepstack_visual_indexes": [0]},
+        {"hidden_size": 64, "intermediate_size": 96} | LAYERS,
+    ],
+}
+
+
+@cache
+def _exported(name: str) -> Path:
+    folder, architecture = Path(mkdtemp(prefix=name)), ARCHITECTURES[name]
+    model = architecture.model(0, *SMALL[name])
+    architecture.start(model)
+    architecture.export(model, folder)
+    return folder
+
+
+def small_session(name: str = "tiny", **settings) -> Session:
+    """A new session of a small model, always with the same weights."""
+    return load(str(_exported(name)), preset="off", device="cpu", dtype="float32", attn="eager", **settings)
 
 
 def staged(task: str, seed: int = 0) -> tuple[Stage, Question]:

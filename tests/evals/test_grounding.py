@@ -7,26 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny.batches import Builder, Example, patch_labels
-from tiny.checkpoint import build_model, build_tokenizer
+from PIL import Image
+from tiny.batches import SQUARE, Builder, Example
+from tiny.checkpoint import ARCHITECTURES
 from tiny.grounding import Grounding
-from tiny.labels import PRINTED, sheet_labels
+from tiny.labels import PATCH, PRINTED, sheet_labels, stage_labels
 from tiny.referents import evidence, referents
-from tiny.sight import sight
+from tiny.sight import middles
 
+from illava_cli.config.options import MediaOptions
 from illava_cli.evals.world import TASKS
 from illava_cli.evals.world.scene import draw_scene
 from illava_cli.evals.world.sheet import print_sheet
 from illava_cli.evals.world.task import Album, Clip, Still
-from tests.evals.staging import SMALL, staged
+from tests.evals.staging import small_session, staged
 
 
-@pytest.fixture(scope="module")
-def builder():
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, 0, SMALL, SMALL).eval()
-    model.set_attn_implementation("eager")  # as the trainer does: the losses read attentions
-    return Builder(model, tokenizer)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def builder(request):
+    return Builder(small_session(request.param))
 
 
 def test_a_relation_names_two_things_in_its_order():
@@ -110,11 +109,9 @@ def test_names_end_at_their_token(builder, task):
     others = [("How many shapes are there?", "3")]
     with torch.no_grad():
         out = builder.forward([Example(stage, [*others, (prompt, answer)])])
-    turn = out.turns[-1]
-    ids = builder.sequence(Example(stage, [*others, (prompt, answer)]), "image", 7, True).ids
-    fewer = len(ids) - out.hidden[0].shape[1]  # it is laid out with 7 visual tokens here
+    turn, ids = out.turns[-1], out.shown.rows[0].ids
     for one, column in zip(turn.referents, turn.columns, strict=True):
-        token = builder.tokenizer.id_to_token(ids[column + fewer]).removeprefix("Ġ")
+        token = builder.family.tokenizer.decode([ids[column]]).strip()
         assert prompt[: one.end].endswith(token)
 
 
@@ -129,80 +126,72 @@ def test_each_visual_token_knows_its_image_or_frame(builder, task):
         twin = Album(changed) if isinstance(stage, Album) else replace(stage, frames=changed)
         with torch.no_grad():
             a, b = (builder.forward([Example(one, [question])]) for one in (stage, twin))
-        parts = a.sight.part
-        media = slice(a.media_start, a.media_start + len(parts))
-        differs = (a.hidden[0] != b.hidden[0]).any(-1)[0, media]
-        assert set(parts[differs].tolist()) == {number}
-        assert differs.sum() >= (parts == number).sum() - 1  # all but a newline
+        part = a.sight.part
+        differs = (a.shown.hidden[0] != b.shown.hidden[0]).any(-1)[0, : len(part)]
+        assert set(part[differs].tolist()) == {number // a.sight.frames}
+        assert differs.sum() == (part == number // a.sight.frames).sum()
 
 
-@pytest.mark.parametrize(
-    ("task", "square"),
-    [
-        ("colour", False),
-        ("colour", True),
-        ("document-cell", False),
-        ("multi-image", False),
-        ("video-first", False),
-    ],
-)
-def test_visual_tokens_are_where_the_model_packs_them(builder, task, square):
-    """Features that are their patches' own places come out as the tokens' places."""
+@pytest.mark.parametrize("task", ["colour", "tiles", "multi-image", "video-first", "document-bar"])
+def test_labels_are_of_what_a_token_shows(builder, task):
     stage, question = staged(task)
-    width = builder.model.config.text_config.hidden_size
-    middles = (torch.arange(12) + 0.5) / 12
-    own = torch.zeros(12, 12, width)
-    own[..., 0], own[..., 1], own[..., 2] = middles, middles[:, None], 1
-    own = own.flatten(0, 1)
+    with torch.no_grad():
+        out = builder.forward([Example(stage, [question])])
+    seen = out.shown.seen
+    labels = builder.labels([Example(stage, [question])], out, builder.token)
+    assert labels["word"].shape == seen.projected.shape[:2]
+    for number, (_, slot, segment) in enumerate(seen.segments):
+        view = out.media[0][slot].form.views()[segment]
+        if len(seen.segments) > 2 and segment == 0 and builder.family.has_tiles and isinstance(stage, Still):
+            assert (labels["word"][number] < 0).all()  # shrunk: nothing is known
+            continue
+        if isinstance(stage, Clip):
+            scene = stage.frames[view.frame]
+        else:
+            scene = stage.scenes[slot.index] if isinstance(stage, Album) else stage.scene
+        whole = stage_labels(scene, builder.token)
+        for index, (across, down) in enumerate(middles(view).flatten(0, 1)):
+            row, column = (int(x / builder.token) for x in (down * scene.height, across * scene.width))
+            for name in ("colour", "shape", "word", "character"):
+                assert labels[name][number, index] == whole[name][row, column]
 
-    class Coordinates(Builder):
-        def features(self, pixels):
-            return own.expand(len(pixels), -1, -1).clone()
 
-    told = Coordinates(builder.model, builder.tokenizer)
-    projector, builder.model.model.multi_modal_projector = (
-        builder.model.model.multi_modal_projector,
-        torch.nn.Identity(),
+def test_patches_are_labelled_in_the_order_in_which_the_tower_has_them(builder):
+    """Each patch of the picture has a brightness of its own."""
+    own = np.arange(144).reshape(12, 12)
+    picture = Image.fromarray(np.kron(own, np.ones((8, 8))).astype(np.uint8)).convert("RGB")
+    pixels = builder.family.preprocess_image(
+        picture, SQUARE if builder.family.has_tiles else MediaOptions(), True
     )
-    try:
-        with torch.no_grad():
-            _, [packed], _ = told.media([Example(stage, [question], square)], frozen=True)
-    finally:
-        builder.model.model.multi_modal_projector = projector
-    seen = sight(stage, square)
-    assert len(packed) == len(seen.places)
-    known = ~seen.places.isnan().any(-1)
-    if task == "document-cell":  # 2 x 2 tiles, each of which knows its own place only
-        assert known.sum() == 24 * 24
-        assert packed[known, 2].eq(1).all()
-        torch.testing.assert_close((2 * seen.places[known]) % 1, packed[known, :2])
-    else:
-        assert packed[known, 2].sub(1).abs().max() < 1e-5
-        torch.testing.assert_close(seen.places[known], packed[known, :2])
-        assert packed[~known, 2].sub(1).abs().min() > 1e-3  # newlines
+    values = (pixels.pixel_values(0, 1) + 1) * 127.5
+    if builder.family.has_tiles:
+        values = values.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
+    ordered = builder.ordered({"own": own}, PATCH)["own"]
+    assert ordered.tolist() == values.mean(-1).round().long().tolist()
 
 
 @pytest.mark.parametrize("task", ["document-cell", "document-bar", "reading"])
 def test_a_head_that_looks_at_the_answer_loses_less(builder, task):
     stage, question = staged(task)
+    heads = Grounding(builder.model.config.text_config)
     with torch.no_grad():
-        out = builder.forward([Example(stage, [question])])
-    heads = Grounding(64)
-    (turn,) = out.turns
-    shown = out.media_start + out.sight.near(turn.evidence).nonzero().flatten()
-    looking = tuple(layer.clone() for layer in out.attentions)
-    looking[-1][turn.row, 0, turn.begin] = 0
-    looking[-1][turn.row, 0, turn.begin, shown] = 1 / len(shown)
-    assert heads(replace(out, attentions=looking))[0] < heads(out)[0] - 1
+        out = builder.forward([Example(stage, [question])], watched=heads.watched)
+    (turn,), layer = out.turns, heads.watched[1]
+    shown = out.sight.near(turn.evidence).nonzero().flatten()
+    looking = out.shown.looks[layer].clone()
+    looking[turn.row, turn.begin] = 0
+    looking[turn.row, turn.begin, shown] = 1 / len(shown)
+    better = replace(out, shown=replace(out.shown, looks=out.shown.looks | {layer: looking}))
+    assert heads(better)[0] < heads(out)[0] - 1
 
 
 @pytest.mark.parametrize("task", ["relation", "multi-image", "video-blinks", "document-cell", "reading"])
 def test_the_loss_falls_as_the_readers_learn(builder, task):
     torch.manual_seed(0)
     stage, question = staged(task)
+    heads = Grounding(builder.model.config.text_config)
     with torch.no_grad():
-        out = builder.forward([Example(stage, [question])])
-    heads = Grounding(64)
+        out = builder.forward([Example(stage, [question])], watched=heads.watched)
     optimizer = torch.optim.Adam(heads.parameters(), 0.01)
     losses = []
     for _ in range(80):
@@ -212,18 +201,3 @@ def test_the_loss_falls_as_the_readers_learn(builder, task):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
-
-
-def test_labels_follow_the_tower(builder):
-    """One row of labels for each tile that the tower sees, and none of a picture that was shrunk."""
-    for task, tiles in (("colour", 1), ("multi-image", 3), ("video-first", 8), ("document-bar", 5)):
-        stage, question = staged(task)
-        example = Example(stage, [question])
-        with torch.no_grad():
-            out = builder.forward([example])
-        labels = patch_labels([example])
-        assert labels["word"].shape == out.tower.shape[:2]
-        assert out.tower.shape[0] == tiles
-    assert (labels["word"][0] < 0).all()
-    assert isinstance(stage, Still)
-    assert not isinstance(stage, Clip)

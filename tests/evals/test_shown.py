@@ -25,15 +25,16 @@ FAMILIES = {
 CASES = [(family, name) for family, names in FAMILIES.items() for name in names]
 
 
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
 @pytest.mark.parametrize(("family", "name"), CASES)
-def test_each_question_is_answered_as_if_it_were_alone(family, name, checkpoints):
+def test_each_question_is_answered_as_if_it_were_alone(family, name, attn, checkpoints):
     """The logits of each answer's first token, in a batch with other media and shorter turns."""
-    session = load(checkpoints(family), preset="off", device="cpu", dtype="float32", max_tokens=1)
+    session = load(checkpoints(family), preset="off", device="cpu", dtype="float32", attn=attn, max_tokens=1)
     shower, media = Shower(session), MEDIA[name]
-    prepared = shower.prepared(media.get("images", ()), media.get("videos", ()))
-    other = shower.prepared([picture(90, 84, 5)])
+    shown = shower.media(media.get("images", ()), media.get("videos", ()))
+    other = shower.media([picture(90, 84, 5)])
     with torch.no_grad():
-        out = shower.forward([(other, TURNS[:1]), (prepared, TURNS)])
+        out = shower.forward([(other, TURNS[:1]), (shown, TURNS)])
         logits = session.model.lm_head(out.last[out.batch.answered])
     for number, (prompt, _) in enumerate(TURNS, 1):  # the other picture's answer is number 0
         begin = int((out.batch.numbers == number).nonzero()[0])
@@ -47,7 +48,7 @@ def test_the_tower_learns_from_an_answer(family, checkpoints):
     session = load(checkpoints(family), preset="off", device="cpu", dtype="float32", max_tokens=1)
     session.model.requires_grad_(True)
     shower = Shower(session)
-    out = shower.forward([(shower.prepared(MEDIA["an image"]["images"]), TURNS[:1])])
+    out = shower.forward([(shower.media(MEDIA["an image"]["images"]), TURNS[:1])])
     logits = session.model.lm_head(out.last[out.batch.answered])
     torch.nn.functional.cross_entropy(logits, out.batch.target).backward()
     learnt = [
@@ -57,3 +58,24 @@ def test_the_tower_learns_from_an_answer(family, checkpoints):
     ]
     assert any("patch_embed" in name for name in learnt)
     assert any("embed_tokens" in name for name in learnt)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_watched_head_is_the_models(family, checkpoints):
+    """Against the attention that `transformers` gives of the stock model, prompt by prompt."""
+    session = load(checkpoints(family), preset="off", device="cpu", dtype="float32", max_tokens=1)
+    shower, images = Shower(session), [picture(84, 84, 1)]
+    with torch.no_grad():
+        out = shower.forward([(shower.media(images), TURNS[:1])], watched=[0, 1])
+        stock = type(session.model)(session.model.config).eval()
+        stock.load_state_dict(session.model.state_dict())
+        stock.set_attn_implementation("eager")
+        embeds, length = out.hidden[0], out.hidden[0].shape[1]
+        seen = stock.model.language_model.layers[0].self_attn
+        theirs = []
+        hook = seen.register_forward_hook(lambda *given: theirs.append(given[-1][1]))
+        stock.model.language_model(inputs_embeds=embeds, position_ids=out.positions, output_attentions=True)
+        hook.remove()
+    torch.testing.assert_close(out.looks[0], theirs[0][:, 0], **FLOAT32)
+    assert out.looks[1].shape == (1, length, length)
+    torch.testing.assert_close(out.looks[1].sum(-1), torch.ones(1, length))
