@@ -44,7 +44,8 @@ def main() -> None:
     rng = np.random.default_rng(1)
     pictures = [compose(rng, learnt, cut_outs) for _ in range(args.pictures)]
     album = Album(pictures, features(args.work, folder, pictures, cut_outs, grounds))
-    learning = load(str(folder), preset="off", device="cpu", dtype="float32")
+    # the backward pass of PyTorch's FlashAttention is slow on a CPU
+    learning = load(str(folder), preset="off", device="cpu", dtype="float32", attn="eager")
     Trainer(learning, album, args.work).run(60 * args.minutes)
     write_model(learning.model, tokenizer, folder)
 

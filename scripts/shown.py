@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from turns import Batch, Row, collate, lay_out
+from torch import Tensor, nn
+from turns import Batch, Row, collate, lay_out, mask_for
 
 from illava_cli.config.options import MediaOptions
 from illava_cli.engine import prompt as prompts
@@ -21,9 +21,11 @@ from illava_cli.engine.assemble import Shown, assemble
 from illava_cli.engine.request import Encoded, Slot
 from illava_cli.engine.session import Session
 from illava_cli.models.encoder import Encoding, decoder_tokens
+from illava_cli.models.family import Family
 from illava_cli.models.media import Features, Pixels
 from illava_cli.models.prefill import Prefill
 from illava_cli.models.schedule import Schedule
+from illava_cli.models.tower_pass import TowerPass
 
 WHOLE = Schedule()  # nothing merges
 PROJECTORS = {
@@ -89,13 +91,32 @@ class Pass:
     last: Tensor
 
 
+class Remembering:
+    """A family whose media have the tower's features in place of their pixels."""
+
+    def __init__(self, family: Family, projector: nn.Module):
+        self._family, self._projector = family, projector
+
+    def __getattr__(self, name: str):
+        return getattr(self._family, name)
+
+    def run_tower(self, pixels: Pixels, pixel_values: Tensor, run: TowerPass) -> Tensor:
+        return self._projector(pixel_values)
+
+
 class Shower:
     """Makes passes of a session's model."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session, *, remembering: bool = False):
+        """
+        Args:
+            remembering: media have features for pixels.
+        """
         self.family, self.model = session.family, session.model
         self.projector = self.model.model.get_submodule(PROJECTORS[self.family.key])
-        self._texts: dict[tuple, list[int]] = {}
+        self.seeing = Remembering(self.family, self.projector) if remembering else self.family
+        self._asked: dict[tuple, list[int]] = {}
+        self._texts: dict[tuple[int, ...], list[str]] = {}
 
     # --- media ------------------------------------------------------------------------------
 
@@ -122,7 +143,7 @@ class Shower:
         with self._watched() as seen:
             for places in alike.values():
                 group = [media[number][slot] for number, slot in places]
-                apart = Encoding(self.family, WHOLE, False).apart(group)
+                apart = Encoding(self.seeing, WHOLE, False).apart(group)
                 for (number, slot), pixels, survivors in zip(places, group, apart, strict=True):
                     found[number][slot] = decoder_tokens(self.family, pixels, survivors, WHOLE)
                     seen.segments += [(number, slot, segment) for segment in pixels.shown]
@@ -153,9 +174,9 @@ class Shower:
     def asked(self, prompt: str, media: Media) -> list[int]:
         """The ids of a first turn after its last medium."""
         key = (prompt, *sorted(slot.kind for slot in media))
-        if key not in self._texts:
-            self._texts[key] = [token for piece in self._cut(prompt, media)[1] for token in piece]
-        return self._texts[key]
+        if key not in self._asked:
+            self._asked[key] = [token for piece in self._cut(prompt, media)[1] for token in piece]
+        return self._asked[key]
 
     def _cut(self, prompt: str, media: Media) -> tuple[list, list]:
         counts = [sum(slot.kind == kind for slot in media) for kind in ("image", "video")]
@@ -164,6 +185,14 @@ class Shower:
         pieces = prompts.first_turn(self.family, message, None, prompts.markers_of(self.family, encoded))
         last = max(place for place, piece in enumerate(pieces) if isinstance(piece, Slot))
         return pieces[: last + 1], pieces[last + 1 :]
+
+    def token_at(self, ids: Sequence[int], prompt: str, end: int) -> int:
+        """Which of the ids of a turn completes the first `end` characters of its prompt."""
+        key = tuple(ids)
+        if key not in self._texts:
+            decode = self.family.tokenizer.decode
+            self._texts[key] = [decode(ids[: number + 1]) for number in range(len(ids))]
+        return next(number for number, text in enumerate(self._texts[key]) if prompt[:end] in text)
 
     def asked_later(self, prompt: str) -> list[int]:
         """The ids of a later turn of a chat, after the last answer and its end."""
@@ -178,7 +207,8 @@ class Shower:
 
     @property
     def _end(self) -> int:
-        return self.model.generation_config.eos_token_id[0]
+        end = self.model.generation_config.eos_token_id
+        return end[0] if isinstance(end, list) else end
 
     # --- a pass -----------------------------------------------------------------------------
 
@@ -218,19 +248,13 @@ class Shower:
         with self._looking(watched, batch.mask) as looks:
             out = self.model.model.language_model(
                 inputs_embeds=embeds,
-                attention_mask=self._mask(batch.mask, embeds.dtype),
+                attention_mask=mask_for(self.model, batch.mask, embeds.dtype),
                 position_ids=places,
                 use_cache=False,
                 output_hidden_states=True,
                 **_injected(starts, embeds),
             )
         return Pass(rows, batch, where, seen, places, out.hidden_states, looks, out.last_hidden_state)
-
-    def _mask(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
-        """As the attention's back end takes it: `eager` adds what it is given, whatever its type."""
-        if self.model.config._attn_implementation != "eager":
-            return visible
-        return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
     @contextmanager
     def _looking(self, layers: Sequence[int], mask: Tensor) -> Iterator[dict[int, Tensor]]:

@@ -64,6 +64,13 @@ class Batch:
     numbers: Tensor
 
 
+def mask_for(model, visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as the back end of a model's attention takes it: `eager` adds whatever it is given."""
+    if model.config._attn_implementation != "eager":
+        return visible
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+
 def collate(rows: list[Row], device: torch.device) -> Batch:
     """Rows of different lengths as one batch."""
     length = max(len(row.ids) for row in rows)

@@ -10,23 +10,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from PIL import Image
+from shown import Media, Pass, Shower
 from tiny import state
 from tiny.clock import Clock
+from tiny.grounding import unseen
 from tiny.optimizer import Optimizer
+from tiny.sight import Sights
 from torch import Tensor, nn
 from torch.nn import functional as F
-from turns import collate, lay_out
 
 from illava_cli.config.options import MediaOptions
-from illava_cli.engine import prompt as prompts
+from illava_cli.engine.request import Slot
 from illava_cli.engine.session import Session
 from real.clip import EDGE, PATCH
-from real.composites import TASKS, Picture, patch_labels
+from real.composites import TASKS, Picture, Question, patch_labels
 from real.pictures import KINDS
 
 SIDE = EDGE // PATCH
@@ -35,6 +36,8 @@ BATCH, TURNS = 12, 10
 RATE, WARMUP = 2e-3, 60
 NAME_LAYER = 3  # after which a name's token knows where its thing is
 STATE, EVERY = "photographs.pt", 120.0  # the run's checkpoint, and seconds between two
+SLOT = Slot("image", 0)
+Named = tuple[int, int, str]  # row, place of the name's last token, kind
 NAMED = re.compile(rf"\b({'|'.join(KINDS)})\b")
 
 
@@ -83,7 +86,6 @@ class Trainer:
         self.model, self.family = session.model, session.family
         self.model.requires_grad_(True)
         self.model.model.vision_tower.requires_grad_(False)
-        self.model.set_attn_implementation("eager")
         self.readers = Readers(self.model.config.text_config.hidden_size)
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         named += list(self.readers.named_parameters("heads"))
@@ -92,76 +94,43 @@ class Trainer:
         if (folder / STATE).exists():
             self.progress = state.restore(folder / STATE, self.model, self.readers, self.optimizer)
         self.labels = [patch_labels(picture, SIDE) for picture in album.pictures]
-        self._ids: dict[str, tuple[list[int], list[int], list[int]]] = {}
+        self.shower, self.sights = Shower(session, remembering=True), Sights(session.family)
+        decoder = self.model.config.text_config
+        self.watched = min(NAME_LAYER, decoder.num_hidden_layers) - 1
 
     # --- one pass -----------------------------------------------------------------------------
 
-    def asked(self, prompt: str) -> tuple[list[int], list[int], list[int]]:
-        """Ids before the picture, after it, and in these the place of each name's last token."""
-        if prompt not in self._ids:
-            message = prompts.user_message(self.family, prompt, 1, 0)
-            markers = {"image": [self.family.markers["image"]]}
-            before, _, after = prompts.first_turn(self.family, message, None, markers)
-            self._ids[prompt] = before, after, [self._end(after, name[0]) for name in NAMED.finditer(prompt)]
-        return self._ids[prompt]
+    def media(self, number: int) -> Media:
+        """A picture, its features in place of its pixels."""
+        features = self.album.features[number : number + 1].float()
+        geometry = self.family.geometry("image", (EDGE, EDGE))
+        # it is one tile: the picture and its tile show the same
+        return {SLOT: geometry.filled(lambda start, stop: features.expand(stop - start, -1, -1), None)}
 
-    def _end(self, ids: list[int], name: str) -> int:
-        """The place of a name's last token, which may hold a sign after it as well."""
-        decode = self.family.tokenizer.decode
-        return next(i for i in range(len(ids)) if name in decode(ids[: i + 1]))
+    def forward(self, chosen: Sequence[int], turns: Sequence[list[Question]]) -> tuple[Pass, list[Named]]:
+        """Of pictures and the questions about each: the pass, and what is named."""
+        media = [self.media(number) for number in chosen]
+        out = self.shower.forward(list(zip(media, turns, strict=True)), watched=[self.watched])
+        named = []
+        for row, (own, laid) in enumerate(zip(turns, out.rows, strict=True)):
+            for (prompt, _), (begin, last) in zip(own, laid.begins, strict=True):
+                ids = laid.ids[begin : last + 1]
+                for found in NAMED.finditer(prompt):
+                    column = begin + self.shower.token_at(ids, prompt, found.end())
+                    named.append((row, column, found[0]))
+        return out, named
 
-    def projected(self, chosen: Sequence[int]) -> Tensor:
-        """(B, N, C) of pictures."""
-        return self.model.model.multi_modal_projector(self.album.features[chosen].float())
-
-    def forward(self, chosen: Sequence[int], turns: Sequence[list[tuple[str, str]]]):
-        """Of pictures and the questions about each: the batch, hidden states of all layers and of the last,
-        projected patches, and what is named: row, column and kind.
-        """
-        projected = self.projected(chosen)
-        packed, _ = self.model.model.pack_image_features(
-            [one[None].expand(2, -1, -1) for one in projected],
-            torch.tensor([[EDGE, EDGE]] * len(chosen)),
-            vision_feature_select_strategy="default",
-            image_newline=self.model.model.image_newline,
-        )
-        place, end = self.model.config.image_token_id, list(self.family.end_ids)[:1]
-        rows, named = [], []
-        for number, (own, media) in enumerate(zip(turns, packed, strict=True)):
-            before = self.asked(own[0][0])[0]
-            said = [(self.asked(p)[1], prompts.answer_ids(self.family, a) + end) for p, a in own]
-            row = lay_out(before + [place] * len(media), said, apart=True)
-            for (prompt, _), (begin, _) in zip(own, row.begins, strict=True):
-                names = [match[0] for match in NAMED.finditer(prompt)]
-                named += [
-                    (number, begin + at, name) for at, name in zip(self.asked(prompt)[2], names, strict=True)
-                ]
-            rows.append(row)
-        batch = collate(rows, self.model.device)
-        out = self.model.model(
-            input_ids=batch.ids,
-            attention_mask=batch.mask,
-            position_ids=batch.positions,
-            mm_encoder_outputs={"image": SimpleNamespace(pooler_output=packed)},
-            use_cache=False,
-            output_hidden_states=True,
-        )
-        return batch, out.hidden_states, out.last_hidden_state, projected, named
-
-    def loss(
-        self, chosen: Sequence[int], turns: Sequence[list[tuple[str, str]]]
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, chosen: Sequence[int], turns: Sequence[list[Question]]) -> tuple[Tensor, dict[str, float]]:
         with torch.autocast(self.model.device.type, torch.bfloat16):
-            batch, states, last, projected, named = self.forward(chosen, turns)
-            logits = self.model.lm_head(last[batch.answered])
-        answers = F.cross_entropy(logits.float(), batch.target)
-        dense = self._dense(projected.float(), chosen)
-        found = self._named(states[NAME_LAYER].float(), named, chosen)
-        return answers + 0.3 * dense + 0.3 * found, {
-            "answers": answers.item(),
-            "dense": dense.item(),
-            "named": found.item(),
+            out, named = self.forward(chosen, turns)
+            logits = self.model.lm_head(out.last[out.batch.answered])
+        parts = {
+            "answers": F.cross_entropy(logits.float(), out.batch.target),
+            "dense": self._dense(out.seen.projected[::2].float(), chosen),
+            **self._named(out, named, chosen),
         }
+        loss = sum((1.0 if name == "answers" else 0.3) * part for name, part in parts.items())
+        return loss, {name: part.item() for name, part in parts.items()}
 
     def _dense(self, projected: Tensor, chosen: Sequence[int]) -> Tensor:
         hidden = F.rms_norm(projected, projected.shape[-1:])
@@ -173,11 +142,12 @@ class Trainer:
         known = kinds > 0
         return loss + 4 * (self.readers.centre(hidden[known]) - places[known]).abs().mean()
 
-    def _named(self, states: Tensor, named: list[tuple[int, int, str]], chosen: Sequence[int]) -> Tensor:
+    def _named(self, out: Pass, named: list[Named], chosen: Sequence[int]) -> dict[str, Tensor]:
         if not named:
-            return states.new_zeros(())
+            return {}
         rows, columns, names = zip(*named, strict=True)
-        hidden = states[list(rows), list(columns)]
+        states = out.hidden[NAME_LAYER] if len(out.hidden) > NAME_LAYER else out.hidden[-1]
+        hidden = states[list(rows), list(columns)].float()
         hidden = F.rms_norm(hidden, hidden.shape[-1:])
         things = [
             next((one for one in self.album.pictures[chosen[row]].placed if one.kind == name), None)
@@ -185,10 +155,17 @@ class Trainer:
         ]
         there = torch.tensor([int(one is not None) for one in things])
         loss = F.cross_entropy(self.readers.there(hidden), there)
-        if there.any():
-            places = torch.tensor([(one.x, one.y) for one in things if one is not None])
-            loss = loss + 4 * (self.readers.place(hidden[there > 0]) - places).abs().mean()
-        return loss
+        if not there.any():
+            return {"named": loss}
+        places = torch.tensor([(one.x, one.y) for one in things if one is not None])
+        loss = loss + 4 * (self.readers.place(hidden[there > 0]) - places).abs().mean()
+        sight = self.sights.of(self.media(chosen[0]), out.where[0])
+        looks = [
+            (row, column, sight.near((one.x, one.y)))
+            for row, column, one in zip(rows, columns, things, strict=True)
+            if one is not None
+        ]
+        return {"named": loss, "looks": unseen(out.looks[self.watched], looks)}
 
     # --- the run ------------------------------------------------------------------------------
 

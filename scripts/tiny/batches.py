@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import torch
@@ -88,7 +87,6 @@ class Builder:
         self.session, self.model, self.family = session, session.model, session.family
         self.shower, self.sights = Shower(session), Sights(session.family)
         self.token = PATCH * round(session.family.patches_per_token**0.5)  # pixels along one
-        self._lengths: dict[int, int] = {}
 
     def forward(
         self, examples: Sequence[Example], *, apart: bool = True, watched: Sequence[int] = ()
@@ -116,23 +114,10 @@ class Builder:
         """The example's questions in their places, in row `number` of a pass."""
         made, row = [], shown.rows[number]
         for (prompt, answer), (start, last) in zip(example.turns, row.begins, strict=True):
-            named = referents(example.stage, prompt)
-            ends = list(accumulate(self._length(token) for token in row.ids[start : last + 1]))
-            begin = self._decoded(row.ids[start : last + 1]).index(prompt)
-            columns = [
-                start + next(i for i, end in enumerate(ends) if end >= begin + one.end) for one in named
-            ]
+            named, ids = referents(example.stage, prompt), row.ids[start : last + 1]
+            columns = [start + self.shower.token_at(ids, prompt, one.end) for one in named]
             made.append(Turn(number, last, named, columns, evidence(example.stage, answer)))
         return made
-
-    def _decoded(self, ids: list[int]) -> str:
-        return self.family.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-
-    def _length(self, token: int) -> int:
-        """Characters of a token; the world's words have one byte each."""
-        if token not in self._lengths:
-            self._lengths[token] = len(self._decoded([token]))
-        return self._lengths[token]
 
     # --- the tower alone ----------------------------------------------------------------------
 

@@ -62,9 +62,9 @@ class Grounding(nn.Module):
         looks = [(row, column, out.sight.shows(one)) for row, column, one in named]
         reads = [(turn.row, turn.begin, out.sight.near(turn.evidence)) for turn in answered]
         for name, layer, wanted in zip(("looks", "reads"), self.watched, (looks, reads), strict=True):
-            unseen = _unseen(out.shown.looks[layer], wanted)
-            if unseen is not None:
-                loss, found[name] = loss + unseen, (-unseen).exp().item()
+            missed = unseen(out.shown.looks[layer], wanted)
+            if missed is not None:
+                loss, found[name] = loss + missed, (-missed).exp().item()
         if not named:
             return loss, found
         hidden = self._read(out, NAME_LAYER, [(row, column) for row, column, _ in named])
@@ -125,7 +125,7 @@ class Grounding(nn.Module):
         return PLACES * (self.answer(hidden) - places)[known].abs().mean()
 
 
-def _unseen(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
+def unseen(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
     """Mean of -log of what a head attends (B, T, T) to what it is to look at; None where that is nothing.
 
     Args:

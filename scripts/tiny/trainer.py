@@ -54,7 +54,7 @@ class Plan:
     grounding: float = 0.3
     first: str = "tower"
     warmup: int = 40
-    check: float = 240.0
+    check: float = 300.0
     check_count: int = 32
 
 
@@ -191,13 +191,18 @@ class Trainer:
                 self.recent.clear()
             now = time.monotonic()
             if now - checked > self.plan.check and self.progress.stage != "tower":
-                self.note(**accuracy(self.builder, self.plan.check_count))
+                self.measure(self.plan.check_count)
                 checked = time.monotonic()
             if now - saved > self.plan.check:
                 self.save()
                 saved = time.monotonic()
         self.save()
-        self.note(**accuracy(self.builder, 4 * self.plan.check_count))
+        self.measure(4 * self.plan.check_count)
+
+    def measure(self, count: int) -> None:
+        """Accuracy by task, to the log."""
+        with self.autocast():
+            self.note(**accuracy(self.builder, count))
 
     def step(self, stage_step: int) -> float:
         """One update of the weights; its loss."""

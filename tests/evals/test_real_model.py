@@ -102,7 +102,7 @@ def session(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(training, "EDGE", EDGE)
     monkeypatch.setattr(training, "SIDE", EDGE // PATCH)
-    return load(str(tmp_path), preset="off", device="cpu", dtype="float32", max_tokens=1)
+    return load(str(tmp_path), preset="off", device="cpu", dtype="float32", attn="eager", max_tokens=1)
 
 
 def drawn(picture, cut_outs):
@@ -125,15 +125,15 @@ def test_training_sees_what_illava_shows(session, cut_outs, tmp_path):
     others = [("Is there a bird?", "yes"), ("How many things were put here?", "2")]
     with torch.no_grad():
         turns = [[*others, question] for _, question in cases]
-        batch, _, last, _, named = trainer.forward([0, 1], turns)
-        logits = session.model.lm_head(last[batch.answered])
-    begins = [int((batch.numbers == number).nonzero()[0]) for number in (2, 5)]
+        out, named = trainer.forward([0, 1], turns)
+        logits = session.model.lm_head(out.last[out.batch.answered])
+    begins = [int((out.batch.numbers == number).nonzero()[0]) for number in (2, 5)]
     for image, begin, (_, (prompt, _)) in zip(images, begins, cases, strict=True):
         seen = session.ask(prompt, images=[image], logits=True)
         torch.testing.assert_close(logits[begin], seen.logits.float().view(-1), **FLOAT32)
     decode = session.family.tokenizer.decode
     for row, column, name in named:
-        assert name.endswith(decode(batch.ids[row, column : column + 1]).strip("?, ")[-1:])
+        assert name.endswith(decode(out.batch.ids[row, column : column + 1]).strip("?, ")[-1:])
 
 
 def test_the_loss_falls(session, cut_outs, tmp_path):
