@@ -20,9 +20,9 @@ from transformers import AutoTokenizer, CLIPModel, CLIPSegForImageSegmentation
 from illava_cli.config.stages import GuideStage
 from illava_cli.errors import ModelError, UsageError
 from illava_cli.models.catalog import checkpoint_folder, first_line, read_config
+from illava_cli.models.files import BROKEN_FILES
 from illava_cli.models.frames import shapes
 from illava_cli.models.hf import CLIPImageProcessorPil, ViTImageProcessorPil
-from illava_cli.models.loading import BROKEN_FILES
 from illava_cli.models.whole import refuse_partial
 from illava_cli.reduction import METHODS, Box, most_similar_frames, region
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any
 
-from illava_cli.config.presets import OVERRIDES, STAGES
 from illava_cli.config.reading import validate
 from illava_cli.config.settings import Config
-from illava_cli.config.sources import over, parse_setting
-from illava_cli.config.stages import Reduction
+from illava_cli.config.sources import over
+from illava_cli.engine.reducing import reducing
 from illava_cli.engine.session import Session
-from illava_cli.engine.shares import share_settings
 from illava_cli.models.planning import stages_of
 from illava_cli.models.schedule import KINDS
 from illava_cli.openai.asked import Asked
 from illava_cli.openai.errors import RequestError
 
 KEPT = 64  # reductions that were asked for
-DEFAULT = "illava"
 
 
 class Sessions:
@@ -63,46 +59,13 @@ class Sessions:
 
     def _made(self, preset: str | None, keep: float | None, method: str | None) -> Session:
         session = self.session
-        data = session.config.model_dump(exclude_unset=True)
-        if preset is not None:
-            data = _under(data, preset)
-        if method is not None:
-            data["method"] = method
-        if keep is not None:
-            data = self._sharing(data, keep, method)
-        config = validate(Config, data, "request")
+        config = reducing(session.family, session.config, preset, keep, method)
         made = replace(session.under(config), features=session.features)
         if keep is None and method and not any(stages_of(made.reduction, kind).act for kind in KINDS):
             place = f"preset {config.preset} has no stage for {method[:80]}"
             raise RequestError(f"method: {place}: name another preset, or keep", "method")
         # who names a share means small pictures too
         return made if keep is None else replace(made, min_visual_tokens=0)
-
-    def _sharing(self, data: dict[str, Any], keep: float, method: str | None) -> dict[str, Any]:
-        """Settings under which the share `keep` of the visual tokens remains."""
-        if keep == 1:
-            return _under(data, "off")
-        key = self.session.family.schedule_key
-        base = validate(Config, data, "request").reduction_for(key)
-        if not any(getattr(base, stage) for stage in STAGES):  # where nothing merges, nothing has a share
-            data = _under(data, "auto")
-            base = validate(Config, data, "request").reduction_for(key)
-        changes = share_settings(self.session.family, base, method or _method(base), keep)
-        for change in changes:
-            data |= parse_setting(change)
-        return data
-
-
-def _under(data: dict[str, Any], preset: str) -> dict[str, Any]:
-    """Settings under another preset: what the server changes of its own says nothing of that one."""
-    return {name: value for name, value in data.items() if name not in OVERRIDES} | {"preset": preset}
-
-
-def _method(base: Reduction) -> str:
-    """The method of a reduction, by its first stage."""
-    stages = stages_of(base, "image")
-    first = stages.vision or stages.input or stages.llm
-    return base.method or (first.method if first is not None else DEFAULT)
 
 
 def served_name(asked: str, names: tuple[str, ...]) -> None:

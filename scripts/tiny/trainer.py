@@ -49,7 +49,7 @@ class Plan:
 
     seconds: float
     seed: int = 0
-    shares: tuple[float, float, float] = (0.31, 0.23, 0.46)
+    shares: tuple[float, float, float] = (0.24, 0.3, 0.46)
     rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (5e-4, 1.2e-3))
     grounding: float = 0.3
     first: str = "tower"

@@ -1,0 +1,29 @@
+"""illava inside vLLM: its scheduler, caches and parallel decoders behind our preprocessing, tower and layout.
+
+What merges in the decoder becomes a reduction before it: a paged cache has one length for all layers.
+"""
+
+from __future__ import annotations
+
+VERSIONS = ("0.32",)  # whose inner interfaces are known
+MODELS = {  # family -> architecture, and where its class is
+    "llava_next": ("IllavaLlavaNext", "illava_cli.integrations.vllm.llava:IllavaLlavaNext"),
+    "llava_onevision": ("IllavaLlavaOnevision", "illava_cli.integrations.vllm.llava:IllavaLlavaOnevision"),
+    "qwen2_vl": ("IllavaQwen2VL", "illava_cli.integrations.vllm.qwen:IllavaQwen2VL"),
+    "qwen2_5_vl": ("IllavaQwen2_5VL", "illava_cli.integrations.vllm.qwen:IllavaQwen2_5VL"),
+    "qwen3_vl": ("IllavaQwen3VL", "illava_cli.integrations.vllm.qwen:IllavaQwen3VL"),
+}
+
+
+def register() -> None:
+    """The plugin: vLLM calls it in each of its processes, on every node."""
+    from vllm import ModelRegistry
+
+    for name, place in MODELS.values():
+        ModelRegistry.register_model(name, place)
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        from illava_cli.integrations.vllm.on_cpu import ask_for_positions
+
+        ask_for_positions()

@@ -1,0 +1,44 @@
+"""With what vLLM is started for a model of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from illava_cli.config.settings import Config
+from illava_cli.errors import UsageError
+from illava_cli.integrations.vllm import MODELS
+from illava_cli.models.catalog import checkpoint_folder, read_config
+
+PRUNING = 0.5  # any share: that videos are pruned is what has vLLM ask for positions
+
+
+def engine_settings(config: Config, note=lambda text: None) -> dict[str, Any]:
+    """Arguments of vLLM's engine, by their own names.
+
+    Raises:
+        UsageError: a model of a family that is not there.
+    """
+    name = str(config.model.id)
+    if name.startswith("random:"):
+        raise UsageError(f"the engine vllm loads checkpoints, and {name} is none")
+    folder = checkpoint_folder(name, config.model.revision, note)
+    raw = read_config(folder)
+    family = raw["model_type"]
+    if family not in MODELS:
+        raise UsageError(f"the engine vllm knows {', '.join(MODELS)}, not {family}")
+    overrides: dict[str, Any] = {
+        "architectures": [MODELS[family][0]],
+        "illava": config.model_dump_json(exclude_unset=True),
+    }
+    if family.startswith("llava"):
+        overrides["text_config"] = {"rope_parameters": one_section(raw["text_config"])}
+    return {"model": str(folder), "hf_overrides": overrides, "video_pruning_rate": PRUNING}
+
+
+def one_section(text: dict[str, Any]) -> dict[str, Any]:
+    """The rope of a decoder with one axis as an M-RoPE of one section: its positions need not be in a row."""
+    rope = dict(
+        text.get("rope_parameters") or {"rope_type": "default", "rope_theta": text.get("rope_theta", 1e4)}
+    )
+    width = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
+    return rope | {"mrope_section": [width // 2, 0, 0]}

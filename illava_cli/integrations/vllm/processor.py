@@ -1,0 +1,216 @@
+"""vLLM's processor of media, by our own preprocessing: pixels, counts of tokens, what replaces a marker."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from transformers import BatchFeature
+from vllm.multimodal.inputs import MultiModalFieldConfig
+from vllm.multimodal.processing import (
+    BaseDummyInputsBuilder,
+    BaseMultiModalProcessor,
+    BaseProcessingInfo,
+    PromptReplacement,
+    PromptUpdateDetails,
+)
+
+from illava_cli.config.settings import Config
+from illava_cli.errors import IllavaError
+from illava_cli.integrations.vllm.item import FIELDS, About, as_fields
+from illava_cli.integrations.vllm.placing import advances, counts
+from illava_cli.integrations.vllm.wishes import ALONE, Wishes, wish_of
+from illava_cli.models.family import Family
+from illava_cli.models.media import Pixels
+from illava_cli.models.schedule import Schedule
+from illava_cli.models.without_decoder import family_of_files
+
+OFF = {"preset": "off"}
+MOST_FRAMES = 64  # of a video of the largest kind, for which room is kept
+KINDS = ("image", "video")
+
+
+@cache
+def wishes_of(folder: str, settings: str) -> Wishes:
+    """One for all of a process: the files are read once."""
+    config = Config.model_validate_json(settings)
+    return Wishes(family_of_files(Path(folder), config.model.schedule), config)
+
+
+class Info(BaseProcessingInfo):
+    """What the model takes."""
+
+    @cached_property
+    def wishes(self) -> Wishes:
+        return wishes_of(self.model_id, self.get_hf_config().illava)
+
+    @property
+    def family(self) -> Family:
+        return self.wishes.family
+
+    def get_supported_mm_limits(self) -> Mapping[str, int | None]:
+        return dict.fromkeys(self.family.markers)
+
+    def get_supported_mm_processor_kwargs(self) -> dict[str, set[str]]:
+        return {}  # ours stay together
+
+    def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
+        """Unmerged: a request may ask for no merging, and the encoder's cache has to hold it."""
+        most = {}
+        for kind in mm_counts:
+            size, frames = self.largest(kind, seq_len)
+            most[kind] = self.unmerged(kind, size, frames)
+        return most
+
+    def unmerged(self, kind: str, size: tuple[int, int], frames: int) -> int:
+        """Tokens of a medium of which none are left out."""
+        return self.family.tokens(self.family.geometry(kind, size, frames), Schedule()).total
+
+    def largest(self, kind: str, seq_len: int) -> tuple[tuple[int, int], int]:
+        """Height and width of the media with most tokens that a prompt can hold, and frames of a video."""
+        sizes = _sizes(self.family)
+        fits = bisect_right(sizes, seq_len, key=lambda one: self.unmerged("image", one, 1))
+        size = sizes[max(0, fits - 1)]
+        if kind == "image":
+            return size, 1
+        counts = range(1, MOST_FRAMES + 1)
+        return size, max(1, bisect_right(counts, seq_len, key=lambda n: self.unmerged("video", size, n)))
+
+
+def _sizes(family: Family) -> Sequence[tuple[int, int]]:
+    """Of pictures of few tokens to those of many: what a model's tiles fit into, or squares."""
+    if family.has_tiles:
+        pinpoints = [tuple(one) for one in family.model.config.image_grid_pinpoints]
+        return sorted(
+            pinpoints, key=lambda one: family.tokens(family.geometry("image", one), Schedule()).total
+        )
+    edge = family.patch * family.merge_size
+    most = int(family.image_processor.size["longest_edge"] ** 0.5)
+    return [(side, side) for side in range(edge, most + 1, edge)]
+
+
+class Dummy(BaseDummyInputsBuilder[Info]):
+    """Media by which vLLM finds out how much memory is needed."""
+
+    def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
+        markers = self.info.family.markers
+        return "".join(markers[kind] * mm_counts.get(kind, 0) for kind in markers)
+
+    def get_dummy_mm_data(self, seq_len: int, mm_counts: Mapping[str, int], mm_options) -> dict:
+        made: dict[str, list] = {}
+        for kind, count in mm_counts.items():
+            (height, width), frames = self.info.largest(kind, seq_len)
+            if kind == "image":
+                made[kind] = [Image.new("RGB", (width, height))] * count
+            else:
+                made[kind] = [np.zeros((frames, height, width, 3), np.uint8)] * count
+        return made
+
+
+class Processor(BaseMultiModalProcessor[Info]):
+    """Media in, tensors and token counts out."""
+
+    def get_dummy_inputs(self, seq_len, mm_counts, mm_options):
+        inputs = super().get_dummy_inputs(seq_len, mm_counts, mm_options)
+        inputs.hf_processor_mm_kwargs = OFF
+        return inputs
+
+    def apply(self, inputs, timing_ctx):
+        """Media are kept by what was asked for them: how many images there are is a part of it."""
+        kwargs, count = dict(inputs.hf_processor_mm_kwargs), inputs.mm_data_items.get_all_counts()
+        try:
+            wish_of(kwargs)
+            inputs.hf_processor_mm_kwargs = kwargs | {ALONE: count.get("image", 0) == 1}
+            return super().apply(inputs, timing_ctx)
+        except IllavaError as error:
+            raise ValueError(str(error)) from error  # which the server answers with 400
+
+    def _apply_hf_processor_main(self, mm_items, hf_kwargs: Mapping[str, object]) -> BatchFeature:
+        wish, alone = wish_of(hf_kwargs), bool(hf_kwargs.get(ALONE, True))
+        found: dict[str, list] = {}
+        for kind in KINDS:
+            items = mm_items.get(kind)
+            for index in range(items.get_count() if items is not None else 0):
+                medium, times = _medium(items, kind, index)
+                pixels, about = self._seen(kind, medium, times, wish, alone)
+                schedule = self.info.wishes.of(wish).rules.schedule(pixels)
+                tokens = counts(self.info.family, pixels, schedule)
+                advance = advances(self.info.family, pixels, schedule, tokens)
+                for name, value in as_fields(pixels, about, advance).items():
+                    found.setdefault(f"{kind}_{name}", []).append(value)
+        return BatchFeature(found)
+
+    def _seen(self, kind, medium, times, wish: str, alone: bool) -> tuple[Pixels, About]:
+        family, asked = self.info.family, self.info.wishes.of(wish)
+        if kind == "image":
+            pixels = family.preprocess_image(medium, asked.media, alone)
+            size, frames = (medium.height, medium.width), 1
+        else:
+            size, frames = medium[0].shape[:2], len(medium)
+            sized = [family.resize_frame(frame, frames, asked.media) for frame in medium]
+            pixels = family.preprocess_video(sized).timed(times)
+            pixels = replace(pixels, budget=asked.media.video_budget)
+        pixels = asked.rules.admitted(pixels)
+        return pixels, About(kind, size, frames, alone, wish, pixels.document, pixels.times)
+
+    def _get_mm_fields_config(self, hf_inputs, hf_processor_mm_kwargs) -> Mapping[str, MultiModalFieldConfig]:
+        return {
+            f"{kind}_{name}": MultiModalFieldConfig.batched(kind, keep_on_cpu=name != "values")
+            for kind in KINDS
+            for name in FIELDS
+        }
+
+    def _get_prompt_updates(self, mm_items, hf_processor_mm_kwargs, out_mm_kwargs) -> Sequence:
+        family, tokenizer = self.info.family, self.info.get_tokenizer()
+
+        def replacement(kind: str, index: int) -> PromptUpdateDetails:
+            fields = out_mm_kwargs[kind][index]
+            about = About.unpacked(fields[f"{kind}_about"].data)
+            asked = self.info.wishes.of(about.wish)
+            pixels = _counted(family, fields, kind, about, asked.media)
+            left = counts(family, pixels, asked.rules.schedule(pixels))
+            placeholder = family.placeholder_ids[kind]
+            ids = tokenizer.encode(family.marker(kind, pixels), add_special_tokens=False)
+            filled, each = [], iter(left)
+            for token in ids:
+                filled += [token] * next(each) if token == placeholder else [token]
+            return PromptUpdateDetails.select_token_id(filled, placeholder)
+
+        return [
+            PromptReplacement(
+                modality=kind,
+                target=tokenizer.encode(family.markers[kind], add_special_tokens=False),
+                replacement=lambda index, kind=kind: replacement(kind, index),
+            )
+            for kind in family.markers
+        ]
+
+
+def _counted(family: Family, fields, kind: str, about: About, options) -> Pixels:
+    """The medium without its pixels."""
+    geometry = family.geometry(kind, about.size, about.frames, options, about.alone)
+    entered = fields[f"{kind}_entered"].data
+    return replace(
+        geometry.filled(None, None),
+        times=about.times,
+        entered=entered.bool() if len(entered) else None,
+        budget=options.video_budget if kind == "video" else None,
+        document=about.document,
+    )
+
+
+def _medium(items, kind: str, index: int):
+    """A picture, or a video's frames (H, W, 3) uint8 with their seconds."""
+    medium = items.get(index)
+    if kind == "image":
+        return medium if isinstance(medium, Image.Image) else Image.fromarray(np.asarray(medium)), ()
+    metadata = items.metadata[index] if items.metadata else None
+    frames = [np.asarray(frame) for frame in (medium[0] if isinstance(medium, tuple) else medium)]
+    rate, indices = (metadata or {}).get("fps"), (metadata or {}).get("frames_indices")
+    times = [n / rate for n in indices] if rate and indices is not None and len(indices) else ()
+    return frames, times
