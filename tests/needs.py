@@ -68,6 +68,7 @@ NEEDS: dict[str, Missing] = {
     "bash": _program("bash"),
     "mount": _program("unshare", package="util-linux"),
     "Ray": _module("ray", "'illava[ray]'"),
+    "vLLM": lambda: None if find_spec("vllm") else "no module vllm: make test-vllm has an environment for it",
     "two cores": _two_cores,
     "lmms-eval": _module("lmms_eval", "lmms-eval (docs/lmms-eval.md says how, beside a CPU build of torch)"),
     "Triton": _module("triton", "triton"),
