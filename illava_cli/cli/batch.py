@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from illava_cli.cli.engines import Engine, check_engine, passed_on
 from illava_cli.cli.messages import FAILED, SHOWN, Messages
 from illava_cli.cli.options import ModelFlags, check_format, with_model_flags
 from illava_cli.cli.output import check_target, emit_answer, make_folder, write_file
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     from illava_cli.batch.writers import Writer
     from illava_cli.config.settings import Config
 
+# parameters of our own engine, or of a server that runs already
+OWN = (
+    "workers",
+    "batch_size",
+    "readers",
+    "ray_address",
+    "replicas",
+    "server",
+    "server_key",
+    "server_model",
+    "concurrency",
+)
 FORMATS = ("jsonl", "csv", "openai")
 RECORDS = "records.jsonl"  # the journal of --out-dir
 
@@ -42,6 +55,7 @@ class Targets:
 
 @with_model_flags
 def batch(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT", help="Files, folders, globs, - (paths on stdin), manifests."),
@@ -101,6 +115,7 @@ def batch(
     server_key: ServerKey = None,
     server_model: ServerModel = None,
     concurrency: Concurrency = None,
+    engine: Engine = "illava",
     *,
     flags: ModelFlags,
 ) -> None:
@@ -119,7 +134,19 @@ def batch(
     if timeout is not None and not 0 < timeout <= LONGEST_S:
         raise UsageError(f"--timeout {timeout:g}: must be more than 0 seconds, and at most {LONGEST_S}")
     asked = ServerFlags.of(server, server_key, server_model, concurrency, timeout)
-    plan = Plan(workers, _batch_size(batch_size), readers, timeout, ray_address, replicas, asked)
+    check_engine(engine, context, OWN)
+    served = flags.config() if engine == "vllm" else None
+    plan = Plan(
+        workers,
+        _batch_size(batch_size),
+        readers,
+        timeout,
+        ray_address,
+        replicas,
+        asked,
+        served,
+        passed_on(context),
+    )
     if shard_index >= num_shards:
         raise UsageError(f"--shard-index {shard_index}: must be less than --num-shards {num_shards}")
     if (overwrite or retry_failed) and targets.journal is None:
@@ -128,7 +155,12 @@ def batch(
     items = _read(inputs, prompt or [], recursive, null, messages)
     if num_shards > 1:
         items = [item for item in items if item.shard(num_shards) == shard_index]
-    if asked is None:
+    if served is not None:
+        from illava_cli.batch.remote import check
+        from illava_cli.client.settings import InVllm
+
+        check(items, config := InVllm.of(served, flags.model or str(served.model.id)))
+    elif asked is None:
         config = flags.config()
     else:
         from illava_cli.batch.remote import check

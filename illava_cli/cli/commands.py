@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from illava_cli.cli.engines import PASSED_ON, split
 from illava_cli.cli.options import described
 
 # by name: `module.function` or `module.app` of several below `illava_cli.cli`, and the first line of its help
@@ -48,12 +49,15 @@ class Announced(TyperCommand):
             found = alone
         return typer.main.get_command(found)
 
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **options: Any) -> Any:
         """The context of the command itself, with which whoever asks for it goes on."""
         command = self.command()
         if options.get("resilient_parsing"):
             _take_as_written(command)
-        return command.make_context(*arguments, **options)
+        args, rest = split(args)
+        if parent is not None:
+            parent.meta[PASSED_ON] = rest  # which contexts below share
+        return command.make_context(info_name, args, parent, **options)
 
 
 class Program(TyperGroup):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from illava_cli.cli.engines import Engine, check_engine, passed_on, tell_changes
 from illava_cli.cli.loading import load
 from illava_cli.cli.messages import Messages
 from illava_cli.cli.options import ModelFlags, with_model_flags
@@ -21,10 +22,32 @@ if TYPE_CHECKING:
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "uvicorn")
 KEY_VARIABLE = "ILLAVA_API_KEY"
+OWN = (  # parameters of our own server
+    "api_key_file",
+    "max_concurrency",
+    "max_queue",
+    "cache_tokens",
+    "chunk",
+    "conversation_mb",
+    "threads",
+    "request_timeout",
+    "drain_timeout",
+    "readers",
+    "media_memory",
+    "media_root",
+    "allow_hosts",
+    "allow_private_media",
+    "max_body",
+    "max_media",
+    "max_parts",
+    "max_frames",
+    "cors_origin",
+)
 
 
 @with_model_flags(without=("start", "end"))
 def serve(
+    context: typer.Context,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", metavar="N", help="0 = a free one.", min=0, max=65535)
@@ -102,6 +125,7 @@ def serve(
         list[str] | None,
         typer.Option("--cors-origin", metavar="URL", help="Whose pages may read answers; repeats."),
     ] = None,
+    engine: Engine = "illava",
     *,
     flags: ModelFlags,
 ) -> None:
@@ -111,6 +135,9 @@ def serve(
     num_frames, fps, max_tiles, max_pixels, video_budget. The first SIGTERM or
     Ctrl-C lets what is in flight end, the second ends the server at once.
     """
+    check_engine(engine, context, OWN)
+    if engine == "vllm":
+        return _become_vllm(flags, served_name, (host, port), [*(api_key or [])], passed_on(context))
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(f'serve needs {", ".join(missing)}: pip install "illava[serve]"')
@@ -151,6 +178,20 @@ def serve(
         ),
     )
     _serve(options, config, threads, messages)
+
+
+def _become_vllm(
+    flags: ModelFlags, name: str, place: tuple[str, int], keys: list[str], rest: list[str]
+) -> None:
+    """vLLM's server in this program's place."""
+    from illava_cli.integrations.vllm.server import become, server_command
+
+    messages, config = Messages(flags.quiet), flags.config()
+    keys += filter(None, [os.environ.get(KEY_VARIABLE)])
+    rest = [*(["--api-key", *keys] if keys else []), *rest]
+    command = server_command(config, name or flags.model or str(config.model.id), place, rest, messages.note)
+    tell_changes(config, messages.note)
+    become(command)
 
 
 def _serve(options: ServeOptions, config: Config, threads: int | None, messages: Messages) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from illava_cli.config.settings import Config
 
 KINDS = ("local", "ray")
+AT_ONCE = 64  # questions that a server of vLLM's is asked: it makes its batches itself
 MOST_READERS = 4
 
 
@@ -32,6 +33,8 @@ class Plan:
         batch_size, readers, timeout: as in `batch.worker.Options`; `readers` by default by cores.
         address, replicas: of Ray.
         asked: the server, where one answers.
+        served: the model that a server of vLLM's runs for this command, where one does.
+        passed: further arguments for it.
     """
 
     kind: str = "local"
@@ -41,16 +44,18 @@ class Plan:
     address: str | None = None
     replicas: int | None = None
     asked: ServerFlags | None = None
+    served: Config | None = None
+    passed: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"--workers {self.kind!r}: expected {' or '.join(KINDS)}")
         if self.kind != "ray" and (self.address is not None or self.replicas is not None):
             raise UsageError("--ray-address and --replicas go with --workers ray")
-        if self.asked is None:
+        if self.asked is None and self.served is None:
             return
         if self.kind == "ray" or self.batch_size is not None or self.readers is not None:
-            raise UsageError("--server asks a server: leave out --workers, --batch-size and --readers")
+            raise UsageError("a server answers: leave out --workers, --batch-size and --readers")
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,11 @@ def open_workers(
     Raises:
         IllavaError: the model, or the cluster, cannot be had.
     """
-    opened = _remote if plan.asked is not None else _on_ray if plan.kind == "ray" else _local
+    opened = _on_ray if plan.kind == "ray" else _local
+    if plan.served is not None:
+        opened = _in_vllm
+    elif plan.asked is not None:
+        opened = _remote
     with opened(plan, config, pending, stop, messages) as workers:
         yield workers
 
@@ -107,6 +116,24 @@ def _remote(
         yield Workers(
             worker.answer, lambda: f"{client.retries} tries were made again" if client.retries else ""
         )
+
+
+@contextmanager
+def _in_vllm(
+    plan: Plan, config: Config, pending: Sequence[Item], stop: Event, messages: Messages
+) -> Iterator[Workers]:
+    from illava_cli.cli.engines import tell_changes
+    from illava_cli.cli.server import ServerFlags
+    from illava_cli.integrations.vllm.server import free_port, running, server_command
+
+    port = free_port()
+    place = "127.0.0.1", port
+    command = server_command(plan.served, config.model.id, place, plan.passed, messages.note)
+    tell_changes(plan.served, messages.note)
+    with running(command, port) as url:
+        asked = ServerFlags(url, None, config.model.id, plan.batch_size or AT_ONCE, plan.timeout)
+        with _remote(replace(plan, asked=asked), config, pending, stop, messages) as workers:
+            yield workers
 
 
 @contextmanager

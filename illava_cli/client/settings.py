@@ -21,6 +21,7 @@ PLAIN = ("top_p", "presence_penalty", "frequency_penalty", "stop", "logit_bias")
 EXTRA = ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos")
 # where the user said so: not every server knows them
 MEDIA, MERGING = ("num_frames", "fps", "max_tiles", "min_pixels", "max_pixels"), ("preset", "method")
+SAMPLING = ("num_frames", "fps")
 OPTIONAL = (*EXTRA, *MEDIA, *MERGING)
 HERE = ("media_timeout",)  # of media that are read here and sent
 
@@ -30,10 +31,47 @@ class Remote(Config):
 
     server: str
     preset: PresetName = ""  # of a server's own choice
+    nested: bool = False  # whether ours are sent as vLLM's servers take them
 
     def identity(self) -> dict[str, Any]:
         """All that is sent beside the question: two runs with the same answer the same."""
         return {"server": self.server, "system": self.generation.system, **fields(self)}
+
+
+class InVllm(Remote):
+    """A configuration of questions that a server of vLLM's answers, which runs a model for this command.
+
+    `model.id` is the model's name there; `under` is what it was started with.
+    """
+
+    server: str = "vllm"
+    nested: bool = True
+    under: dict[str, Any]
+
+    def identity(self) -> dict[str, Any]:
+        """The server is another one each time, and the same to whoever asks."""
+        return super().identity() | {"under": self.under}
+
+    @staticmethod
+    def of(config: Config, name: str) -> InVllm:
+        """The questions' part of a configuration.
+
+        Raises:
+            UsageError: a setting that vLLM cannot be told.
+        """
+        media = config.media.model_dump(exclude_unset=True)
+        for option in ("start", "end", "max_frames"):
+            if media.get(option) is not None:
+                raise UsageError(f"media.{option}: vLLM samples frames, and knows num_frames and fps only")
+        data = {
+            "model": {"id": name},
+            "media": {option: media[option] for option in (*SAMPLING, *HERE) if option in media},
+            "generation": config.generation.model_dump(exclude_unset=True),
+            "under": config.model_dump(mode="json", exclude_unset=True, exclude={"generation"}),
+        }
+        made = validate(InVllm, data, "settings")
+        fields(made)
+        return made
 
 
 def remote(
@@ -93,10 +131,18 @@ def fields(config: Config) -> dict[str, Any]:
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     if "thinking" in options.model_fields_set:  # some servers let a model think unless they are told not to
         body["chat_template_kwargs"] = {"enable_thinking": options.thinking}
+    ours: dict[str, Any] = {}
     for group, names in ((config.media, MEDIA), (config, MERGING)):
         given = group.model_dump(mode="json", include=set(names) & group.model_fields_set)
-        body |= {name: value for name, value in given.items() if value not in (None, "")}
-    return body
+        ours |= {name: value for name, value in given.items() if value not in (None, "")}
+    return body | (_nested(ours) if getattr(config, "nested", False) else ours)
+
+
+def _nested(ours: dict[str, Any]) -> dict[str, Any]:
+    """Our fields where vLLM has places for them: its own sampling of frames, and a processor's options."""
+    video = {name: ours.pop(name) for name in SAMPLING if name in ours}
+    body = {"mm_processor_kwargs": ours} if ours else {}
+    return body | ({"media_io_kwargs": {"video": video}} if video else {})
 
 
 def _refuse_others(config: Config) -> None:

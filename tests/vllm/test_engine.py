@@ -123,3 +123,13 @@ def test_without_merging_it_is_vllms_own(engines, family):
     (stock,) = answers(engines.stock(family), session, [question])
     assert own.length == stock.length
     same(own, stock)
+
+
+@pytest.mark.needs("two cores")
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen3_vl"])
+def test_tensors_split_over_two_processes(engines, family):
+    settings = merging(family)
+    engine = engines.of(family, settings, tensor_parallel_size=2, distributed_executor_backend="mp")
+    session = engines.session(family, settings)
+    for question, own in zip(MIXED[:6], answers(engine, session, MIXED[:6]), strict=True):
+        same(own, illavas(session, question))

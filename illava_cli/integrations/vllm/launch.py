@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import UsageError
 from illava_cli.integrations.vllm import MODELS
-from illava_cli.models.catalog import checkpoint_folder, read_config
+from illava_cli.models.catalog import RANDOM, checkpoint_folder, read_config
 
 PRUNING = 0.5  # any share: that videos are pruned is what has vLLM ask for positions
 
 
-def engine_settings(config: Config, note=lambda text: None) -> dict[str, Any]:
+def engine_settings(config: Config, note: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Arguments of vLLM's engine, by their own names.
 
     Raises:
         UsageError: a model of a family that is not there.
     """
-    name = str(config.model.id)
-    if name.startswith("random:"):
-        raise UsageError(f"the engine vllm loads checkpoints, and {name} is none")
-    folder = checkpoint_folder(name, config.model.revision, note)
+    folder = folder_of(config, note)
     raw = read_config(folder)
     family = raw["model_type"]
     if family not in MODELS:
@@ -33,6 +32,14 @@ def engine_settings(config: Config, note=lambda text: None) -> dict[str, Any]:
     if family.startswith("llava"):
         overrides["text_config"] = {"rope_parameters": one_section(raw["text_config"])}
     return {"model": str(folder), "hf_overrides": overrides, "video_pruning_rate": PRUNING}
+
+
+def folder_of(config: Config, note: Callable[[str], None]) -> Path:
+    """The checkpoint's directory, downloaded where it has to be."""
+    name = str(config.model.id)
+    if name.startswith(RANDOM):
+        raise UsageError(f"the engine vllm loads checkpoints, and {name} is none: -m tiny is one")
+    return checkpoint_folder(name, config.model.revision, note)
 
 
 def one_section(text: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""`illava serve --engine vllm` and `illava batch --engine vllm`, as programs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import openai
+import pytest
+
+from illava_cli.integrations.vllm.server import answered, free_port, running
+from tests.conftest import picture
+from tests.vllm.asking import Engines
+
+ILLAVA = [sys.executable, "-m", "illava_cli"]
+SMALL = ["--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "4"]
+FAMILY = "llava_onevision"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return Engines(tmp_path_factory.mktemp("server")).checkpoint(FAMILY)
+
+
+@contextmanager
+def served(checkpoint, *flags):
+    """OpenAI's client of a server that runs meanwhile, and how it was started."""
+    port = free_port()
+    command = [*ILLAVA, "serve", "--engine", "vllm", "-m", checkpoint, "--dtype", "float32", *flags]
+    command += ["--served-name", "small", "--port", str(port), "--", *SMALL]
+    with running(command, port) as url:
+        yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+
+def asked(client, number=1, **wish):
+    data = io.BytesIO()
+    picture(84, 84, number).save(data, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
+    return client.chat.completions.create(
+        model="small",
+        messages=[{"role": "user", "content": content}],
+        max_tokens=4,
+        temperature=0,
+        extra_body={"mm_processor_kwargs": wish} if wish else {},
+    )
+
+
+def test_a_server_reduces_as_it_was_told_and_as_a_request_says(checkpoint):
+    with served(checkpoint, "--preset", "off") as client:
+        assert [model.id for model in client.models.list()] == ["small"]
+        whole = asked(client).usage.prompt_tokens
+        half, quarter = (asked(client, keep=keep).usage.prompt_tokens for keep in (0.5, 0.25))
+        assert quarter < half < whole
+        for wish in ({"keep": 2}, {"preset": "none such"}, {"rubbish": 1}):
+            with pytest.raises(openai.BadRequestError) as error:
+                asked(client, **wish)
+            assert next(iter(wish)) in str(error.value) or "keep" in str(error.value)
+        assert asked(client).usage.prompt_tokens == whole
+
+
+def test_vllms_exit_code_is_ours(checkpoint):
+    command = [*ILLAVA, "serve", "--engine", "vllm", "-m", checkpoint, "--", "--no-such-option"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2
+    assert "no-such-option" in ended.stderr
+
+
+def test_a_signal_ends_it(checkpoint):
+    port = free_port()
+    command = [*ILLAVA, "serve", "--engine", "vllm", "-m", checkpoint, "--port", str(port), "--", *SMALL]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        try:
+            answered(server, f"http://127.0.0.1:{port}/health")
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) in (0, -signal.SIGTERM)
+        finally:
+            server.kill()
+
+
+def test_a_batch_goes_on_where_it_was(checkpoint, tmp_path):
+    for number in range(4):
+        picture(84 + 14 * number, 84, number).save(tmp_path / f"{number}.png")
+    out = tmp_path / "answers.jsonl"
+    command = [*ILLAVA, "batch", str(tmp_path), "-p", "What is this?", "-o", str(out), "--engine", "vllm"]
+    command += ["-m", checkpoint, "--dtype", "float32", "--max-tokens", "4", "--", *SMALL]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sorted(os.path.basename(record["id"]) for record in records) == [f"{n}.png" for n in range(4)]
+    assert all(record["status"] == "ok" for record in records)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert again.returncode == 0
+    assert "nothing to ask" in again.stderr
