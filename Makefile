@@ -33,7 +33,7 @@ test-oldest test-newest: test-%: .venv-%/ready
 
 # Merging inside vLLM, on a CPU, in an environment of its own (3.5 GB).
 test-vllm: .venv-vllm/ready
-	.venv-vllm/bin/python -m pytest tests/vllm
+	.venv-vllm/bin/python -m pytest tests/in_vllm
 
 # What takes minutes: a batch under twenty kills.
 test-slow: $(VENV)/ready

@@ -57,9 +57,9 @@ def check_engine(name: str, context: typer.Context, without: tuple[str, ...] = (
 def tell_changes(config: Config, say) -> None:
     """Say what of a preset is done otherwise by vLLM."""
     from illava_cli.engine.resolved import planned
-    from illava_cli.integrations.vllm.launch import folder_of
-    from illava_cli.integrations.vllm.schedules import note
     from illava_cli.models.without_decoder import family_of_files
+    from illava_cli.vllm.launch import folder_of
+    from illava_cli.vllm.schedules import note
 
     family = family_of_files(folder_of(config, say), config.model.schedule)
     _, schedules = planned(family, config, say)

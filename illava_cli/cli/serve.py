@@ -184,7 +184,7 @@ def _become_vllm(
     flags: ModelFlags, name: str, place: tuple[str, int], keys: list[str], rest: list[str]
 ) -> None:
     """vLLM's server in this program's place."""
-    from illava_cli.integrations.vllm.server import become, server_command
+    from illava_cli.vllm.server import become, server_command
 
     messages, config = Messages(flags.quiet), flags.config()
     keys += filter(None, [os.environ.get(KEY_VARIABLE)])

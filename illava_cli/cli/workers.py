@@ -124,7 +124,7 @@ def _in_vllm(
 ) -> Iterator[Workers]:
     from illava_cli.cli.engines import tell_changes
     from illava_cli.cli.server import ServerFlags
-    from illava_cli.integrations.vllm.server import free_port, running, server_command
+    from illava_cli.vllm.server import free_port, running, server_command
 
     port = free_port()
     place = "127.0.0.1", port

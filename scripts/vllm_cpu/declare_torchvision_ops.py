@@ -1,7 +1,7 @@
 """Declares the operators of torchvision that its Python half names when it is imported.
 
-A build for CUDA beside a torch for CPU cannot load the library that does; nothing here calls them. A `.pth` file
-imports this when Python starts; it waits until torchvision is asked for.
+A build for CUDA beside a torch for CPU cannot load the library that does; nothing here calls them. A `.pth`
+file imports this when Python starts; it waits until torchvision is asked for.
 """
 
 import sys

@@ -18,4 +18,4 @@ cp scripts/vllm_cpu/declare_torchvision_ops.py "$packages/"
 echo 'import declare_torchvision_ops' > "$packages/declare_torchvision_ops.pth"
 "${pip[@]}" install 'av>=15.1,<18.2' 'openai>=2' 'pytest>=8' 'pytest-timeout>=2.3'
 "${pip[@]}" install --no-deps --editable .
-"$folder/bin/python" -c 'import vllm, illava_cli.integrations.vllm.version as version; version.check_version()'
+"$folder/bin/python" -c 'import vllm, illava_cli.vllm.version as version; version.check_version()'

@@ -12,9 +12,9 @@ from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from illava_cli.integrations.vllm.model import Merging
-from illava_cli.integrations.vllm.processor import Dummy, Info, Processor
 from illava_cli.models.media import Features
+from illava_cli.vllm.model import Merging
+from illava_cli.vllm.processor import Dummy, Info, Processor
 
 
 class ThreeAxes(Merging):

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 import openai
 import pytest
 
-from illava_cli.integrations.vllm.server import answered, free_port, running
+from illava_cli.vllm.server import answered, free_port, running
 from tests.conftest import picture
-from tests.vllm.asking import Engines
+from tests.in_vllm.asking import Engines
+from tests.processes import Process, run
 
 ILLAVA = [sys.executable, "-m", "illava_cli"]
 SMALL = ["--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "4"]
@@ -67,7 +68,7 @@ def test_a_server_reduces_as_it_was_told_and_as_a_request_says(checkpoint):
 
 def test_vllms_exit_code_is_ours(checkpoint):
     command = [*ILLAVA, "serve", "--engine", "vllm", "-m", checkpoint, "--", "--no-such-option"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ended = run(command)
     assert ended.returncode == 2
     assert "no-such-option" in ended.stderr
 
@@ -75,13 +76,10 @@ def test_vllms_exit_code_is_ours(checkpoint):
 def test_a_signal_ends_it(checkpoint):
     port = free_port()
     command = [*ILLAVA, "serve", "--engine", "vllm", "-m", checkpoint, "--port", str(port), "--", *SMALL]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-        try:
-            answered(server, f"http://127.0.0.1:{port}/health")
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(60) in (0, -signal.SIGTERM)
-        finally:
-            server.kill()
+    with Process(command, stderr=subprocess.DEVNULL) as server:
+        answered(server, f"http://127.0.0.1:{port}/health")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) in (0, -signal.SIGTERM)
 
 
 def test_a_batch_goes_on_where_it_was(checkpoint, tmp_path):
@@ -90,11 +88,11 @@ def test_a_batch_goes_on_where_it_was(checkpoint, tmp_path):
     out = tmp_path / "answers.jsonl"
     command = [*ILLAVA, "batch", str(tmp_path), "-p", "What is this?", "-o", str(out), "--engine", "vllm"]
     command += ["-m", checkpoint, "--dtype", "float32", "--max-tokens", "4", "--", *SMALL]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ended = run(command)
     assert ended.returncode == 0, ended.stderr[-2000:]
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert sorted(os.path.basename(record["id"]) for record in records) == [f"{n}.png" for n in range(4)]
     assert all(record["status"] == "ok" for record in records)
-    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    again = run(command)
     assert again.returncode == 0
     assert "nothing to ask" in again.stderr

@@ -8,8 +8,8 @@ from typing import Any
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import UsageError
-from illava_cli.integrations.vllm import MODELS
 from illava_cli.models.catalog import RANDOM, checkpoint_folder, read_config
+from illava_cli.vllm import MODELS
 
 PRUNING = 0.5  # any share: that videos are pruned is what has vLLM ask for positions
 

@@ -22,13 +22,13 @@ from vllm.multimodal.processing import (
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError
-from illava_cli.integrations.vllm.item import FIELDS, About, as_fields
-from illava_cli.integrations.vllm.placing import advances, counts
-from illava_cli.integrations.vllm.wishes import ALONE, Wishes, wish_of
 from illava_cli.models.family import Family
 from illava_cli.models.media import Pixels
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.without_decoder import family_of_files
+from illava_cli.vllm.item import FIELDS, About, as_fields
+from illava_cli.vllm.placing import advances, counts
+from illava_cli.vllm.wishes import ALONE, Wishes, wish_of
 
 OFF = {"preset": "off"}
 MOST_FRAMES = 64  # of a video of the largest kind, for which room is kept

@@ -21,7 +21,7 @@ os.environ |= {
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 
-from tests.vllm.asking import Engines  # noqa: E402 - after what it is to read
+from tests.in_vllm.asking import Engines  # noqa: E402 - after what it is to read
 
 
 @pytest.fixture(scope="session")

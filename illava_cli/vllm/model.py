@@ -13,13 +13,13 @@ from vllm.model_executor.models.utils import StageMissingLayer, collect_children
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import UsageError
-from illava_cli.integrations.vllm.item import About, as_pixels
-from illava_cli.integrations.vllm.placing import as_channels, of_channels, offsets
-from illava_cli.integrations.vllm.version import check_version
-from illava_cli.integrations.vllm.wishes import Wishes
 from illava_cli.models.encoder import encode
 from illava_cli.models.media import Features
 from illava_cli.models.without_decoder import family_that_sees
+from illava_cli.vllm.item import About, as_pixels
+from illava_cli.vllm.placing import as_channels, of_channels, offsets
+from illava_cli.vllm.version import check_version
+from illava_cli.vllm.wishes import Wishes
 
 check_version()
 
@@ -36,6 +36,8 @@ class Merging:
     supports_mrope = True
     supports_multimodal_pruning = True
     supported_video_pruning_methods = ("evs",)
+    # what would run vLLM's own tower, of which there is nothing
+    supports_encoder_cudagraph = False
     supports_encoder_tp_data = False
     supports_tower_connector_lora = False
     supports_mm_device_do_normalize = False

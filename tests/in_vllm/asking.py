@@ -17,7 +17,7 @@ from illava_cli import load
 from illava_cli.config.settings import Config
 from illava_cli.engine import prompt as prompts
 from illava_cli.engine.session import Session
-from illava_cli.integrations.vllm.launch import engine_settings
+from illava_cli.vllm.launch import engine_settings
 from tests.builders import WRITERS
 from tests.conftest import clip, picture
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 VERSIONS = ("0.32",)  # whose inner interfaces are known
 MODELS = {  # family -> architecture, and where its class is
-    "llava_next": ("IllavaLlavaNext", "illava_cli.integrations.vllm.llava:IllavaLlavaNext"),
-    "llava_onevision": ("IllavaLlavaOnevision", "illava_cli.integrations.vllm.llava:IllavaLlavaOnevision"),
-    "qwen2_vl": ("IllavaQwen2VL", "illava_cli.integrations.vllm.qwen:IllavaQwen2VL"),
-    "qwen2_5_vl": ("IllavaQwen2_5VL", "illava_cli.integrations.vllm.qwen:IllavaQwen2_5VL"),
-    "qwen3_vl": ("IllavaQwen3VL", "illava_cli.integrations.vllm.qwen:IllavaQwen3VL"),
+    "llava_next": ("IllavaLlavaNext", "illava_cli.vllm.llava:IllavaLlavaNext"),
+    "llava_onevision": ("IllavaLlavaOnevision", "illava_cli.vllm.llava:IllavaLlavaOnevision"),
+    "qwen2_vl": ("IllavaQwen2VL", "illava_cli.vllm.qwen:IllavaQwen2VL"),
+    "qwen2_5_vl": ("IllavaQwen2_5VL", "illava_cli.vllm.qwen:IllavaQwen2_5VL"),
+    "qwen3_vl": ("IllavaQwen3VL", "illava_cli.vllm.qwen:IllavaQwen3VL"),
 }
 
 
@@ -24,6 +24,6 @@ def register() -> None:
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        from illava_cli.integrations.vllm.on_cpu import ask_for_positions
+        from illava_cli.vllm.on_cpu import ask_for_positions
 
         ask_for_positions()

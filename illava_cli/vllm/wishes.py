@@ -16,10 +16,10 @@ from illava_cli.engine.reducing import reducing
 from illava_cli.engine.resolved import documents_of, least_tokens, planned
 from illava_cli.engine.rules import Documents, Rules
 from illava_cli.errors import UsageError
-from illava_cli.integrations.vllm.schedules import before_decoder
 from illava_cli.models.family import Family
 from illava_cli.openai.asked import Bounds
 from illava_cli.openai.options import OURS, ours
+from illava_cli.vllm.schedules import before_decoder
 
 REDUCING = ("preset", "keep", "method")
 SAMPLING = ("num_frames", "fps", "start", "end")  # vLLM samples frames: `media_io_kwargs`

@@ -11,8 +11,8 @@ from vllm.model_executor.models.llava_next import LlavaNextForConditionalGenerat
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from illava_cli.integrations.vllm.model import Merging, _runs
-from illava_cli.integrations.vllm.processor import Dummy, Info, Processor
+from illava_cli.vllm.model import Merging, _runs
+from illava_cli.vllm.processor import Dummy, Info, Processor
 
 POSITION, BEGIN, MARK = range(3)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import picture
-from tests.vllm.asking import IMAGE, TWO, VIDEO, Question, answers, illavas, same
-from tests.vllm.test_logprobs import merging
+from tests.in_vllm.asking import IMAGE, TWO, VIDEO, Question, answers, illavas, same
+from tests.in_vllm.test_logprobs import merging
 
 FAMILIES = ("llava_onevision", "qwen2_vl", "qwen3_vl")
 MIXED = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vllm.asking import IMAGE, TWO, VIDEO, answers, illavas, same
+from tests.in_vllm.asking import IMAGE, TWO, VIDEO, answers, illavas, same
 
 FAMILIES = ("llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 TILED = {"layers": [2, 3], "r": 8}

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, UsageError
-from illava_cli.integrations.vllm.launch import engine_settings
-from illava_cli.integrations.vllm.version import check_version
+from illava_cli.vllm.launch import engine_settings
+from illava_cli.vllm.version import check_version
 
 PATIENCE_S = 1800.0  # for a large model to be read and compiled
 ENDING_S = 60.0

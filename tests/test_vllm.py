@@ -1,0 +1,234 @@
+"""What goes to vLLM and comes from it, where vLLM itself is not asked: tests/in_vllm has the rest."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from illava_cli.client.settings import InVllm, fields
+from illava_cli.config import resolve
+from illava_cli.config.options import MediaOptions
+from illava_cli.engine.request import Request
+from illava_cli.errors import UsageError
+from illava_cli.models.encoder import encode
+from illava_cli.models.schedule import Schedule
+from illava_cli.models.without_decoder import family_of_files, family_that_sees
+from illava_cli.vllm import MODELS, VERSIONS, server, version
+from illava_cli.vllm.item import About, as_fields, as_pixels
+from illava_cli.vllm.launch import engine_settings
+from illava_cli.vllm.placing import advances, as_channels, counts, of_channels, offsets
+from illava_cli.vllm.schedules import before_decoder, note
+from illava_cli.vllm.wishes import ALONE, Wishes, wish_of
+from tests.conftest import clip, picture
+from tests.processes import ROOT, run
+
+MEDIA = {
+    "image": Request("x", (picture(84, 84, 1),)),
+    "two": Request("x", (picture(84, 84, 1), picture(112, 56, 2))),
+    "video": Request("x", (), (clip(6, 84, 84),)),
+}
+CASES = [(family, name) for family in MODELS for name in MEDIA if (family, name) != ("llava_next", "video")]
+
+
+def test_the_pins_say_the_same():
+    from tests.test_versions import PROJECT
+
+    (wanted,) = PROJECT["optional-dependencies"]["vllm"]
+    assert wanted == f"vllm>={VERSIONS[0]},<0.{int(VERSIONS[0].split('.')[1]) + 1}"
+
+
+@pytest.mark.parametrize("found", [None, "0.31.2", "0.33.0"])
+def test_an_unknown_version_is_refused_in_a_line(found, monkeypatch):
+    monkeypatch.setattr(version, "installed", lambda: found)
+    with pytest.raises(UsageError, match="not installed" if found is None else found) as error:
+        version.check_version()
+    assert "\n" not in str(error.value)
+
+
+def test_what_merges_in_the_decoder_is_kept_before_it(open_session):
+    session = open_session("llava_onevision", "preset=auto", "vision=null", "llm={layers: [2, 3], keep: 0.5}")
+    for schedule in session.schedules.values():
+        changed = before_decoder(schedule)
+        assert changed.decoder == ()
+        assert math.isclose(changed.input.keep, 0.25)
+        assert changed.input.method == "illava"
+    assert "25%" in note(list(session.schedules.values()))
+    assert note([Schedule()]) is None
+
+
+def test_a_method_of_the_decoder_alone_prunes_before_it(open_session):
+    session = open_session("qwen2_vl", "preset=auto", "llm={layers: [2], keep: 0.5}", "method=fastv")
+    assert before_decoder(session.schedules["image"]).input.method == "attention-prune"
+
+
+def test_a_grid_has_no_room_for_it(open_session):
+    session = open_session(
+        "llava_onevision", "preset=off", "layout=grid", "positions=packed", "llm={layers: [2], keep: 0.5}"
+    )
+    with pytest.raises(UsageError, match="layout: faithful"):
+        before_decoder(session.schedules["image"])
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_a_medium_comes_back_as_it_was_sent(family, name, checkpoints, open_session):
+    """Through tensors and JSON, and a tower without a decoder: the features of the whole model."""
+    session = open_session(family, "preset=off")
+    seeing = family_that_sees(Path(checkpoints(family)), torch.device("cpu"), torch.float32)
+    alone = name == "image"
+    for slot, one in session.prepare(MEDIA[name], fresh=True).slots.items():
+        frame = MEDIA[name].images[slot.index] if slot.kind == "image" else None
+        size = (frame.height, frame.width) if frame is not None else (84, 84)
+        about = About(
+            slot.kind, size, 1 if frame is not None else 6, alone, "{}", False, tuple(one.pixels.times)
+        )
+        sent = as_fields(one.pixels, about, [1])
+        assert About.unpacked(sent["about"]) == about
+        pixels = as_pixels(seeing, sent["values"], sent["entered"], about, MediaOptions())
+        (theirs,), (ours,) = (
+            encode(f, [p], [Schedule()]) for f, p in ((seeing, pixels), (session.family, one.pixels))
+        )
+        torch.testing.assert_close(theirs.embeds, ours.embeds, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_positions_are_those_of_the_unmerged_prompt(family, name, open_session):
+    """A run's first position and offsets within it, against the family's own, with text around it."""
+    session = open_session(family, "preset=off")
+    own = session.family
+    for one in session.prepare(MEDIA[name], fresh=True).slots.values():
+        (features,) = encode(own, [one.pixels], [Schedule()])
+        tokens = counts(own, one.pixels, Schedule())
+        assert sum(tokens) == len(features.embeds)
+        run = features.runs[0]
+        theirs = own.positions(5 + run.length + 2, [(5, run)])
+        (advance, *_) = advances(own, one.pixels, Schedule(), tokens)
+        assert theirs[0, -2:].tolist() == [5 + advance, 6 + advance]
+        found = offsets(own, features, Schedule())[: run.length]
+        assert (found == theirs[:, 5 : 5 + run.length].T - 5).all()
+
+
+def test_offsets_are_exact_in_bfloat16():
+    offsets = torch.arange(0, 65_536, 7)[:, None].expand(-1, 3)
+    channels = as_channels(offsets, torch.zeros(1, dtype=torch.bfloat16))
+    assert (of_channels(channels) == offsets).all()
+
+
+def test_a_family_of_files_counts_as_the_loaded_one_does(checkpoints, open_session):
+    for family in MODELS:
+        session, files = open_session(family, "preset=auto"), family_of_files(Path(checkpoints(family)))
+        assert files.schedule_shape == session.family.schedule_shape
+        assert files.device.type == "meta"
+        for size in ((84, 84), (60, 200), (300, 90)):
+            for schedule in session.schedules.values():
+                geometry = files.geometry("image", size)
+                assert files.tokens(geometry, schedule) == session.family.tokens(geometry, schedule)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "why"),
+    [
+        ({"keep": 2}, "keep"),
+        ({"preset": "no such"}, "preset"),
+        ({"rubbish": 1}, "there is no rubbish"),
+        ({"fps": 1}, "media_io_kwargs"),
+        ({"min_pixels": 900, "max_pixels": 100}, "min_pixels"),
+    ],
+)
+def test_a_wish_that_cannot_be(kwargs, why):
+    with pytest.raises(UsageError, match=why):
+        wish_of(kwargs)
+
+
+def test_a_wish_has_one_form():
+    assert wish_of({"keep": 0.5, "method": "illava", ALONE: True}) == wish_of(
+        {"method": "illava", "keep": 0.5}
+    )
+    assert wish_of({ALONE: False}) == "{}"
+
+
+def test_wishes_are_kept_apart(checkpoints):
+    family = family_of_files(Path(checkpoints("llava_onevision")))
+    wishes = Wishes(family, resolve(checkpoints("llava_onevision"), settings=["preset=off"], environ={}))
+    geometry = family.geometry("image", (84, 84))
+    found = {}
+    for wish in ({}, {"keep": 0.5}, {"keep": 0.25}):
+        asked = wishes.of(wish_of(wish))
+        assert asked is wishes.of(wish_of(wish))
+        found[json.dumps(wish)] = family.tokens(geometry, asked.rules.schedules["image"]).total
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert len(set(found.values())) == 3
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_what_vllm_is_started_with(family, checkpoints):
+    config = resolve(checkpoints(family), settings=["preset=best"], environ={})
+    settings = engine_settings(config)
+    overrides = settings["hf_overrides"]
+    assert overrides["architectures"] == [MODELS[family][0]]
+    assert json.loads(overrides["illava"])["preset"] == "best"
+    if family.startswith("llava"):
+        width, *others = overrides["text_config"]["rope_parameters"]["mrope_section"]
+        assert width > 0
+        assert others == [0, 0]
+    else:
+        assert "text_config" not in overrides
+
+
+@pytest.mark.parametrize(
+    ("model", "why"), [("random:llava-onevision-toy", "loads checkpoints"), ("gemma4", "knows")]
+)
+def test_a_model_that_vllm_is_not_given(model, why, checkpoints):
+    named = checkpoints(model) if model == "gemma4" else model
+    with pytest.raises(UsageError, match=why):
+        engine_settings(resolve(named, environ={}))
+
+
+def test_a_command_passes_on_what_stands_behind_the_dashes(checkpoints, monkeypatch):
+    monkeypatch.setattr(server, "check_version", lambda: None)
+    config = resolve(checkpoints("qwen2_vl"), settings=["model.dtype=float32"], environ={})
+    command = server.server_command(config, "name", ("127.0.0.1", 8123), ["--max-model-len", "512"], print)
+    assert command[-2:] == ["--max-model-len", "512"]
+    for flag, value in (("--port", "8123"), ("--served-model-name", "name"), ("--dtype", "float32")):
+        assert command[command.index(flag) + 1] == value
+    with pytest.raises(UsageError, match="after --"):
+        server.server_command(
+            resolve(checkpoints("qwen2_vl"), settings=["model.compile=true"], environ={}),
+            "n",
+            ("h", 1),
+            [],
+            print,
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["serve", "-m", "tiny", "--engine", "vllm", "--chunk", "8"], "--chunk is of illava's own engine"),
+        (["serve", "-m", "tiny", "--engine", "nothing"], "expected illava or vllm"),
+        (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--workers", "ray"], "--workers"),
+        (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--server", "http://x"], "--server"),
+    ],
+)
+def test_options_of_another_engine(arguments, why):
+    ended = run([sys.executable, "-m", "illava_cli", *arguments], cwd=ROOT)
+    assert ended.returncode == 2
+    assert why in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_batch_in_vllm_is_the_same_run_each_time(checkpoints):
+    config = resolve(checkpoints("qwen2_vl"), settings=["preset=best", "media.num_frames=4"], environ={})
+    made, again = InVllm.of(config, "name"), InVllm.of(config, "name")
+    assert made.identity() == again.identity()
+    other = resolve(checkpoints("qwen2_vl"), settings=["preset=auto", "media.num_frames=4"], environ={})
+    assert InVllm.of(other, "name").identity() != made.identity()
+    assert fields(made)["media_io_kwargs"] == {"video": {"num_frames": 4}}
+    assert "preset" not in fields(made)  # the server was started with it
+    named = made.model_copy(update={"preset": "off"})
+    named.model_fields_set.add("preset")
+    assert fields(named)["mm_processor_kwargs"] == {"preset": "off"}
