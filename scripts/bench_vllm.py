@@ -1,6 +1,6 @@
 """Merging inside vLLM against stock vLLM: the same requests, one engine after another.
 
-    .venv-vllm/bin/python scripts/bench_vllm.py --work runs/vllm-bench --eager  # on a CPU, a quarter of an hour
+    .venv-vllm/bin/python scripts/bench_vllm.py --work runs/vllm-bench --eager   # on a CPU, 15 minutes
     python scripts/bench_vllm.py --work runs/vllm-bench --architecture llava-onevision-7b --at-once 64
 
 Random weights of a real architecture, written as a checkpoint. Each request has a picture of its own. All are

@@ -19,6 +19,7 @@ from tiny.referents import Place, Referent
 
 MEDIA_LAYER, NAME_LAYER, ANSWER_LAYER = 2, 3, 4  # after so many layers of the decoder
 FRAMES = 16
+BINS = 24  # rows and columns that are told apart
 PLACES = 4.0  # weight of a place's mean error beside cross-entropies
 LEAST = 1e-5  # attention, so that its logarithm is finite
 UNKNOWN = float("nan")
@@ -27,7 +28,8 @@ UNKNOWN = float("nan")
 class Grounding(nn.Module):
     """Readers of a decoder.
 
-    After `MEDIA_LAYER`, at each visual token: which image or frame it belongs to. After `NAME_LAYER`, at the
+    After `MEDIA_LAYER`, at each visual token: which image or frame it belongs to, and its row and column in
+    the whole picture, which the tower, that sees a tile at a time, cannot know. After `NAME_LAYER`, at the
     last token of a name: whether it is there, its place, colour, shape, image, and the frames that show it.
     After `ANSWER_LAYER`, where the answer begins: the places of the first two names, and of
     what is the answer.
@@ -50,6 +52,7 @@ class Grounding(nn.Module):
         counts = {"there": 2, "colour": len(COLOURS), "shape": len(SHAPES), "image": len(ORDINALS)}
         self.name = nn.ModuleDict({name: nn.Linear(width, count) for name, count in counts.items()})
         self.places = nn.Linear(width, 4)
+        self.bins = nn.ModuleDict({"media": nn.Linear(width, 2 * BINS), "name": nn.Linear(width, 2 * BINS)})
         self.seen = nn.Linear(width, FRAMES)
         self.answer = nn.Linear(width, 6)
 
@@ -78,6 +81,7 @@ class Grounding(nn.Module):
         known = ~places.isnan().any(-1)
         if known.any():
             loss = loss + PLACES * miss[known].mean()
+            loss = loss + binned(self.bins["name"](hidden[known]), places[known][:, :2])
             found["found"] = (miss[known].amax(-1) < 0.1).float().mean().item()
         in_clips = [index for index, referent in enumerate(said) if referent.seen is not None]
         if in_clips:
@@ -97,13 +101,18 @@ class Grounding(nn.Module):
         return hidden[min(layer, len(hidden) - 1)]
 
     def _media_loss(self, out: Output) -> Tensor:
-        if out.sight.kind is None:
-            return out.logits.new_zeros((), dtype=torch.float32)
-        seen = out.sight.part >= 0
-        hidden = self._after(out, MEDIA_LAYER)[:, : len(seen)][:, seen].float()
-        logits = self.media[out.sight.kind](F.rms_norm(hidden, hidden.shape[-1:]))
-        target = out.sight.part[seen].to(hidden.device).expand(logits.shape[:2])
-        return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+        sight, size = out.sight, len(out.sight.part)
+        hidden = self._after(out, MEDIA_LAYER)[:, :size].float()
+        hidden = F.rms_norm(hidden, hidden.shape[-1:])
+        placed = ~sight.places[:, 0].isnan()
+        places = sight.places[placed].to(hidden.device).expand(len(hidden), -1, -1)
+        loss = binned(self.bins["media"](hidden[:, placed]).flatten(0, 1), places.flatten(0, 1))
+        if sight.kind is None:
+            return loss
+        seen = sight.part >= 0
+        logits = self.media[sight.kind](hidden[:, seen])
+        target = sight.part[seen].to(hidden.device).expand(logits.shape[:2])
+        return loss + F.cross_entropy(logits.flatten(0, 1), target.flatten())
 
     def _answer_loss(self, out: Output) -> Tensor:
         places = torch.tensor(
@@ -123,6 +132,12 @@ class Grounding(nn.Module):
             return places.new_zeros(())
         hidden = self._read(out, ANSWER_LAYER, [(turn.row, turn.begin) for turn in out.turns])
         return PLACES * (self.answer(hidden) - places)[known].abs().mean()
+
+
+def binned(logits: Tensor, places: Tensor) -> Tensor:
+    """Mean cross-entropy of (N, 2 * BINS) against the column and the row of places (N, 2)."""
+    target = (places * BINS).long().clamp(0, BINS - 1)
+    return F.cross_entropy(logits.unflatten(1, (2, BINS)).flatten(0, 1), target.flatten())
 
 
 def unseen(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
