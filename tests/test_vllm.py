@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from illava_cli.client.settings import InVllm, fields
 from illava_cli.config import resolve
@@ -66,12 +67,12 @@ def test_a_method_of_the_decoder_alone_prunes_before_it(open_session):
     assert before_decoder(session.schedules["image"]).input.method == "attention-prune"
 
 
-def test_a_grid_has_no_room_for_it(open_session):
+def test_of_a_grid_survivors_then_keep_their_own_places(open_session):
     session = open_session(
         "llava_onevision", "preset=off", "layout=grid", "positions=packed", "llm={layers: [2], keep: 0.5}"
     )
-    with pytest.raises(UsageError, match="layout: faithful"):
-        before_decoder(session.schedules["image"])
+    changed = before_decoder(session.schedules["image"])
+    assert (changed.layout, changed.packed, changed.input.keep) == ("faithful", True, 0.5)
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)
@@ -86,30 +87,66 @@ def test_a_medium_comes_back_as_it_was_sent(family, name, checkpoints, open_sess
         about = About(
             slot.kind, size, 1 if frame is not None else 6, alone, "{}", False, tuple(one.pixels.times)
         )
-        sent = as_fields(one.pixels, about, [1])
+        sent = as_fields(one.pixels, about, [1], [2])
         assert About.unpacked(sent["about"]) == about
-        pixels = as_pixels(seeing, sent["values"], sent["entered"], about, MediaOptions())
+        pixels = as_pixels(seeing, sent["values"], about, sent["entered"], MediaOptions())
         (theirs,), (ours,) = (
             encode(f, [p], [Schedule()]) for f, p in ((seeing, pixels), (session.family, one.pixels))
         )
         torch.testing.assert_close(theirs.embeds, ours.embeds, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(("family", "name"), CASES)
-def test_positions_are_those_of_the_unmerged_prompt(family, name, open_session):
-    """A run's first position and offsets within it, against the family's own, with text around it."""
-    session = open_session(family, "preset=off")
-    own = session.family
-    for one in session.prepare(MEDIA[name], fresh=True).slots.values():
-        (features,) = encode(own, [one.pixels], [Schedule()])
-        tokens = counts(own, one.pixels, Schedule())
+BLANK = Request("x", (Image.new("RGB", (112, 112), "white"),))
+BLANK.images[0].paste(picture(40, 40, 3), (30, 20))
+TILED, GROUPS = "vision={layers: [2], r: 11}", "vision={layers: [2], drop: 0.3}"
+SCHEDULES = {
+    "whole": ["preset=off"],
+    "merged": ["preset=off", "layout=faithful", "{tower}"],
+    "packed": ["preset=off", "layout=faithful", "positions=packed", "{tower}"],
+    "grid": ["preset=off", "layout=grid", "{tower}"],
+    "pixels": ["preset=off", "layout=faithful", "pixels={tau: 0}"],
+    "input": ["preset=off", "layout=faithful", "input={method: illava, keep: 0.4}"],
+    "budget": ["preset=off", "layout=faithful", "media.video_budget=20"],
+    "frames": ["preset=off", "layout=faithful", "frames={layers: [-1], keep: 0.5}"],
+    "clip": ["preset=off", "layout=faithful", "input={method: holitom, keep: 0.4}"],
+}
+
+
+def fits(family: str, schedule: str) -> bool:
+    if schedule in ("grid", "packed"):
+        return family.startswith("llava")
+    return family != "qwen3_vl" or schedule not in ("budget", "clip")  # text between its frames
+
+
+@pytest.mark.parametrize("name", ["image", "blank", "two", "video"])
+@pytest.mark.parametrize(("family", "schedule"), [(f, s) for f in MODELS for s in SCHEDULES if fits(f, s)])
+def test_counts_and_positions_are_known_before_the_tower_runs(family, schedule, name, open_session):
+    """Against the features that come out of it, with text before and behind the medium."""
+    if (family, name) == ("llava_next", "video"):
+        pytest.skip("takes images only")
+    tower = TILED if family.startswith("llava") else GROUPS
+    session = open_session(
+        family, *(one.format(tower=tower) if "{tower}" in one else one for one in SCHEDULES[schedule])
+    )
+    own, left_out = session.family, 0
+    for one in session.prepare(BLANK if name == "blank" else MEDIA[name], fresh=True).slots.values():
+        planned = before_decoder(session.rules.schedule(one.pixels))
+        (features,) = encode(own, [one.pixels], [planned])
+        left_out += features.left_out
+        tokens = counts(own, one.pixels, planned)
         assert sum(tokens) == len(features.embeds)
-        run = features.runs[0]
+        advance, run = advances(own, one.pixels, planned, tokens), features.runs[0]
+        found = offsets(own, features, planned)
+        if planned.packed:
+            assert advance == tokens
+            assert found[:, 0].tolist() == list(range(len(found)))
+            continue
+        assert len(advance) == len(features.runs)
         theirs = own.positions(5 + run.length + 2, [(5, run)])
-        (advance, *_) = advances(own, one.pixels, Schedule(), tokens)
-        assert theirs[0, -2:].tolist() == [5 + advance, 6 + advance]
-        found = offsets(own, features, Schedule())[: run.length]
-        assert (found == theirs[:, 5 : 5 + run.length].T - 5).all()
+        assert theirs[0, -2:].tolist() == [5 + advance[0], 6 + advance[0]]
+        place = features.place % run.length if features.form.apart else features.place
+        assert (found == theirs[:, 5 : 5 + run.length].T[place] - 5).all()
+    assert (left_out > 0) == (schedule == "pixels" and name == "blank") or schedule in ("pixels", "frames")
 
 
 def test_offsets_are_exact_in_bfloat16():
@@ -173,7 +210,7 @@ def test_what_vllm_is_started_with(family, checkpoints):
     assert json.loads(overrides["illava"])["preset"] == "best"
     if family.startswith("llava"):
         width, *others = overrides["text_config"]["rope_parameters"]["mrope_section"]
-        assert width > 0
+        assert 2 * width == 8  # of the builders' heads
         assert others == [0, 0]
     else:
         assert "text_config" not in overrides
@@ -195,20 +232,44 @@ def test_a_command_passes_on_what_stands_behind_the_dashes(checkpoints, monkeypa
     assert command[-2:] == ["--max-model-len", "512"]
     for flag, value in (("--port", "8123"), ("--served-model-name", "name"), ("--dtype", "float32")):
         assert command[command.index(flag) + 1] == value
-    with pytest.raises(UsageError, match="after --"):
-        server.server_command(
-            resolve(checkpoints("qwen2_vl"), settings=["model.compile=true"], environ={}),
-            "n",
-            ("h", 1),
-            [],
-            print,
-        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "rest", "why"),
+    [
+        (["model.compile=true"], [], "after --"),
+        (["generation.seed=3"], [], "generation.seed"),
+        (["media.start=2"], [], "media.start"),
+        ([], ["--hf-overrides", "{}"], "--hf-overrides is given by illava"),
+        ([], ["--video_pruning_rate=0"], "--video-pruning-rate is given by illava"),
+        ([], ["--port", "1"], "before --"),
+    ],
+)
+def test_what_vllm_cannot_be_told_is_refused(settings, rest, why, checkpoints, monkeypatch):
+    monkeypatch.setattr(server, "check_version", lambda: None)
+    config = resolve(checkpoints("qwen2_vl"), settings=settings, environ={})
+    with pytest.raises(UsageError, match=why):
+        server.server_command(config, "name", ("127.0.0.1", 1), rest, print)
+
+
+def test_the_decoding_and_the_frames_are_passed_on_by_their_names(checkpoints, monkeypatch):
+    monkeypatch.setattr(server, "check_version", lambda: None)
+    settings = ["generation.temperature=0.5", "generation.max_tokens=9", "media.num_frames=4"]
+    config = resolve(checkpoints("qwen2_vl"), settings=settings, environ={})
+    command = server.server_command(config, "name", ("127.0.0.1", 1), [], print)
+    told = json.loads(command[command.index("--override-generation-config") + 1])
+    assert told == {"temperature": 0.5, "max_new_tokens": 9}
+    assert json.loads(command[command.index("--media-io-kwargs") + 1]) == {"video": {"num_frames": 4}}
+    assert command[command.index("--generation-config") + 1] == "vllm"
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["serve", "-m", "tiny", "--engine", "vllm", "--chunk", "8"], "--chunk is of illava's own engine"),
+        (
+            ["serve", "-m", "tiny", "--engine", "vllm", "--chunk", "8"],
+            "--chunk does nothing with --engine vllm",
+        ),
         (["serve", "-m", "tiny", "--engine", "nothing"], "expected illava or vllm"),
         (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--workers", "ray"], "--workers"),
         (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--server", "http://x"], "--server"),
@@ -227,6 +288,7 @@ def test_a_batch_in_vllm_is_the_same_run_each_time(checkpoints):
     assert made.identity() == again.identity()
     other = resolve(checkpoints("qwen2_vl"), settings=["preset=auto", "media.num_frames=4"], environ={})
     assert InVllm.of(other, "name").identity() != made.identity()
+    assert InVllm.of(config, "name", ["--max-model-len", "9"]).identity() != made.identity()
     assert fields(made)["media_io_kwargs"] == {"video": {"num_frames": 4}}
     assert "preset" not in fields(made)  # the server was started with it
     named = made.model_copy(update={"preset": "off"})

@@ -159,7 +159,7 @@ def batch(
         from illava_cli.batch.remote import check
         from illava_cli.client.settings import InVllm
 
-        check(items, config := InVllm.of(served, flags.model or str(served.model.id)))
+        check(items, config := InVllm.of(served, flags.model or str(served.model.id), plan.passed))
     elif asked is None:
         config = flags.config()
     else:

@@ -51,11 +51,15 @@ def check_engine(name: str, context: typer.Context, without: tuple[str, ...] = (
         source = context.get_parameter_source(one)
         if source is not None and source.name == "COMMANDLINE":
             flag = f"--{one.replace('_', '-')}"
-            raise UsageError(f"{flag} is of illava's own engine: give vLLM its own options after --")
+            raise UsageError(f"{flag} does nothing with --engine vllm: its own options go after --")
 
 
 def tell_changes(config: Config, say) -> None:
-    """Say what of a preset is done otherwise by vLLM."""
+    """Say what of a preset is done otherwise by vLLM.
+
+    Raises:
+        UsageError: it cannot be done.
+    """
     from illava_cli.engine.resolved import planned
     from illava_cli.models.without_decoder import family_of_files
     from illava_cli.vllm.launch import folder_of
@@ -63,5 +67,5 @@ def tell_changes(config: Config, say) -> None:
 
     family = family_of_files(folder_of(config, say), config.model.schedule)
     _, schedules = planned(family, config, say)
-    if changed := note(list(schedules.values())):
+    if changed := note([*schedules.values()]):
         say(changed)

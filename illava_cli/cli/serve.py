@@ -187,7 +187,8 @@ def _become_vllm(
     from illava_cli.vllm.server import become, server_command
 
     messages, config = Messages(flags.quiet), flags.config()
-    keys += filter(None, [os.environ.get(KEY_VARIABLE)])
+    if (own := os.environ.get(KEY_VARIABLE)) is not None:
+        os.environ.setdefault("VLLM_API_KEY", own)  # the command line is for all to see
     rest = [*(["--api-key", *keys] if keys else []), *rest]
     command = server_command(config, name or flags.model or str(config.model.id), place, rest, messages.note)
     tell_changes(config, messages.note)

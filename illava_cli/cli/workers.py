@@ -52,10 +52,10 @@ class Plan:
             raise UsageError(f"--workers {self.kind!r}: expected {' or '.join(KINDS)}")
         if self.kind != "ray" and (self.address is not None or self.replicas is not None):
             raise UsageError("--ray-address and --replicas go with --workers ray")
-        if self.asked is None and self.served is None:
+        if self.asked is None:
             return
         if self.kind == "ray" or self.batch_size is not None or self.readers is not None:
-            raise UsageError("a server answers: leave out --workers, --batch-size and --readers")
+            raise UsageError("--server asks a server: leave out --workers, --batch-size and --readers")
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,17 @@ def _in_vllm(
 ) -> Iterator[Workers]:
     from illava_cli.cli.engines import tell_changes
     from illava_cli.cli.server import ServerFlags
+    from illava_cli.config.options import GenerationOptions
     from illava_cli.vllm.server import free_port, running, server_command
 
     port = free_port()
     place = "127.0.0.1", port
-    command = server_command(plan.served, config.model.id, place, plan.passed, messages.note)
+    # each request says how it is to be decoded
+    told = plan.served.model_copy(update={"generation": GenerationOptions()})
+    command = server_command(told, config.model.id, place, plan.passed, messages.note)
     tell_changes(plan.served, messages.note)
     with running(command, port) as url:
-        asked = ServerFlags(url, None, config.model.id, plan.batch_size or AT_ONCE, plan.timeout)
+        asked = ServerFlags(url, None, config.model.id, AT_ONCE, plan.timeout)
         with _remote(replace(plan, asked=asked), config, pending, stop, messages) as workers:
             yield workers
 

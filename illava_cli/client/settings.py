@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from illava_cli.config.options import GenerationOptions
 from illava_cli.config.reading import validate
@@ -31,7 +31,7 @@ class Remote(Config):
 
     server: str
     preset: PresetName = ""  # of a server's own choice
-    nested: bool = False  # whether ours are sent as vLLM's servers take them
+    nested: ClassVar[bool] = False  # whether ours are sent as vLLM's servers take them
 
     def identity(self) -> dict[str, Any]:
         """All that is sent beside the question: two runs with the same answer the same."""
@@ -44,8 +44,8 @@ class InVllm(Remote):
     `model.id` is the model's name there; `under` is what it was started with.
     """
 
+    nested: ClassVar[bool] = True
     server: str = "vllm"
-    nested: bool = True
     under: dict[str, Any]
 
     def identity(self) -> dict[str, Any]:
@@ -53,8 +53,11 @@ class InVllm(Remote):
         return super().identity() | {"under": self.under}
 
     @staticmethod
-    def of(config: Config, name: str) -> InVllm:
+    def of(config: Config, name: str, passed: Sequence[str] = ()) -> InVllm:
         """The questions' part of a configuration.
+
+        Args:
+            passed: further arguments of the server.
 
         Raises:
             UsageError: a setting that vLLM cannot be told.
@@ -67,7 +70,7 @@ class InVllm(Remote):
             "model": {"id": name},
             "media": {option: media[option] for option in (*SAMPLING, *HERE) if option in media},
             "generation": config.generation.model_dump(exclude_unset=True),
-            "under": config.model_dump(mode="json", exclude_unset=True, exclude={"generation"}),
+            "under": config.identity() | {"passed": list(passed)},
         }
         made = validate(InVllm, data, "settings")
         fields(made)
@@ -135,7 +138,7 @@ def fields(config: Config) -> dict[str, Any]:
     for group, names in ((config.media, MEDIA), (config, MERGING)):
         given = group.model_dump(mode="json", include=set(names) & group.model_fields_set)
         ours |= {name: value for name, value in given.items() if value not in (None, "")}
-    return body | (_nested(ours) if getattr(config, "nested", False) else ours)
+    return body | (_nested(ours) if isinstance(config, Remote) and config.nested else ours)
 
 
 def _nested(ours: dict[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,19 @@ MODELS = {  # family -> architecture, and where its class is
 
 def register() -> None:
     """The plugin: vLLM calls it in each of its processes, on every node."""
+    from illava_cli.vllm.version import known
+
+    if not known():
+        return  # models of its own are none of our affair
     from vllm import ModelRegistry
+    from vllm.model_executor.models.config import MODELS_CONFIG_MAP
+    from vllm.platforms import current_platform
+
+    from illava_cli.vllm.checks import Checks
 
     for name, place in MODELS.values():
         ModelRegistry.register_model(name, place)
-    from vllm.platforms import current_platform
-
+        MODELS_CONFIG_MAP[name] = Checks
     if current_platform.is_cpu():
         from illava_cli.vllm.on_cpu import ask_for_positions
 

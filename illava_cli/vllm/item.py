@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from illava_cli.config.options import MediaOptions
 from illava_cli.models.family import Family
 from illava_cli.models.media import Pixels
 
-FIELDS = ("values", "entered", "about", "advance")  # by name, behind the kind of medium
+FIELDS = ("values", "entered", "about", "advance", "tokens")  # by name, behind the kind of medium
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,11 @@ class About:
         return About(**fields | {name: tuple(fields[name]) for name in ("size", "times")})
 
 
-def as_fields(pixels: Pixels, about: About, advance: list[int]) -> dict[str, Tensor]:
+def as_fields(pixels: Pixels, about: About, advance: list[int], tokens: list[int]) -> dict[str, Tensor]:
     """What goes to the worker, by the names in `FIELDS`.
 
     Args:
-        advance: positions that each of its runs takes up.
+        advance, tokens: positions that each of its runs takes up, and how many tokens it has.
     """
     values = torch.cat([pixels.pixel_values(n, n + 1) for n in pixels.shown])
     entered = torch.empty(0) if pixels.entered is None else pixels.entered
@@ -58,19 +57,29 @@ def as_fields(pixels: Pixels, about: About, advance: list[int]) -> dict[str, Ten
         "entered": entered.to(torch.uint8),
         "about": about.packed(),
         "advance": torch.tensor(advance),
+        "tokens": torch.tensor(tokens),
     }
 
 
-def as_pixels(family: Family, values: Tensor, entered: Tensor, about: About, options: MediaOptions) -> Pixels:
-    """The medium as it was."""
+def standing_as(family: Family, about: About, entered: Tensor, options: MediaOptions) -> Pixels:
+    """The medium without its pixels."""
     geometry = family.geometry(about.kind, about.size, about.frames, options, about.alone)
-    entered = entered.cpu().bool() if len(entered) else None
-    shown = list(range(geometry.segments)) if entered is None else np.flatnonzero(entered.any(1)).tolist()
-    rows, each = {segment: row for row, segment in enumerate(shown)}, len(values) // len(shown)
+    return replace(
+        geometry.filled(None, None),
+        times=about.times,
+        entered=entered.cpu().bool() if len(entered) else None,
+        budget=options.video_budget if about.kind == "video" else None,
+        document=about.document,
+    )
+
+
+def as_pixels(family: Family, values: Tensor, about: About, entered: Tensor, options: MediaOptions) -> Pixels:
+    """The medium as it was."""
+    medium = standing_as(family, about, entered, options)
+    rows = {segment: row for row, segment in enumerate(medium.shown)}
+    each = len(values) // len(rows)
 
     def pixel_values(start: int, stop: int) -> Tensor:
         return values[rows[start] * each : (rows[stop - 1] + 1) * each]
 
-    pixels = geometry.filled(pixel_values, None)
-    budget = options.video_budget if about.kind == "video" else None
-    return replace(pixels, times=about.times, entered=entered, budget=budget, document=about.document)
+    return replace(medium, pixel_values=pixel_values)

@@ -9,6 +9,7 @@ from typing import Any
 from illava_cli.config.settings import Config
 from illava_cli.errors import UsageError
 from illava_cli.models.catalog import RANDOM, checkpoint_folder, read_config
+from illava_cli.models.files import read_files, readable
 from illava_cli.vllm import MODELS
 
 PRUNING = 0.5  # any share: that videos are pruned is what has vLLM ask for positions
@@ -30,8 +31,15 @@ def engine_settings(config: Config, note: Callable[[str], None] = lambda text: N
         "illava": config.model_dump_json(exclude_unset=True),
     }
     if family.startswith("llava"):
-        overrides["text_config"] = {"rope_parameters": one_section(raw["text_config"])}
-    return {"model": str(folder), "hf_overrides": overrides, "video_pruning_rate": PRUNING}
+        # with one section it is a rope of one axis whose positions need not be in a row
+        section = [head_width(folder) // 2, 0, 0]
+        overrides["text_config"] = {"rope_parameters": {"mrope_section": section}}
+    return {
+        "model": str(folder),
+        "hf_overrides": overrides,
+        "video_pruning_rate": PRUNING,
+        "generation_config": "vllm",  # decoding is as the question says, not as the checkpoint does
+    }
 
 
 def folder_of(config: Config, note: Callable[[str], None]) -> Path:
@@ -42,10 +50,8 @@ def folder_of(config: Config, note: Callable[[str], None]) -> Path:
     return checkpoint_folder(name, config.model.revision, note)
 
 
-def one_section(text: dict[str, Any]) -> dict[str, Any]:
-    """The rope of a decoder with one axis as an M-RoPE of one section: its positions need not be in a row."""
-    rope = dict(
-        text.get("rope_parameters") or {"rope_type": "default", "rope_theta": text.get("rope_theta", 1e4)}
-    )
-    width = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
-    return rope | {"mrope_section": [width // 2, 0, 0]}
+def head_width(folder: Path) -> int:
+    """Of the decoder's attention; a checkpoint need not say what its class has by default."""
+    with readable(str(folder)):
+        text = read_files(folder).config.text_config
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

@@ -11,7 +11,7 @@ from vllm.model_executor.models.llava_next import LlavaNextForConditionalGenerat
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from illava_cli.vllm.model import Merging, _runs
+from illava_cli.vllm.model import Merging, media_runs
 from illava_cli.vllm.processor import Dummy, Info, Processor
 
 POSITION, BEGIN, MARK = range(3)
@@ -22,9 +22,15 @@ class OneAxis(Merging):
 
     def marked(self, rows: Tensor, mm_features) -> Tensor:
         rows[MARK] = 0
-        for start, stop, _ in _runs(mm_features):
+        for start, stop, _ in media_runs(mm_features):
             rows[MARK, start:stop] = 1
         return rows
+
+    def forward(self, input_ids, positions: Tensor, *others, **named):
+        """The decoder is given one row: of three, some that vLLM compiles would take the wrong length."""
+        return super().forward(
+            input_ids, positions[POSITION] if positions.ndim == 2 else positions, *others, **named
+        )
 
     def media_of(self, input_ids: list[int] | Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         return positions[MARK] == 1, positions[BEGIN : BEGIN + 1]

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from vllm.distributed import get_pp_group
+from vllm.distributed import get_tensor_model_parallel_world_size, get_tp_group
 from vllm.model_executor.models.utils import StageMissingLayer, collect_children, no_init_weights
 
 from illava_cli.config.settings import Config
-from illava_cli.errors import UsageError
 from illava_cli.models.encoder import encode
 from illava_cli.models.media import Features
 from illava_cli.models.without_decoder import family_that_sees
@@ -36,8 +35,6 @@ class Merging:
     supports_mrope = True
     supports_multimodal_pruning = True
     supported_video_pruning_methods = ("evs",)
-    # what would run vLLM's own tower, of which there is nothing
-    supports_encoder_cudagraph = False
     supports_encoder_tp_data = False
     supports_tower_connector_lora = False
     supports_mm_device_do_normalize = False
@@ -45,10 +42,6 @@ class Merging:
     def __init__(self, *, vllm_config, prefix: str = ""):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         model = vllm_config.model_config
-        if get_pp_group().world_size > 1:
-            raise UsageError("pipeline parallelism does not know where the tokens that stay were: use tensor")
-        if not model.get_multimodal_config().is_multimodal_pruning_enabled():
-            raise UsageError("set --video-pruning-rate over 0: positions of what stays go its way")
         device = next(self.language_model.parameters()).device
         config = Config.model_validate_json(self.config.illava)
         self.wishes = Wishes(
@@ -74,17 +67,19 @@ class Merging:
         ):
             about = About.unpacked(about)
             asked = self.wishes.of(about.wish)
-            pixels = as_pixels(family, values, entered, about, asked.media)
+            pixels = as_pixels(family, values, about, entered, asked.media)
             media.append(pixels)
             schedules.append(asked.rules.schedule(pixels))
-        return [
-            torch.cat(
-                [self.fed(features), as_channels(offsets(family, features, schedule), features.embeds)], dim=1
-            )
-            for features, schedule in zip(encode(family, media, schedules), schedules, strict=True)
-        ]
+        found = []
+        for features, schedule in zip(encode(family, media, schedules), schedules, strict=True):
+            channels = as_channels(offsets(family, features, schedule), features.embeds)
+            found.append(torch.cat([self.decoded(features), channels], dim=1))
+        if get_tensor_model_parallel_world_size() > 1:
+            # sums of a GPU have no fixed order: in a near tie ranks might keep different tokens
+            found = [get_tp_group().broadcast(one.contiguous(), src=0) for one in found]
+        return found
 
-    def fed(self, features: Features) -> Tensor:
+    def decoded(self, features: Features) -> Tensor:
         """(T, C) what the decoder is given."""
         return features.embeds
 
@@ -94,7 +89,7 @@ class Merging:
         """(3, T) positions; of a medium's tokens that of the first of their run."""
         rows = torch.zeros(3, len(input_tokens), dtype=torch.int64)
         at = index = 0
-        for start, stop, advance in _runs(mm_features):
+        for start, stop, advance in media_runs(mm_features):
             rows[:, index:start] = torch.arange(at, at + start - index)
             at += start - index
             rows[:, start:stop] = at
@@ -116,16 +111,15 @@ class Merging:
         num_computed_tokens: int,
     ) -> tuple[Sequence[Tensor], Tensor, int]:
         """Features without their channels, and the positions that these say; asked again, the same."""
-        positions = mrope_positions.clone()
-        delta = int(positions[0, -1]) + 1 - positions.shape[1]
         if not len(multimodal_embeddings):
-            return [], positions, delta
+            return [], mrope_positions, _delta(mrope_positions)
+        positions = mrope_positions.clone()
         width = 2 * self.wishes.family.rope_axes
         places = of_channels(torch.cat([one[:, -width:] for one in multimodal_embeddings]))
         media, bases = self.media_of(input_ids, positions)
         index = media[num_computed_tokens:].nonzero()[: len(places), 0] + num_computed_tokens
         self.put(positions, index, bases[:, index] + places.T.to(positions.device))
-        return [one[:, :-width] for one in multimodal_embeddings], positions, delta
+        return [one[:, :-width] for one in multimodal_embeddings], positions, _delta(positions)
 
     def media_of(self, input_ids: list[int] | Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(T,) which tokens are media's, and (axes, T) the first positions of their runs."""
@@ -135,7 +129,12 @@ class Merging:
         positions[:, index] = places
 
 
-def _runs(mm_features) -> Iterator[tuple[int, int, int]]:
+def _delta(positions: Tensor) -> int:
+    """What the position of the next token is over its number."""
+    return int(positions[0, -1]) + 1 - positions.shape[1]
+
+
+def media_runs(mm_features) -> Iterator[tuple[int, int, int]]:
     """First and last place of each run of media tokens, and the positions that it takes up."""
     for feature in sorted(mm_features, key=lambda one: one.mm_position.offset):
         start, length = feature.mm_position.offset, feature.mm_position.length

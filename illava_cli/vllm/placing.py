@@ -35,11 +35,14 @@ def counts(family: Family, pixels: Pixels, schedule: Schedule) -> list[int]:
     return kept
 
 
-def runs(pixels: Pixels, length: int) -> list[Run]:
-    """How a medium of so many unmerged tokens stands: as `Features.runs`, before it is encoded."""
-    if not pixels.form.apart:
-        return [Run(pixels.form, length, pixels.times)]
-    return [Run(pixels.form.part(), pixels.form.tokens, pixels.times)] * len(pixels.shown)
+def standing(pixels: Pixels, schedule: Schedule) -> list[Run]:
+    """How a medium stands in an unmerged prompt: as `Features.runs`, before it is encoded."""
+    form = pixels.form
+    if form.apart:
+        return [Run(form.part(), form.tokens, pixels.times)] * len(pixels.shown)
+    # a grid that is formed anew of what is left has places of its own
+    kept = schedule.after_tower(form.tokens) if schedule.layout == "grid" else form.tokens
+    return [Run(form, form.expansion([kept] * form.segments, "grid").total, pixels.times)]
 
 
 def advances(family: Family, pixels: Pixels, schedule: Schedule, tokens: list[int]) -> list[int]:
@@ -50,9 +53,9 @@ def advances(family: Family, pixels: Pixels, schedule: Schedule, tokens: list[in
     """
     if schedule.packed:
         return tokens
-    length = family.tokens(pixels, Schedule()).total
     # of a token of text behind it: a model need not go on behind the largest position
-    return [int(family.positions(run.length + 1, [(0, run)])[0, -1]) for run in runs(pixels, length)]
+    found = standing(pixels, schedule)
+    return [int(family.positions(run.length + 1, [(0, run)])[0, -1]) for run in found]
 
 
 def offsets(family: Family, features: Features, schedule: Schedule) -> Tensor:

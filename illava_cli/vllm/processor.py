@@ -6,12 +6,15 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
+from itertools import product
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from transformers import BatchFeature
 from vllm.multimodal.inputs import MultiModalFieldConfig
+from vllm.multimodal.parse import MultiModalDataParser
 from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
@@ -21,16 +24,17 @@ from vllm.multimodal.processing import (
 )
 
 from illava_cli.config.settings import Config
-from illava_cli.errors import IllavaError
+from illava_cli.errors import IllavaError, UsageError
 from illava_cli.models.family import Family
 from illava_cli.models.media import Pixels
 from illava_cli.models.schedule import Schedule
 from illava_cli.models.without_decoder import family_of_files
-from illava_cli.vllm.item import FIELDS, About, as_fields
+from illava_cli.vllm.item import FIELDS, About, as_fields, standing_as
 from illava_cli.vllm.placing import advances, counts
-from illava_cli.vllm.wishes import ALONE, Wishes, wish_of
+from illava_cli.vllm.wishes import ALONE, SETTINGS, Wishes, wish_of
 
 OFF = {"preset": "off"}
+RATIO = 100  # of a picture's sides, far from what is refused
 MOST_FRAMES = 64  # of a video of the largest kind, for which room is kept
 KINDS = ("image", "video")
 
@@ -42,8 +46,22 @@ def wishes_of(folder: str, settings: str) -> Wishes:
     return Wishes(family_of_files(Path(folder), config.model.schedule), config)
 
 
+class Parser(MultiModalDataParser):
+    """Videos with what is known of their frames, where anything is; else vLLM's cache would lose it."""
+
+    def __init__(self, **options):
+        super().__init__(video_needs_metadata=True, **options)
+
+    def _get_video_with_metadata(self, video):
+        frames, metadata = super()._get_video_with_metadata(video)
+        return frames, metadata or {}
+
+
 class Info(BaseProcessingInfo):
     """What the model takes."""
+
+    def get_data_parser(self) -> Parser:
+        return Parser(expected_hidden_size=self._get_expected_hidden_size())
 
     @cached_property
     def wishes(self) -> Wishes:
@@ -56,9 +74,6 @@ class Info(BaseProcessingInfo):
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         return dict.fromkeys(self.family.markers)
 
-    def get_supported_mm_processor_kwargs(self) -> dict[str, set[str]]:
-        return {}  # ours stay together
-
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
         """Unmerged: a request may ask for no merging, and the encoder's cache has to hold it."""
         most = {}
@@ -67,13 +82,17 @@ class Info(BaseProcessingInfo):
             most[kind] = self.unmerged(kind, size, frames)
         return most
 
+    @cached_property
+    def sizes(self) -> Sequence[tuple[int, int]]:
+        return _sizes(self.family)
+
     def unmerged(self, kind: str, size: tuple[int, int], frames: int) -> int:
         """Tokens of a medium of which none are left out."""
         return self.family.tokens(self.family.geometry(kind, size, frames), Schedule()).total
 
     def largest(self, kind: str, seq_len: int) -> tuple[tuple[int, int], int]:
         """Height and width of the media with most tokens that a prompt can hold, and frames of a video."""
-        sizes = _sizes(self.family)
+        sizes = self.sizes
         fits = bisect_right(sizes, seq_len, key=lambda one: self.unmerged("image", one, 1))
         size = sizes[max(0, fits - 1)]
         if kind == "image":
@@ -83,15 +102,19 @@ class Info(BaseProcessingInfo):
 
 
 def _sizes(family: Family) -> Sequence[tuple[int, int]]:
-    """Of pictures of few tokens to those of many: what a model's tiles fit into, or squares."""
+    """Height and width of pictures, those of few tokens first: what tiles may hold, or grids of groups."""
     if family.has_tiles:
-        pinpoints = [tuple(one) for one in family.model.config.image_grid_pinpoints]
-        return sorted(
-            pinpoints, key=lambda one: family.tokens(family.geometry("image", one), Schedule()).total
-        )
-    edge = family.patch * family.merge_size
-    most = int(family.image_processor.size["longest_edge"] ** 0.5)
-    return [(side, side) for side in range(edge, most + 1, edge)]
+        config = family.model.config
+        step = config.vision_config.image_size // 4
+        edges = range(step, max(map(max, config.image_grid_pinpoints)) + 1, step)
+        sizes = list(product(edges, edges))
+    else:
+        edge = family.patch * family.merge_size
+        most = family.image_processor.size["longest_edge"] // edge**2
+        sides = range(1, isqrt(most) + 1)
+        sizes = [(side * edge, side * edge) for side in sides]
+        sizes += [(side * edge, most // side * edge) for side in sides if most // side < RATIO * side]
+    return sorted(sizes, key=lambda one: family.tokens(family.geometry("image", one), Schedule()).total)
 
 
 class Dummy(BaseDummyInputsBuilder[Info]):
@@ -122,13 +145,37 @@ class Processor(BaseMultiModalProcessor[Info]):
 
     def apply(self, inputs, timing_ctx):
         """Media are kept by what was asked for them: how many images there are is a part of it."""
-        kwargs, count = dict(inputs.hf_processor_mm_kwargs), inputs.mm_data_items.get_all_counts()
+        asked = inputs.hf_processor_mm_kwargs
+        own = self.info.ctx.get_mm_config().merge_mm_processor_kwargs(asked)
+        alone = inputs.mm_data_items.get_all_counts().get("image", 0) == 1
         try:
-            wish_of(kwargs)
-            inputs.hf_processor_mm_kwargs = kwargs | {ALONE: count.get("image", 0) == 1}
-            return super().apply(inputs, timing_ctx)
+            wish_of(own)
+            settings = self.info.get_hf_config().illava
+            inputs.hf_processor_mm_kwargs = dict(own) | {ALONE: alone, SETTINGS: settings}
+            made = super().apply(inputs, timing_ctx)
+            if asked is not OFF:  # nobody's question: it is as long as it can be
+                self._check_positions(made)
         except IllavaError as error:
             raise ValueError(str(error)) from error  # which the server answers with 400
+        return made
+
+    def _check_positions(self, made) -> None:
+        """Refuse a prompt whose survivors would stand where the decoder has no position.
+
+        Raises:
+            UsageError: it is too long, unmerged.
+        """
+        length = len(made["prompt_token_ids"])
+        for kind, items in made["mm_kwargs"].items():
+            for fields in filter(None, items):
+                advance, tokens = (fields[f"{kind}_{name}"].data for name in ("advance", "tokens"))
+                length += int(advance.sum() - tokens.sum())
+        most = self.info.get_hf_config().get_text_config().max_position_embeddings
+        if length > most:
+            raise UsageError(
+                f"the prompt's positions go to {length}, as tokens that stay keep theirs, and the model has "
+                f"{most}: ask about fewer or smaller media, or set positions: packed"
+            )
 
     def _apply_hf_processor_main(self, mm_items, hf_kwargs: Mapping[str, object]) -> BatchFeature:
         wish, alone = wish_of(hf_kwargs), bool(hf_kwargs.get(ALONE, True))
@@ -141,13 +188,14 @@ class Processor(BaseMultiModalProcessor[Info]):
                 schedule = self.info.wishes.of(wish).rules.schedule(pixels)
                 tokens = counts(self.info.family, pixels, schedule)
                 advance = advances(self.info.family, pixels, schedule, tokens)
-                for name, value in as_fields(pixels, about, advance).items():
+                for name, value in as_fields(pixels, about, advance, tokens).items():
                     found.setdefault(f"{kind}_{name}", []).append(value)
         return BatchFeature(found)
 
     def _seen(self, kind, medium, times, wish: str, alone: bool) -> tuple[Pixels, About]:
         family, asked = self.info.family, self.info.wishes.of(wish)
         if kind == "image":
+            alone = alone or asked.media.tile_each
             pixels = family.preprocess_image(medium, asked.media, alone)
             size, frames = (medium.height, medium.width), 1
         else:
@@ -171,14 +219,12 @@ class Processor(BaseMultiModalProcessor[Info]):
         def replacement(kind: str, index: int) -> PromptUpdateDetails:
             fields = out_mm_kwargs[kind][index]
             about = About.unpacked(fields[f"{kind}_about"].data)
-            asked = self.info.wishes.of(about.wish)
-            pixels = _counted(family, fields, kind, about, asked.media)
-            left = counts(family, pixels, asked.rules.schedule(pixels))
+            entered, asked = fields[f"{kind}_entered"].data, self.info.wishes.of(about.wish)
+            medium = standing_as(family, about, entered, asked.media)
+            left = iter(fields[f"{kind}_tokens"].data.tolist())
             placeholder = family.placeholder_ids[kind]
-            ids = tokenizer.encode(family.marker(kind, pixels), add_special_tokens=False)
-            filled, each = [], iter(left)
-            for token in ids:
-                filled += [token] * next(each) if token == placeholder else [token]
+            ids = tokenizer.encode(family.marker(kind, medium), add_special_tokens=False)
+            filled = [own for token in ids for own in [token] * (next(left) if token == placeholder else 1)]
             return PromptUpdateDetails.select_token_id(filled, placeholder)
 
         return [
@@ -191,26 +237,24 @@ class Processor(BaseMultiModalProcessor[Info]):
         ]
 
 
-def _counted(family: Family, fields, kind: str, about: About, options) -> Pixels:
-    """The medium without its pixels."""
-    geometry = family.geometry(kind, about.size, about.frames, options, about.alone)
-    entered = fields[f"{kind}_entered"].data
-    return replace(
-        geometry.filled(None, None),
-        times=about.times,
-        entered=entered.bool() if len(entered) else None,
-        budget=options.video_budget if kind == "video" else None,
-        document=about.document,
-    )
-
-
 def _medium(items, kind: str, index: int):
-    """A picture, or a video's frames (H, W, 3) uint8 with their seconds."""
+    """A picture, or a video's frames (H, W, 3) uint8 with their seconds.
+
+    Raises:
+        UsageError: arrays of another form.
+    """
     medium = items.get(index)
     if kind == "image":
-        return medium if isinstance(medium, Image.Image) else Image.fromarray(np.asarray(medium)), ()
-    metadata = items.metadata[index] if items.metadata else None
-    frames = [np.asarray(frame) for frame in (medium[0] if isinstance(medium, tuple) else medium)]
-    rate, indices = (metadata or {}).get("fps"), (metadata or {}).get("frames_indices")
+        return medium if isinstance(medium, Image.Image) else Image.fromarray(_coloured(medium)), ()
+    frames, metadata = medium
+    frames = [_coloured(frame) for frame in frames]
+    rate, indices = metadata.get("fps"), metadata.get("frames_indices")
     times = [n / rate for n in indices] if rate and indices is not None and len(indices) else ()
     return frames, times
+
+
+def _coloured(picture) -> np.ndarray:
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise UsageError(f"pictures are (height, width, 3) uint8 here, not {array.shape} {array.dtype}")
+    return array

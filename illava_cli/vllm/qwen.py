@@ -52,5 +52,5 @@ class IllavaQwen3VL(ThreeAxes, Qwen3VLForConditionalGeneration):
             self.deepstack_input_embeds = [torch.zeros(shape) for _ in range(levels)]
             self.deepstack_input_embeds_num_tokens = 0
 
-    def fed(self, features: Features) -> Tensor:
+    def decoded(self, features: Features) -> Tensor:
         return torch.cat([features.embeds, *(features.injections[n] for n in sorted(features.injections))], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from illava_cli.config.stages import InputStage
@@ -14,7 +15,7 @@ PRUNING = "attention-prune"  # of a method that has a meaning in the decoder onl
 
 
 def before_decoder(schedule: Schedule) -> Schedule:
-    """The schedule with what it keeps in the decoder kept before it.
+    """The schedule with what it keeps in the decoder kept before it; there survivors keep their own places.
 
     Raises:
         UsageError: what cannot be done there.
@@ -23,27 +24,28 @@ def before_decoder(schedule: Schedule) -> Schedule:
         raise UsageError("the engine vllm has no room for a guide: leave the stage guide out")
     if not schedule.decoder:
         return schedule
-    if schedule.layout == "grid":
-        raise UsageError(
-            "the engine vllm reduces before the decoder, where survivors keep their own places: set layout: "
-            "faithful, or leave the stage llm out"
-        )
     share = math.prod(point.keep for _, point in schedule.decoder)
     (_, first), *_ = schedule.decoder
     if schedule.clip is not None:
         clip = schedule.clip.model_copy(update={"keep": schedule.clip.keep * share})
-        return replace(schedule, clip=clip, decoder=())
+        return replace(schedule, clip=clip, decoder=(), layout="faithful")
     entry = schedule.input
     if entry is None:
         method = first.method if "input" in METHODS[first.method].stages else PRUNING
         entry = InputStage(method=method, keep=share)
     elif entry.keep is not None:
         entry = entry.model_copy(update={"keep": entry.keep * share})
-    return replace(schedule, input=entry, decoder=())
+    return replace(schedule, input=entry, decoder=(), layout="faithful")
 
 
-def note(schedules: list[Schedule]) -> str | None:
-    """What to say of schedules that are changed so."""
+def note(schedules: Sequence[Schedule]) -> str | None:
+    """What to say of schedules that are changed so.
+
+    Raises:
+        UsageError: they cannot be.
+    """
+    for schedule in schedules:
+        before_decoder(schedule)
     shares = sorted({math.prod(point.keep for _, point in one.decoder) for one in schedules if one.decoder})
     if not shares:
         return None

@@ -11,14 +11,34 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, UsageError
 from illava_cli.vllm.launch import engine_settings
 from illava_cli.vllm.version import check_version
 
+DECODING = {  # our names, and those of a generation config
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_tokens": "max_new_tokens",
+}
+FRAMES = ("num_frames", "fps")
+PREPROCESSING = ("max_tiles", "min_pixels", "max_pixels", "tile_each", "video_budget", "media_timeout")
+OURS = {  # of vLLM's options
+    "--model": "name it before --, with -m",
+    "--hf-overrides": "it names the classes that merge",
+    "--video-pruning-rate": "it has vLLM ask where tokens were",
+    "--host": "before --",
+    "--port": "before --",
+    "--served-model-name": "before --, with --served-name",
+    "--dtype": "before --",
+}
 PATIENCE_S = 1800.0  # for a large model to be read and compiled
 ENDING_S = 60.0
 
@@ -31,24 +51,49 @@ def server_command(
     Args:
         name: under which it is asked for.
         place: host and port.
-        rest: further arguments of vLLM's, which come last: they win.
+        rest: further arguments of vLLM's.
 
     Raises:
         UsageError: settings that vLLM cannot be told here.
     """
     check_version()
-    model = config.model
-    for option in ("quantization", "device_map", "compile"):
-        if getattr(model, option):
-            raise UsageError(f"--{option.replace('_', '-')}: vLLM has an option of its own: give it after --")
+    _refuse_others(config, rest)
     settings = engine_settings(config, note)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", settings["model"]]
-    command += ["--hf-overrides", json.dumps(settings["hf_overrides"])]
-    command += ["--video-pruning-rate", str(settings["video_pruning_rate"]), "--trust-request-mm-kwargs"]
-    command += ["--served-model-name", name, "--host", place[0], "--port", str(place[1])]
-    if model.dtype != "auto":
-        command += ["--dtype", model.dtype]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--trust-request-mm-kwargs"]
+    told = {name: value for name, value in settings.items() if value is not None}
+    told |= {"served_model_name": name, "host": place[0], "port": place[1]}
+    if config.model.dtype != "auto":
+        told["dtype"] = config.model.dtype
+    if sampling := _by_their_names(config.generation, DECODING):
+        told["override_generation_config"] = sampling
+    if frames := _by_their_names(config.media, dict.fromkeys(FRAMES)):
+        told["media_io_kwargs"] = {"video": frames}
+    for option, value in told.items():
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        command += [f"--{option.replace('_', '-')}", text]
     return [*command, *rest]
+
+
+def _by_their_names(group: Any, names: Mapping[str, str | None]) -> dict[str, Any]:
+    """What is set of a group, as vLLM calls it."""
+    given = group.model_dump(exclude_unset=True)
+    return {theirs or own: given[own] for own, theirs in names.items() if given.get(own) is not None}
+
+
+def _refuse_others(config: Config, rest: Sequence[str]) -> None:
+    for option in ("quantization", "device_map", "offload_folder", "compile"):
+        if getattr(config.model, option):
+            raise UsageError(f"--{option.replace('_', '-')}: vLLM has an option of its own: give it after --")
+    known = {"generation": DECODING.keys(), "media": {*FRAMES, *PREPROCESSING}}
+    for group, names in known.items():
+        given = getattr(config, group).model_dump(exclude_unset=True)
+        for option in sorted(given.keys() - names):
+            if given[option] not in (None, False):
+                raise UsageError(f"{group}.{option}: the engine vllm cannot be told; requests may say it")
+    for argument in rest:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if flag in OURS:
+            raise UsageError(f"{flag} is given by illava: {OURS[flag]}")
 
 
 def become(command: Sequence[str]) -> None:
@@ -87,12 +132,13 @@ def answered(server: subprocess.Popen, address: str) -> None:
     Raises:
         IllavaError: it ended before it did, or it takes too long.
     """
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
     begun = time.monotonic()
     while time.monotonic() - begun < PATIENCE_S:
         if (code := server.poll()) is not None:
             raise IllavaError(f"vLLM ended with code {code} before it could answer: its messages say why")
         try:
-            with urllib.request.urlopen(address, timeout=5):
+            with direct.open(address, timeout=5):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)

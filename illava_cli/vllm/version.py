@@ -19,10 +19,15 @@ def check_version() -> None:
     found = installed()
     if found is None:
         raise UsageError("the engine vllm is not installed: pip install 'illava[vllm]'")
-    if not found.startswith(tuple(f"{known}." for known in VERSIONS)):
+    if not known():
         raise UsageError(
             f"vLLM {found} is not known here, whose inner interfaces change: install {' or '.join(VERSIONS)}"
         )
+
+
+def known() -> bool:
+    """Whether the vLLM that is installed is one of those."""
+    return (installed() or "").startswith(tuple(f"{one}." for one in VERSIONS))
 
 
 def installed() -> str | None:

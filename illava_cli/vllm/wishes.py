@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from illava_cli.config.options import MediaOptions
+from illava_cli.config.reading import validate
 from illava_cli.config.settings import Config
 from illava_cli.engine.features import FeatureCache
 from illava_cli.engine.reducing import reducing
@@ -17,6 +18,8 @@ from illava_cli.engine.resolved import documents_of, least_tokens, planned
 from illava_cli.engine.rules import Documents, Rules
 from illava_cli.errors import UsageError
 from illava_cli.models.family import Family
+from illava_cli.models.planning import stages_of
+from illava_cli.models.schedule import KINDS
 from illava_cli.openai.asked import Bounds
 from illava_cli.openai.options import OURS, ours
 from illava_cli.vllm.schedules import before_decoder
@@ -24,9 +27,8 @@ from illava_cli.vllm.schedules import before_decoder
 REDUCING = ("preset", "keep", "method")
 SAMPLING = ("num_frames", "fps", "start", "end")  # vLLM samples frames: `media_io_kwargs`
 KNOWN = tuple(name for name in OURS if name not in SAMPLING)
-ALONE = (
-    "illava_alone"  # whether an image is the only one of its prompt; set by us, it belongs to the cache's key
-)
+# set by us, as parts of the caches' keys: whether an image is alone in its prompt, and the server's settings
+ALONE, SETTINGS = "illava_alone", "illava_settings"
 KEPT = 64
 
 
@@ -70,15 +72,20 @@ class Wishes:
     def _made(self, options: dict[str, Any]) -> Asked:
         said = [options.pop(name, None) for name in REDUCING]
         config = reducing(self.family, self.config, *said)
-        _, schedules = planned(self.family, config, lambda note: None)
+        reduction, schedules = planned(self.family, config, lambda note: None)
+        _, keep, method = said
+        if keep is None and method and not any(stages_of(reduction, kind).act for kind in KINDS):
+            raise UsageError(
+                f"method: preset {config.preset} has no stage for {method}: name another, or keep"
+            )
         schedules = {kind: before_decoder(schedule) for kind, schedule in schedules.items()}
         documents = documents_of(self.family, config)
         if documents is not None:
             documents = Documents(documents.share, before_decoder(documents.schedule))
-        least = 0 if said[1] is not None else least_tokens(config)
+        least = 0 if keep is not None else least_tokens(config)
         rules = Rules(schedules, least, FeatureCache(0), documents)
         media = config.media.model_dump(exclude_unset=True) | options
-        return Asked(rules, MediaOptions.model_validate(media))
+        return Asked(rules, validate(MediaOptions, media, "mm_processor_kwargs"))
 
 
 def wish_of(kwargs: Mapping[str, object]) -> str:
@@ -87,10 +94,10 @@ def wish_of(kwargs: Mapping[str, object]) -> str:
     Raises:
         UsageError: what there is none of, or a value that cannot be.
     """
-    given = {name: value for name, value in kwargs.items() if name != ALONE}
+    given = {name: value for name, value in kwargs.items() if name not in (ALONE, SETTINGS)}
     for name in given:
         if name in SAMPLING:
             raise UsageError(f"mm_processor_kwargs.{name}: frames are sampled by vLLM: give media_io_kwargs")
         if name not in KNOWN:
             raise UsageError(f"mm_processor_kwargs: there is no {name[:80]} (there are: {', '.join(KNOWN)})")
-    return json.dumps(ours({"mm_processor_kwargs": given} if given else {}, Bounds()), sort_keys=True)
+    return json.dumps(ours({"mm_processor_kwargs": given}, Bounds()), sort_keys=True)

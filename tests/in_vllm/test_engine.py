@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import math
+from dataclasses import replace
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from illava_cli.config.settings import Config
+from illava_cli.engine.reducing import reducing
+from illava_cli.engine.request import Request
+from illava_cli.vllm.launch import engine_settings
 from tests.conftest import picture
 from tests.in_vllm.asking import IMAGE, TWO, VIDEO, Question, answers, illavas, same
 from tests.in_vllm.test_logprobs import merging
@@ -65,32 +75,127 @@ def test_prompts_in_chunks(engines, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_request_that_had_to_wait_again(engines, family):
+def test_a_request_that_had_to_wait_again(engines, family, monkeypatch):
     """The cache holds one and a half of them: one is preempted, and computed anew."""
     settings = merging(family)
-    asked = [Question("word " * 60 + str(number), TWO.images) for number in range(4)]
     engine = engines.of(
         family,
         settings,
         enable_prefix_caching=False,
-        num_gpu_blocks_override=5,
+        num_gpu_blocks_override=6,
         max_num_seqs=4,
-        max_model_len=320,
+        max_model_len=256,
     )
     session = engines.session(family, settings)
+    block = engine.llm_engine.vllm_config.cache_config.block_size
+    (short,) = answers(engine, session, [Question("0", TWO.images)])
+    # a prompt that nearly fills its block: all have one, and none gets its second
+    words = "".join(" a" for _ in range(block - short.length - 2))
+    asked = [Question(f"{number}{words}", TWO.images) for number in range(4)]
+    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
+    preempt, preempted = scheduler._preempt_request, []
+
+    def counted(*request, **how):
+        preempted.append(request)
+        return preempt(*request, **how)
+
+    monkeypatch.setattr(scheduler, "_preempt_request", counted)
     for question, own in zip(asked, answers(engine, session, asked), strict=True):
         same(own, illavas(session, question))
+    assert preempted
 
 
 def test_each_request_has_its_wish(engines):
-    """Of one picture, asked at once: each is reduced as it says, and no cache mixes them up."""
-    family = "llava_onevision"
-    engine, session = engines.of(family, {"preset": "off"}), engines.session(family, {"preset": "off"})
-    wishes = [{}, {"keep": 0.5}, {"keep": 0.25, "method": "bipartite"}, {"max_tiles": 1}]
+    """Of one picture, asked at once and again: each is reduced as it says, and no cache mixes them up."""
+    family, off = "llava_onevision", {"preset": "off"}
+    engine, session = engines.of(family, off), engines.session(family, off)
+    wishes = {
+        "": off,
+        '{"keep": 0.5}': {"preset": "off", **sharing(session, 0.5, "illava")},
+        '{"keep": 0.25, "method": "bipartite"}': {"preset": "off", **sharing(session, 0.25, "bipartite")},
+        '{"max_tiles": 1}': {"preset": "off", "max_tiles": 1},
+    }
+    asked = [json.loads(wish or "{}") for wish in wishes]
     for _ in range(2):
-        said = answers(engine, session, [IMAGE] * len(wishes), wishes)
+        said = answers(engine, session, [IMAGE] * len(asked), asked)
         assert len({own.length for own in said}) == len(wishes)
-        same(said[0], illavas(session, IMAGE))
+        for own, settings in zip(said, wishes.values(), strict=True):
+            same(own, illavas(engines.session(family, settings), IMAGE))
+
+
+def sharing(session, keep, method):
+    """The settings that a share comes to, with what merges in the decoder kept before it."""
+    config = reducing(session.family, session.config, None, keep, method)
+    data = config.model_dump(exclude_unset=True, exclude={"model", "generation", "media", "preset", "method"})
+    for kind in ("image", "video"):
+        stage = data["llm"][kind] if "image" in data["llm"] else data["llm"]
+        shares = stage["keep"] if isinstance(stage["keep"], list) else [stage["keep"]] * len(stage["layers"])
+        data.setdefault("input", {})[kind] = {"method": method, "keep": math.prod(shares)}
+    for stage in (data["vision"], data["vision"].get("image"), data["vision"].get("video")):
+        if stage and "layers" in stage:
+            stage["method"] = method
+    return data | {"llm": None, "layout": "faithful"}
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+def test_a_document_is_taken_as_one(engines, family):
+    """By preset auto, which leaves out what neighbours predict, and merges nothing of it."""
+    page = Image.new("RGB", (168, 168), "white")
+    page.paste(picture(70, 30, 4), (20, 20))
+    question, auto = Question("What does it say?", (page,)), {"preset": "documents"}
+    engine, session = engines.of(family, auto), engines.session(family, auto)
+    (own,) = answers(engine, session, [question])
+    (whole,) = answers(engine, session, [question], [{"preset": "off"}])
+    assert own.length < whole.length
+    same(own, illavas(session, question))
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_videos_times_are_known(engines, family):
+    """Of frames that are two seconds apart: in the prompt's text or in positions, cached or not."""
+    slow = Question("When?", (), VIDEO.videos, (("fps", 0.5), ("frames_indices", [0, 1, 2, 3, 4, 5])))
+    session = engines.session(family, {"preset": "off"})
+    engine = engines.of(family, {"preset": "off"})
+    (timed,), (plain,) = (answers(engine, session, [one]) for one in (slow, VIDEO))
+    assert timed.logprobs != plain.logprobs
+    (again,) = answers(engine, session, [slow])
+    same(again, timed)
+    prepared = session.prepare(Request(slow.prompt, (), slow.videos), fresh=True)
+    slots = {
+        slot: replace(one, pixels=one.pixels.timed([0, 2, 4, 6, 8, 10]))
+        for slot, one in prepared.slots.items()
+    }
+    (ours,) = session.ask_batch([replace(prepared, slots=slots)])
+    tops = tuple(sorted((x["logprob"] for x in step["top"]), reverse=True) for step in ours.logprobs)
+    np.testing.assert_allclose(timed.logprobs[0], tops[0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"video_pruning_rate": 0.0}, "video-pruning-rate"),
+        ({"pipeline_parallel_size": 2, "distributed_executor_backend": "mp"}, "pipeline parallelism"),
+        ({"compilation_config": {"cudagraph_mm_encoder": True}}, "cudagraph_mm_encoder"),
+        ({"enable_lora": True, "enable_tower_connector_lora": True}, "LoRA on the tower"),
+    ],
+)
+def test_what_would_be_wrong_is_refused_before_anything_starts(engines, arguments, why):
+    with pytest.raises(Exception, match=why):
+        engines.of("qwen2_vl", {"preset": "off"}, **arguments)
+
+
+def test_a_prompt_whose_positions_end_is_refused(engines):
+    """Tokens that stay keep theirs: behind a picture of a few tokens text stands as far as behind all."""
+    family = "llava_onevision"
+    settings = {"preset": "off", "layout": "faithful", "input": {"method": "illava", "keep": 0.05}}
+    config = Config.model_validate({"model": {"id": engines.checkpoint(family)}, **settings})
+    overrides = engine_settings(config)["hf_overrides"]
+    overrides["text_config"]["max_position_embeddings"] = 64
+    engine = engines.of(family, settings, hf_overrides=overrides, max_model_len=64)
+    session = engines.session(family, settings)
+    with pytest.raises(ValueError, match="positions go to"):
+        answers(engine, session, [IMAGE])
+    answers(engine, session, [Question("Hello")])
 
 
 @pytest.mark.parametrize(

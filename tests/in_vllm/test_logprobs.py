@@ -63,7 +63,7 @@ def test_layouts_and_positions(engines, family, changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"pixels": {"tau": 40}, "vision": None},
+        {"pixels": {"tau": 200}, "vision": None},
         {"input": {"method": "holitom", "keep": 0.4}, "vision": None},
         {"frames": {"layers": [2], "keep": 0.5}, "vision": {"layers": [3], "drop": 0.3}},
         {"method": "bipartite", "vision": GROUPS},
