@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from illava_cli.cli.commands import COMMANDS, Announced
+from illava_cli.cli.engines import split
 
 
 def command() -> Any:
@@ -24,4 +25,5 @@ def parsed(arguments: list[str]) -> dict[str, Any]:
     Raises:
         Exception: there is no such flag, or no such value.
     """
-    return command().make_context("serve", list(arguments)).params
+    own, _ = split(list(arguments))
+    return command().make_context("serve", own).params
