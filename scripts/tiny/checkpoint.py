@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from make_toy_tokenizer import FAMILIES, TEXT, train, write_json, write_tokenizer
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -30,12 +31,15 @@ class Architecture:
             of the decoder's configuration -> the model with fresh weights.
         processors: settings -> the content of each file of the processors.
         start: sets the weights with which the tower begins.
+        hub: how names of weights begin, as `transformers` writes them and as the hub has them: other engines
+            know no others.
     """
 
     settings: dict
     build: Callable[[dict[str, int], int, dict, dict], PreTrainedModel]
     processors: Callable[[dict], dict[str, dict]]
     start: Callable[[PreTrainedModel], None]
+    hub: tuple[str, str] = ("", "")
 
     def tokenizer(self) -> Tokenizer:
         return train(self.settings["special_tokens"], world_text(), MERGES)
@@ -61,6 +65,12 @@ class Architecture:
         plain.load_state_dict(model.state_dict())
         plain.generation_config = model.generation_config
         plain.save_pretrained(folder)
+        path, (ours, theirs) = folder / "model.safetensors", self.hub
+        weights = {
+            theirs + name.removeprefix(ours) if name.startswith(ours) else name: values
+            for name, values in load_file(path).items()
+        }
+        save_file(weights, path, metadata={"format": "pt"})
         write_tokenizer(folder, self.tokenizer(), self.settings)
         for name, content in self.processors(self.settings).items():
             write_json(folder / name, content)
@@ -79,7 +89,11 @@ def world_text() -> str:
 
 ARCHITECTURES = {
     "tiny": Architecture(
-        FAMILIES["llava-onevision"], llava_onevision.build, llava_onevision.processors, llava_onevision.start
+        FAMILIES["llava-onevision"],
+        llava_onevision.build,
+        llava_onevision.processors,
+        llava_onevision.start,
+        hub=("vision_tower.", "vision_tower.vision_model."),
     ),
     "tiny-qwen": Architecture(FAMILIES["qwen3-vl"], qwen3_vl.build, qwen3_vl.processors, qwen3_vl.start),
 }

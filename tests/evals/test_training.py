@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny.batches import Builder, Example
 from tiny.checkpoint import ARCHITECTURES
 from tiny.clock import Clock
@@ -134,6 +135,14 @@ def test_a_checkpoint_has_what_was_learnt(name, tmp_path):
     again = load(str(tmp_path / "checkpoint"), preset="off", device="cpu", dtype="float32").model
     for (part, theirs), ours in zip(trainer.model.named_parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(theirs.to(torch.bfloat16).float(), ours, msg=part)
+
+
+def test_its_weights_have_the_names_of_the_hub(tmp_path):
+    """Which other engines know: not those that `transformers` writes today."""
+    ARCHITECTURES["tiny"].export(small_session().model, tmp_path)
+    names = load_file(tmp_path / "model.safetensors").keys()
+    parts = {name.rpartition(".layers.")[0] for name in names if ".layers." in name}
+    assert parts == {"vision_tower.vision_model.encoder", "language_model.model"}
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
