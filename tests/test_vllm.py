@@ -238,11 +238,13 @@ def test_a_command_passes_on_what_stands_behind_the_dashes(checkpoints, monkeypa
     ("settings", "rest", "why"),
     [
         (["model.compile=true"], [], "after --"),
+        (["model.device=cuda:1"], [], "--device: vLLM has an option of its own"),
         (["generation.seed=3"], [], "generation.seed"),
         (["media.start=2"], [], "media.start"),
         ([], ["--hf-overrides", "{}"], "--hf-overrides is given by illava"),
         ([], ["--video_pruning_rate=0"], "--video-pruning-rate is given by illava"),
         ([], ["--port", "1"], "before --"),
+        ([], ["--api-key=x"], "before --"),
     ],
 )
 def test_what_vllm_cannot_be_told_is_refused(settings, rest, why, checkpoints, monkeypatch):

@@ -184,15 +184,17 @@ def _become_vllm(
     flags: ModelFlags, name: str, place: tuple[str, int], keys: list[str], rest: list[str]
 ) -> None:
     """vLLM's server in this program's place."""
-    from illava_cli.vllm.server import become, server_command
+    from illava_cli.vllm import server
 
     messages, config = Messages(flags.quiet), flags.config()
     if (own := os.environ.get(KEY_VARIABLE)) is not None:
-        os.environ.setdefault("VLLM_API_KEY", own)  # the command line is for all to see
-    rest = [*(["--api-key", *keys] if keys else []), *rest]
-    command = server_command(config, name or flags.model or str(config.model.id), place, rest, messages.note)
+        os.environ.setdefault(server.KEY_VARIABLE, own)  # the command line is for all to see
+    name, (host, port) = name or flags.model or str(config.model.id), place
+    place = host, port or server.free_port()
+    command = server.server_command(config, name, place, rest, messages.note, keys)
     tell_changes(config, messages.note)
-    become(command)
+    messages.say(f"illava: vLLM serves {name} at http://{host}:{place[1]}/v1")
+    server.become(command)
 
 
 def _serve(options: ServeOptions, config: Config, threads: int | None, messages: Messages) -> None:

@@ -170,7 +170,8 @@ class Processor(BaseMultiModalProcessor[Info]):
             for fields in filter(None, items):
                 advance, tokens = (fields[f"{kind}_{name}"].data for name in ("advance", "tokens"))
                 length += int(advance.sum() - tokens.sum())
-        most = self.info.get_hf_config().get_text_config().max_position_embeddings
+        model = self.info.ctx.model_config  # whose length a scaled rope may have made larger
+        most = max(model.hf_text_config.max_position_embeddings, model.max_model_len)
         if length > most:
             raise UsageError(
                 f"the prompt's positions go to {length}, as tokens that stay keep theirs, and the model has "

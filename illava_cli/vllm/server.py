@@ -38,13 +38,20 @@ OURS = {  # of vLLM's options
     "--port": "before --",
     "--served-model-name": "before --, with --served-name",
     "--dtype": "before --",
+    "--api-key": "before --",
 }
+KEY_VARIABLE = "VLLM_API_KEY"
 PATIENCE_S = 1800.0  # for a large model to be read and compiled
 ENDING_S = 60.0
 
 
 def server_command(
-    config: Config, name: str, place: tuple[str, int], rest: Sequence[str], note: Callable[[str], None]
+    config: Config,
+    name: str,
+    place: tuple[str, int],
+    rest: Sequence[str],
+    note: Callable[[str], None],
+    keys: Sequence[str] = (),
 ) -> list[str]:
     """The program that serves the model of a configuration.
 
@@ -52,6 +59,7 @@ def server_command(
         name: under which it is asked for.
         place: host and port.
         rest: further arguments of vLLM's.
+        keys: that open it.
 
     Raises:
         UsageError: settings that vLLM cannot be told here.
@@ -71,7 +79,7 @@ def server_command(
     for option, value in told.items():
         text = json.dumps(value) if isinstance(value, dict) else str(value)
         command += [f"--{option.replace('_', '-')}", text]
-    return [*command, *rest]
+    return [*command, *(["--api-key", *keys] if keys else []), *rest]
 
 
 def _by_their_names(group: Any, names: Mapping[str, str | None]) -> dict[str, Any]:
@@ -81,8 +89,8 @@ def _by_their_names(group: Any, names: Mapping[str, str | None]) -> dict[str, An
 
 
 def _refuse_others(config: Config, rest: Sequence[str]) -> None:
-    for option in ("quantization", "device_map", "offload_folder", "compile"):
-        if getattr(config.model, option):
+    for option in ("device", "attn", "quantization", "device_map", "offload_folder", "compile"):
+        if getattr(config.model, option) not in (None, False, "auto"):
             raise UsageError(f"--{option.replace('_', '-')}: vLLM has an option of its own: give it after --")
     known = {"generation": DECODING.keys(), "media": {*FRAMES, *PREPROCESSING}}
     for group, names in known.items():
@@ -111,6 +119,7 @@ def running(command: Sequence[str], port: int) -> Iterator[str]:
         IllavaError: it ended before it could answer.
     """
     own = dict(start_new_session=True, stdout=sys.stderr.fileno(), stderr=sys.stderr.fileno())
+    own["env"] = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}  # we ask without
     with subprocess.Popen(list(command), stdin=subprocess.DEVNULL, **own) as server:
         try:
             url = f"http://127.0.0.1:{port}"

@@ -76,8 +76,12 @@ class Engines:
 
     def of(self, family: str, settings: dict[str, Any], **arguments: Any) -> LLM:
         """The engine of a family under a configuration, as our launcher starts it."""
-        config = Config.model_validate({"model": {"id": self.checkpoint(family)}, **settings})
-        return self._made((family, repr(settings)), engine_settings(config) | arguments)
+        return self.own(self.checkpoint(family), settings, **arguments)
+
+    def own(self, checkpoint: str, settings: dict[str, Any], **arguments: Any) -> LLM:
+        """That of a checkpoint."""
+        config = Config.model_validate({"model": {"id": checkpoint}, **settings})
+        return self._made((checkpoint, repr(settings)), engine_settings(config) | arguments)
 
     def stock(self, family: str, **arguments: Any) -> LLM:
         """vLLM's own model."""
