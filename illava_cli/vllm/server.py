@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from illava_cli.config.settings import Config
@@ -119,7 +119,8 @@ def running(command: Sequence[str], port: int) -> Iterator[str]:
         IllavaError: it ended before it could answer.
     """
     own = dict(start_new_session=True, stdout=sys.stderr.fileno(), stderr=sys.stderr.fileno())
-    own["env"] = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}  # we ask without
+    env = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}  # we ask without
+    own["env"] = {"VLLM_LOGGING_LEVEL": "WARNING"} | env
     with subprocess.Popen(list(command), stdin=subprocess.DEVNULL, **own) as server:
         try:
             url = f"http://127.0.0.1:{port}"
@@ -155,14 +156,10 @@ def answered(server: subprocess.Popen, address: str) -> None:
 
 
 def _end(server: subprocess.Popen) -> None:
-    """It and the processes that it has started."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, sign)
-        except ProcessLookupError:
-            return
-        try:
-            server.wait(ENDING_S)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    """It ends the processes that it has started; what is left of them is killed."""
+    server.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(ENDING_S)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
