@@ -18,7 +18,7 @@ from illava_cli.evals.world.sheet import Sheet
 from illava_cli.evals.world.task import Album, Clip, Question, Stage, Still
 from illava_cli.evals.world.task import media as drawn
 from tiny.labels import PATCH, seen_labels, stage_labels
-from tiny.referents import Place, Referent, evidence, referents
+from tiny.referents import Place, Referent, evidence, referents, side
 from tiny.sight import Sight, Sights
 
 SQUARE = MediaOptions(max_tiles=1)  # of a model with tiles
@@ -33,6 +33,7 @@ class Turn:
         begin: the place that predicts the answer's first token.
         referents, columns: what its names stand for, and the place of each name's last token.
         evidence: where in the picture the answer is to be seen.
+        side: which of `SIDES` it asks about.
     """
 
     row: int
@@ -40,6 +41,7 @@ class Turn:
     referents: list[Referent]
     columns: list[int]
     evidence: Place | None
+    side: int | None
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,14 @@ class Output:
 
     Args:
         logits: (A, V).
-        media: of each row, as they were shown.
+        stages, media: of each row, as they were shown.
         shown: the pass.
         sight: where the tokens of each row's media lie.
         turns: each question, with the places of its names.
     """
 
     logits: Tensor
+    stages: list[Stage]
     media: list[Media]
     shown: Pass
     sight: Sight
@@ -101,7 +104,8 @@ class Builder:
         shown = self.shower.forward(pairs, apart=apart, watched=watched)
         turns = [turn for row, example in enumerate(examples) for turn in self.turns(row, example, shown)]
         logits = self.model.lm_head(shown.last[shown.batch.answered])
-        return Output(logits, media, shown, self.sights.of(media[0], shown.where[0]), turns)
+        stages = [example.stage for example in examples]
+        return Output(logits, stages, media, shown, self.sights.of(media[0], shown.where[0]), turns)
 
     def media(self, example: Example) -> Media:
         """What the stage shows, preprocessed."""
@@ -116,7 +120,7 @@ class Builder:
         for (prompt, answer), (start, last) in zip(example.turns, row.begins, strict=True):
             named, ids = referents(example.stage, prompt), row.ids[start : last + 1]
             columns = [start + self.shower.token_at(ids, prompt, one.end) for one in named]
-            made.append(Turn(number, last, named, columns, evidence(example.stage, answer)))
+            made.append(Turn(number, last, named, columns, evidence(example.stage, answer), side(prompt)))
         return made
 
     # --- the tower alone ----------------------------------------------------------------------

@@ -7,11 +7,13 @@ are found. Linear heads read the decoder's hidden states; they are thrown away a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from illava_cli.evals.world.motion import MOST_BLINKS
 from illava_cli.evals.world.scene import COLOURS, SHAPES
 from illava_cli.evals.world.several import ORDINALS
 from tiny.batches import Output
@@ -30,9 +32,9 @@ class Grounding(nn.Module):
 
     After `MEDIA_LAYER`, at each visual token: which image or frame it belongs to, and its row and column in
     the whole picture, which the tower, that sees a tile at a time, cannot know. After `NAME_LAYER`, at the
-    last token of a name: whether it is there, its place, colour, shape, image, and the frames that show it.
+    last token of a name: whether it is there, its place, colour, shape, image, and how often it is hidden.
     After `ANSWER_LAYER`, where the answer begins: the places of the first two names, and of
-    what is the answer.
+    what is the answer; that one as row and column too, the form in which visual tokens know theirs.
 
     One head of the `NAME_LAYER`-th layer is to look from a name at what it stands for, one of the layer after
     `ANSWER_LAYER` from where the answer begins at what is the answer.
@@ -50,10 +52,10 @@ class Grounding(nn.Module):
             {"image": nn.Linear(width, len(ORDINALS)), "frame": nn.Linear(width, FRAMES)}
         )
         counts = {"there": 2, "colour": len(COLOURS), "shape": len(SHAPES), "image": len(ORDINALS)}
+        counts["hidden"] = 1 + MOST_BLINKS
         self.name = nn.ModuleDict({name: nn.Linear(width, count) for name, count in counts.items()})
         self.places = nn.Linear(width, 4)
-        self.bins = nn.ModuleDict({"media": nn.Linear(width, 2 * BINS), "name": nn.Linear(width, 2 * BINS)})
-        self.seen = nn.Linear(width, FRAMES)
+        self.bins = nn.ModuleDict({what: nn.Linear(width, 2 * BINS) for what in ("media", "name", "answer")})
         self.answer = nn.Linear(width, 6)
 
     def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
@@ -70,7 +72,7 @@ class Grounding(nn.Module):
                 loss, found[name] = loss + missed, (-missed).exp().item()
         if not named:
             return loss, found
-        hidden = self._read(out, NAME_LAYER, [(row, column) for row, column, _ in named])
+        hidden = read(out, NAME_LAYER, [(row, column) for row, column, _ in named])
         said = [referent for _, _, referent in named]
         for name, head in self.name.items():
             target = torch.tensor([_class(name, referent) for referent in said], device=hidden.device)
@@ -83,26 +85,11 @@ class Grounding(nn.Module):
             loss = loss + PLACES * miss[known].mean()
             loss = loss + binned(self.bins["name"](hidden[known]), places[known][:, :2])
             found["found"] = (miss[known].amax(-1) < 0.1).float().mean().item()
-        in_clips = [index for index, referent in enumerate(said) if referent.seen is not None]
-        if in_clips:
-            frames = torch.tensor([[float(s) for s in said[i].seen] for i in in_clips], device=hidden.device)
-            logits = self.seen(hidden[in_clips])[:, : frames.shape[1]]
-            loss = loss + 2 * F.binary_cross_entropy_with_logits(logits, frames)
         return loss, found
-
-    def _read(self, out: Output, layer: int, places: list[tuple[int, int]]) -> Tensor:
-        rows, columns = zip(*places, strict=True)
-        hidden = self._after(out, layer)[list(rows), list(columns)].float()
-        return F.rms_norm(hidden, hidden.shape[-1:])
-
-    def _after(self, out: Output, layer: int) -> Tensor:
-        """(B, T, C) after so many layers, or the last where there are fewer."""
-        hidden = out.shown.hidden
-        return hidden[min(layer, len(hidden) - 1)]
 
     def _media_loss(self, out: Output) -> Tensor:
         sight, size = out.sight, len(out.sight.part)
-        hidden = self._after(out, MEDIA_LAYER)[:, :size].float()
+        hidden = after(out, MEDIA_LAYER)[:, :size].float()
         hidden = F.rms_norm(hidden, hidden.shape[-1:])
         placed = ~sight.places[:, 0].isnan()
         places = sight.places[placed].to(hidden.device).expand(len(hidden), -1, -1)
@@ -130,8 +117,25 @@ class Grounding(nn.Module):
         known = ~places.isnan()
         if not known.any():
             return places.new_zeros(())
-        hidden = self._read(out, ANSWER_LAYER, [(turn.row, turn.begin) for turn in out.turns])
-        return PLACES * (self.answer(hidden) - places)[known].abs().mean()
+        hidden = read(out, ANSWER_LAYER, [(turn.row, turn.begin) for turn in out.turns])
+        loss = PLACES * (self.answer(hidden) - places)[known].abs().mean()
+        shown = known[:, 4]
+        if shown.any():
+            loss = loss + binned(self.bins["answer"](hidden[shown]), places[shown][:, 4:])
+        return loss
+
+
+def after(out: Output, layer: int) -> Tensor:
+    """(B, T, C) after so many layers, or the last where there are fewer."""
+    hidden = out.shown.hidden
+    return hidden[min(layer, len(hidden) - 1)]
+
+
+def read(out: Output, layer: int, places: list[tuple[int, int]]) -> Tensor:
+    """(N, C) what stands after so many layers in rows and columns, normed."""
+    rows, columns = zip(*places, strict=True)
+    hidden = after(out, layer)[list(rows), list(columns)].float()
+    return F.rms_norm(hidden, hidden.shape[-1:])
 
 
 def binned(logits: Tensor, places: Tensor) -> Tensor:
@@ -168,9 +172,16 @@ def _class(name: str, referent: Referent) -> int:
         return int(referent.there)
     if name == "image":
         return -1 if referent.image is None else referent.image
+    if name == "hidden":
+        return -1 if referent.seen is None else gaps(referent.seen)
     if referent.name is None:
         return -1
     return list(COLOURS).index(referent.name[0]) if name == "colour" else SHAPES.index(referent.name[1])
+
+
+def gaps(seen: tuple[bool, ...]) -> int:
+    """How often something is hidden between two frames that show it."""
+    return sum(not now and then for now, then in pairwise(seen[seen.index(True) :]))
 
 
 def _pair(place: Place | None) -> tuple[float, float]:

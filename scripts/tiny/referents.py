@@ -40,6 +40,7 @@ class Referent:
 
 NAMED = re.compile(rf"\b(?:({'|'.join(COLOURS)}) )?({'|'.join(SHAPES)})\b|\b({'|'.join(COLOURS)}) one\b")
 QUADRANT = re.compile(rf"\b({'|'.join(ROWS)}) ({'|'.join(COLUMNS)})\b")
+SIDES = ("left of", "right of", "above", "below")
 PRINTED = re.compile(rf"\b({'|'.join((*WORDS, *DAYS))}|line \d)\b")
 
 
@@ -55,6 +56,11 @@ def referents(stage: Stage, prompt: str) -> list[Referent]:
             return [_which(scenes, match) for match in NAMED.finditer(prompt)]
         case Clip(frames):
             return [_over_time(frames, match) for match in NAMED.finditer(prompt)]
+
+
+def side(prompt: str) -> int | None:
+    """Which of `SIDES` a question asks about."""
+    return next((number for number, words in enumerate(SIDES) if f" {words} " in prompt), None)
 
 
 def evidence(stage: Stage, answer: str) -> Place | None:

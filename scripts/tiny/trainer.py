@@ -21,6 +21,7 @@ from illava_cli.evals.world import stream
 from tiny import state
 from tiny.batches import Builder
 from tiny.clock import Clock
+from tiny.comparing import Comparing
 from tiny.grounding import Grounding
 from tiny.labels import PATCH, Heads
 from tiny.lessons import lesson
@@ -74,6 +75,7 @@ class Trainer:
             {
                 "dense": Heads(model.config.vision_config.hidden_size),
                 "grounding": Grounding(model.config.text_config),
+                "comparing": Comparing(model.config.text_config),
             }
         ).to(model.device)
         named = list(model.named_parameters())  # tied ones once
@@ -81,7 +83,9 @@ class Trainer:
         rest = [pair for pair in named if not is_tower(pair[0])]
         self.tower = [parameter for _, parameter in tower]
         readers = {name: list(heads.named_parameters(f"heads.{name}")) for name, heads in self.heads.items()}
-        self.optimizer = Optimizer(tower + readers["dense"], rest + readers["grounding"])
+        self.optimizer = Optimizer(
+            tower + readers["dense"], rest + readers["grounding"] + readers["comparing"]
+        )
         self.rates = [0.0, 0.0]
         self.progress = state.Progress(plan.first)
         self.end = plan.seconds
@@ -141,14 +145,17 @@ class Trainer:
         for parameter in self.tower:
             parameter.requires_grad_(joint)
         with self.autocast():
-            out = self.builder.forward(examples, apart=apart, watched=self.heads["grounding"].watched)
+            readers = self.heads["grounding"], self.heads["comparing"]
+            watched = [layer for heads in readers for layer in heads.watched]
+            out = self.builder.forward(examples, apart=apart, watched=watched)
             loss = F.cross_entropy(out.logits.float(), out.target)
             self.recent[kind].append(loss.item())
             if self.plan.grounding:
-                looked, found = self.heads["grounding"](out)
-                loss = loss + self.plan.grounding * looked
-                for name, share in found.items():
-                    self.recent[f"{kind} {name}"].append(share)
+                for heads in readers:
+                    looked, found = heads(out)
+                    loss = loss + self.plan.grounding * looked
+                    for name, share in found.items():
+                        self.recent[f"{kind} {name}"].append(share)
             seen = out.shown.seen
             tokens = self.builder.labels(examples, out, self.builder.token)
             named = self.naming.loss(self.model, seen.projected, tokens)

@@ -1,0 +1,100 @@
+"""Losses that teach the decoder to compare: two things of a picture, and a place with itself a frame before.
+
+Both are products of two findings, of which an answer's own loss says nothing until both are there: a relation
+is the side that is asked about and the order of two places, a blink is a thing that is here and was not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from illava_cli.evals.world.task import Clip
+from tiny.batches import Output
+from tiny.grounding import ANSWER_LAYER, LEAST, MEDIA_LAYER, read
+from tiny.referents import SIDES, Place
+
+NEAR = 0.06  # of the picture: two places that are no further apart along an axis have no order
+CHANGED = 2.0  # weight of what is new in a frame
+
+
+class Comparing(nn.Module):
+    """Readers of a decoder.
+
+    After `ANSWER_LAYER`, where the answer begins: which side the question asks about, and whether the first
+    thing it names is left of the second and above it. After `MEDIA_LAYER`, at each token of a clip that shows
+    a thing: whether nothing was there a frame before; one head of the layer before looks at that place.
+    """
+
+    def __init__(self, decoder):
+        """
+        Args:
+            decoder: its configuration.
+        """
+        super().__init__()
+        self.watched = (MEDIA_LAYER - 1,)
+        self.side = nn.Linear(decoder.hidden_size, len(SIDES))
+        self.order = nn.Linear(decoder.hidden_size, 2)
+        self.new = nn.Linear(decoder.hidden_size, 1)
+
+    def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
+        """The loss of one pass, and the share of sides, of orders and of new things that are told rightly."""
+        loss, right = out.logits.new_zeros((), dtype=torch.float32), {}
+        sided = [turn for turn in out.turns if turn.side is not None]
+        if sided:
+            hidden = read(out, ANSWER_LAYER, [(turn.row, turn.begin) for turn in sided])
+            side = torch.tensor([turn.side for turn in sided], device=hidden.device)
+            loss = loss + F.cross_entropy(self.side(hidden), side)
+            right["sides"] = (self.side(hidden).argmax(-1) == side).float().mean().item()
+            order = torch.tensor([_order(turn) for turn in sided], device=hidden.device)
+            known = ~order.isnan()
+            if known.any():
+                logits = self.order(hidden)[known]
+                loss = loss + F.binary_cross_entropy_with_logits(logits, order[known])
+                right["order"] = ((logits > 0) == (order[known] > 0.5)).float().mean().item()
+        if out.sight.kind == "frame":
+            loss = loss + self._clip_loss(out, right)
+        return loss, right
+
+    def _clip_loss(self, out: Output, right: dict[str, float]) -> Tensor:
+        size, part = len(out.sight.part), out.sight.part
+        same = (out.sight.places[:, None] == out.sight.places[None]).all(-1)
+        before = (same & (part[:, None] == part[None] + 1)).to(out.logits.device)
+        paid = (out.shown.looks[self.watched[0]][:, :size, :size] * before).sum(-1)[:, before.any(-1)]
+        loss = -paid.clamp(min=LEAST).log().mean()
+        right["before"] = (-loss).exp().item()
+        new = torch.stack([new_things(stage, out.sight) for stage in out.stages]).to(loss.device)
+        known = ~new.isnan()
+        places = [(int(row), int(column)) for row, column in known.nonzero()]
+        logits = self.new(read(out, MEDIA_LAYER, places))[:, 0]
+        right["new"] = ((logits > 0) == (new[known] > 0.5))[new[known] > 0.5].float().mean().item()
+        return loss + CHANGED * F.binary_cross_entropy_with_logits(logits, new[known])
+
+
+def new_things(clip: Clip, sight) -> Tensor:
+    """(T,) 1 where a thing covers a token's place in a frame and none did in the one before; NaN where no
+    thing is.
+    """
+    covered = torch.zeros(len(clip.frames), len(sight.part), dtype=torch.bool)
+    for number, frame in enumerate(clip.frames):
+        for thing in frame.things:
+            miss = sight.places * torch.tensor([frame.width, frame.height]) - torch.tensor([thing.x, thing.y])
+            covered[number] |= miss.norm(dim=-1) <= thing.radius
+    fresh = covered.clone()
+    fresh[0] = False
+    fresh[1:] &= ~covered[:-1]
+    told = torch.full((len(sight.part),), float("nan"))
+    for token in (sight.part >= 0).nonzero().flatten().tolist():
+        frames = slice(int(sight.part[token]) * sight.frames, (int(sight.part[token]) + 1) * sight.frames)
+        if covered[frames, token].any():
+            told[token] = float(fresh[frames, token].any())
+    return told
+
+
+def _order(turn) -> tuple[float, float]:
+    """Whether the first of two things is left of the second, and above it; NaN where that is not clear."""
+    places: list[Place | None] = [one.first for one in turn.referents]
+    if len(places) != 2 or None in places:
+        return float("nan"), float("nan")
+    return tuple(float(a < b) if abs(a - b) > NEAR else float("nan") for a, b in zip(*places, strict=True))

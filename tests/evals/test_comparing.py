@@ -1,0 +1,100 @@
+"""What the trainer says about two things of a picture, and about a place a frame before: held to the scenes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny.batches import Builder, Example
+from tiny.checkpoint import ARCHITECTURES
+from tiny.comparing import Comparing, new_things
+from tiny.grounding import gaps
+from tiny.referents import SIDES, referents, side
+
+from tests.evals.staging import small_session, staged
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def builder(request):
+    return Builder(small_session(request.param))
+
+
+def passed(builder, task, seed=0):
+    stage, question = staged(task, seed)
+    heads = Comparing(builder.model.config.text_config)
+    with torch.no_grad():
+        out = builder.forward([Example(stage, [question])], watched=heads.watched)
+    return stage, heads, out
+
+
+@pytest.mark.parametrize("task", ["relation", "document-button"])
+def test_the_side_is_the_one_that_is_asked(task):
+    for seed in range(20):
+        _, (prompt, _) = staged(task, seed)
+        assert SIDES[side(prompt)] in prompt
+
+
+@pytest.mark.parametrize("task", ["colour", "video-direction", "what-is-at"])
+def test_others_ask_about_no_side(task):
+    for seed in range(20):
+        assert side(staged(task, seed)[1][0]) is None
+
+
+def test_gaps_are_the_blinks():
+    for seed in range(20):
+        stage, (prompt, answer) = staged("video-blinks", seed)
+        (found,) = referents(stage, prompt)
+        assert gaps(found.seen) == int(answer)
+    assert gaps((False, False, True, True)) == 0  # it came late
+
+
+def test_what_is_new_is_lit_after_dark(builder):
+    """In the place of a thing that blinks, as many steps hold something new as it blinks."""
+    for seed in range(6):
+        stage, (prompt, answer) = staged("video-blinks", seed)
+        with torch.no_grad():
+            out = builder.forward([Example(stage, [(prompt, answer)])])
+        (found,) = referents(stage, prompt)
+        told = new_things(stage, out.sight)
+        at = out.sight.places - torch.tensor(found.first)
+        steps = out.sight.part.clamp(min=0).max() + 1
+        middle = [
+            told[out.sight.part == step][at[out.sight.part == step].norm(dim=-1).argmin()]
+            for step in range(int(steps))
+        ]
+        assert sum(float(value) for value in middle if value == value) == int(answer)
+
+
+def test_a_head_that_looks_a_frame_back_loses_less(builder):
+    _, heads, out = passed(builder, "video-blinks")
+    (layer,), size, part = heads.watched, len(out.sight.part), out.sight.part
+    looking = torch.zeros_like(out.shown.looks[layer])
+    for token in range(size):
+        for other in range(size):
+            same = bool((out.sight.places[token] == out.sight.places[other]).all())
+            looking[0, token, other] = float(same and part[token] == part[other] + 1)
+    better = replace(out, shown=replace(out.shown, looks=out.shown.looks | {layer: looking}))
+    assert heads(better)[0] < heads(out)[0] - 1
+
+
+@pytest.mark.parametrize("task", ["relation", "video-blinks", "document-button"])
+def test_the_loss_falls_as_the_readers_learn(builder, task):
+    torch.manual_seed(0)
+    _, heads, out = passed(builder, task)
+    optimizer = torch.optim.Adam(heads.parameters(), 0.01)
+    losses = []
+    for _ in range(80):
+        loss, _ = heads(out)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_picture_without_sides_teaches_nothing(builder):
+    _, heads, out = passed(builder, "colour")
+    loss, right = heads(out)
+    assert loss == 0
+    assert not right
