@@ -1,4 +1,4 @@
-"""What the trainer says about two things of a picture, and about a place a frame before: held to the scenes."""
+"""What the trainer says of two things of a picture, and of a place a frame before: held to the scenes."""
 
 from __future__ import annotations
 
