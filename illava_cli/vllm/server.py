@@ -67,7 +67,8 @@ def server_command(
     check_version()
     _refuse_others(config, rest)
     settings = engine_settings(config, note)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--trust-request-mm-kwargs"]
+    command = [sys.executable, "-m", "illava_cli.vllm.command", settings.pop("model")]
+    command.append("--trust-request-mm-kwargs")
     told = {name: value for name, value in settings.items() if value is not None}
     told |= {"served_model_name": name, "host": place[0], "port": place[1]}
     if config.model.dtype != "auto":
