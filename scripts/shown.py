@@ -36,6 +36,7 @@ PROJECTORS = {
 }
 Turns = Sequence[tuple[str, str]]  # prompts and right answers
 Media = Mapping[Slot, Pixels]
+Head = tuple[int, int]  # layer of the decoder, and number
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Pass:
         where: of each, where its media's tokens stand.
         positions: (B, T) or (axes, B, T).
         hidden: (B, T, C) of the embeddings and of each layer of the decoder.
-        looks: by layer that was watched (B, T, T), what its first head attends to.
+        looks: of each head that was watched (B, T, T), what it attends to.
         last: (B, T, C) after the last norm.
     """
 
@@ -87,7 +88,7 @@ class Pass:
     seen: Seen
     positions: Tensor
     hidden: tuple[Tensor, ...]
-    looks: dict[int, Tensor]
+    looks: dict[Head, Tensor]
     last: Tensor
 
 
@@ -213,13 +214,13 @@ class Shower:
     # --- a pass -----------------------------------------------------------------------------
 
     def forward(
-        self, shown: Sequence[tuple[Media, Turns]], *, apart: bool = True, watched: Sequence[int] = ()
+        self, shown: Sequence[tuple[Media, Turns]], *, apart: bool = True, watched: Sequence[Head] = ()
     ) -> Pass:
         """Questions about each of several media.
 
         Args:
             apart: no turn sees another one.
-            watched: layers of the decoder.
+            watched: heads of the decoder.
         """
         encoded, seen = self.encoded([media for media, _ in shown])
         starts, rows, where = [], [], []
@@ -257,20 +258,25 @@ class Shower:
         return Pass(rows, batch, where, seen, places, out.hidden_states, looks, out.last_hidden_state)
 
     @contextmanager
-    def _looking(self, layers: Sequence[int], mask: Tensor) -> Iterator[dict[int, Tensor]]:
-        """What the first head of layers attends to meanwhile, by layer."""
+    def _looking(self, heads: Sequence[Head], mask: Tensor) -> Iterator[dict[Head, Tensor]]:
+        """What heads attend to meanwhile."""
 
-        def first_head(query: Tensor, key: Tensor, scaling: float, _: Tensor | None) -> Tensor:
-            products = query[:, 0] @ key[:, 0].transpose(-1, -2) * scaling
-            return products.float().masked_fill(~mask[:, 0], -torch.inf).softmax(-1)
+        def measure(query: Tensor, key: Tensor, scaling: float, numbers: list[int]) -> Tensor:
+            shared = [number * key.shape[1] // query.shape[1] for number in numbers]
+            products = query[:, numbers] @ key[:, shared].transpose(-1, -2) * scaling
+            return products.float().masked_fill(~mask, -torch.inf).softmax(-1)
 
-        looks: dict[int, Tensor] = {}
+        looks: dict[Head, Tensor] = {}
+        by_layer = {layer: [n for one, n in heads if one == layer] for layer, _ in heads}
+        layers = self.model.model.language_model.layers
         with ExitStack() as stack:
-            taps = {layer: self.model.model.language_model.layers[layer].self_attn.tap for layer in layers}
-            for tap in taps.values():
-                stack.enter_context(tap.recording(first_head))
+            for layer, numbers in by_layer.items():
+                scorer = lambda query, key, scaling, _, of=numbers: measure(query, key, scaling, of)  # noqa: E731
+                stack.enter_context(layers[layer].self_attn.tap.recording(scorer))
             yield looks
-            looks.update({layer: tap.scores for layer, tap in taps.items()})
+            for layer, numbers in by_layer.items():
+                scores = layers[layer].self_attn.tap.scores
+                looks.update({(layer, number): scores[:, i] for i, number in enumerate(numbers)})
 
     def _start(self, pieces: list, encoded: dict[Slot, Features]) -> tuple[Prefill, dict[Slot, Tensor]]:
         """What stands before the questions, and one token of text, at the position at which they begin."""

@@ -96,7 +96,7 @@ class Trainer:
         self.labels = [patch_labels(picture, SIDE) for picture in album.pictures]
         self.shower, self.sights = Shower(session, remembering=True), Sights(session.family)
         decoder = self.model.config.text_config
-        self.watched = min(NAME_LAYER, decoder.num_hidden_layers) - 1
+        self.watched = min(NAME_LAYER, decoder.num_hidden_layers) - 1, 0
 
     # --- one pass -----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from shown import Media, Pass, Shower
+from shown import Head, Media, Pass, Shower
 from torch import Tensor
 
 from illava_cli.config.options import MediaOptions
@@ -92,7 +92,7 @@ class Builder:
         self.token = PATCH * round(session.family.patches_per_token**0.5)  # pixels along one
 
     def forward(
-        self, examples: Sequence[Example], *, apart: bool = True, watched: Sequence[int] = ()
+        self, examples: Sequence[Example], *, apart: bool = True, watched: Sequence[Head] = ()
     ) -> Output:
         """One pass over examples whose media have the same shape.
 
@@ -120,7 +120,9 @@ class Builder:
         for (prompt, answer), (start, last) in zip(example.turns, row.begins, strict=True):
             named, ids = referents(example.stage, prompt), row.ids[start : last + 1]
             columns = [start + self.shower.token_at(ids, prompt, one.end) for one in named]
-            made.append(Turn(number, last, named, columns, evidence(example.stage, answer), side(prompt)))
+            made.append(
+                Turn(number, last, named, columns, evidence(example.stage, prompt, answer), side(prompt))
+            )
         return made
 
     # --- the tower alone ----------------------------------------------------------------------

@@ -24,7 +24,7 @@ class Comparing(nn.Module):
 
     After `ANSWER_LAYER`, where the answer begins: which side the question asks about, and whether the first
     thing it names is left of the second and above it. After `MEDIA_LAYER`, at each token of a clip that shows
-    a thing: whether nothing was there a frame before; one head of the layer before looks at that place.
+    a thing: whether nothing was there a frame before; the first head of that layer looks at that place.
     """
 
     def __init__(self, decoder):
@@ -33,7 +33,7 @@ class Comparing(nn.Module):
             decoder: its configuration.
         """
         super().__init__()
-        self.watched = (MEDIA_LAYER - 1,)
+        self.watched = ((MEDIA_LAYER - 1, 0),)
         self.side = nn.Linear(decoder.hidden_size, len(SIDES))
         self.order = nn.Linear(decoder.hidden_size, 2)
         self.new = nn.Linear(decoder.hidden_size, 1)

@@ -36,8 +36,8 @@ class Grounding(nn.Module):
     After `ANSWER_LAYER`, where the answer begins: the places of the first two names, and of
     what is the answer; that one as row and column too, the form in which visual tokens know theirs.
 
-    One head of the `NAME_LAYER`-th layer is to look from a name at what it stands for, one of the layer after
-    `ANSWER_LAYER` from where the answer begins at what is the answer.
+    The first head of the `NAME_LAYER`-th layer is to look from a name at what it stands for, that of the
+    layer after `ANSWER_LAYER` from where the answer begins at what is the answer.
     """
 
     def __init__(self, decoder):
@@ -47,7 +47,7 @@ class Grounding(nn.Module):
         """
         super().__init__()
         width, layers = decoder.hidden_size, decoder.num_hidden_layers
-        self.watched = min(NAME_LAYER, layers) - 1, min(ANSWER_LAYER, layers - 1)
+        self.watched = (min(NAME_LAYER, layers) - 1, 0), (min(ANSWER_LAYER, layers - 1), 0)
         self.media = nn.ModuleDict(
             {"image": nn.Linear(width, len(ORDINALS)), "frame": nn.Linear(width, FRAMES)}
         )
@@ -66,8 +66,8 @@ class Grounding(nn.Module):
         named, answered = list(_names(out)), [turn for turn in out.turns if turn.evidence]
         looks = [(row, column, out.sight.shows(one)) for row, column, one in named]
         reads = [(turn.row, turn.begin, out.sight.near(turn.evidence)) for turn in answered]
-        for name, layer, wanted in zip(("looks", "reads"), self.watched, (looks, reads), strict=True):
-            missed = unseen(out.shown.looks[layer], wanted)
+        for name, head, wanted in zip(("looks", "reads"), self.watched, (looks, reads), strict=True):
+            missed = unseen(out.shown.looks[head], wanted)
             if missed is not None:
                 loss, found[name] = loss + missed, (-missed).exp().item()
         if not named:

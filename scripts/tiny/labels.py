@@ -81,11 +81,14 @@ def _label_print(labels: dict[str, np.ndarray], text: Text, before: str, part: s
     plate = _overlap(start, top, ends[-1] - start, bottom - top, labels["word"].shape, cell)
     if part in PRINTED or (len(part) == 2 and part.isdigit()):
         _label_text(labels, part, plate >= 0.3 * cell**2)
+    else:
+        for name in ("word", "tens", "ones"):
+            labels[name][plate > 0] = IGNORED
+    if part in PRINTED or part.isdigit():
         boxes = [(x, top, end - x, bottom - top) for x, end in pairwise(ends)]
         _label_characters(labels, part, boxes, cell)
-    else:  # a heading, or a number of another length: nothing to learn
-        for name in ("word", "tens", "ones", "character"):
-            labels[name][plate > 0] = IGNORED
+    else:  # a heading: nothing to learn
+        labels["character"][plate > 0] = IGNORED
 
 
 def _label_sign(labels: dict[str, np.ndarray], sign: Sign, cell: int) -> None:

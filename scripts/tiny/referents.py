@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from illava_cli.evals.world.pages import DAYS, Chart, Lines
+from illava_cli.evals.world.pages import DAYS, Chart, Lines, Screen
 from illava_cli.evals.world.scene import COLOURS, COLUMNS, ROWS, SHAPES, WORDS, Scene, Thing
 from illava_cli.evals.world.sheet import Sheet, Text, font
 from illava_cli.evals.world.task import Album, Clip, Stage, Still
@@ -41,6 +41,7 @@ class Referent:
 NAMED = re.compile(rf"\b(?:({'|'.join(COLOURS)}) )?({'|'.join(SHAPES)})\b|\b({'|'.join(COLOURS)}) one\b")
 QUADRANT = re.compile(rf"\b({'|'.join(ROWS)}) ({'|'.join(COLUMNS)})\b")
 SIDES = ("left of", "right of", "above", "below")
+BEFORE = SIDES.index("left of"), SIDES.index("above")
 PRINTED = re.compile(rf"\b({'|'.join((*WORDS, *DAYS))}|line \d)\b")
 
 
@@ -63,11 +64,16 @@ def side(prompt: str) -> int | None:
     return next((number for number, words in enumerate(SIDES) if f" {words} " in prompt), None)
 
 
-def evidence(stage: Stage, answer: str) -> Place | None:
-    """Where the answer is to be seen: its text, unless it stands in several places, or the top of its bar."""
+def evidence(stage: Stage, prompt: str, answer: str) -> Place | None:
+    """Where the answer is to be seen: its text, unless it stands in several places.
+
+    What has seen both (`Binding`) comes after the other one: a bar's name, the lower button, the right one.
+    """
     match stage:
         case Still(Sheet(content=Chart(bars)) as sheet) if answer.isdigit():
-            return _top_of(sheet, next(label for label, value in bars.items() if str(value) == answer))
+            return _place_of(sheet, next(label for label, value in bars.items() if str(value) == answer))
+        case Still(Sheet(content=Screen()) as sheet) if side(prompt) in BEFORE:
+            return _place_of(sheet, PRINTED.search(prompt).group())
         case Still(Sheet() as sheet):
             return _place_of(sheet, answer)
         case Still(scene):
@@ -141,14 +147,6 @@ def _place_of(sheet: Sheet, words: str) -> Place | None:
     if len(places) != 1:
         return None
     return places[0][0] / sheet.width, places[0][1] / sheet.height
-
-
-def _top_of(sheet: Sheet, label: str) -> Place:
-    """The middle of the upper end of a bar."""
-    across, _ = _place_of(sheet, label)
-    x = across * sheet.width
-    (bar,) = (box for box in sheet.boxes if box.left <= x < box.right and box.bottom - box.top > 1)
-    return across, bar.top / sheet.height
 
 
 def _middle(text: Text, before: str, part: str) -> Place:

@@ -20,6 +20,7 @@ from illava_cli.engine.session import Session
 from illava_cli.evals.world import stream
 from tiny import state
 from tiny.batches import Builder
+from tiny.binding import Binding
 from tiny.clock import Clock
 from tiny.comparing import Comparing
 from tiny.grounding import Grounding
@@ -31,6 +32,7 @@ from tiny.optimizer import Optimizer, is_tower
 from tiny.recipe import STAGES, batch
 from tiny.threads import Threads
 
+READERS = {"grounding": Grounding, "comparing": Comparing, "binding": Binding}  # of the decoder
 CHAT_SHARE = 0.2  # of the joint steps in which the turns are one chat
 ANNEAL = 240.0  # seconds of training left once `stop` is seen
 
@@ -74,8 +76,7 @@ class Trainer:
         self.heads = nn.ModuleDict(
             {
                 "dense": Heads(model.config.vision_config.hidden_size),
-                "grounding": Grounding(model.config.text_config),
-                "comparing": Comparing(model.config.text_config),
+                **{name: kind(model.config.text_config) for name, kind in READERS.items()},
             }
         ).to(model.device)
         named = list(model.named_parameters())  # tied ones once
@@ -83,9 +84,8 @@ class Trainer:
         rest = [pair for pair in named if not is_tower(pair[0])]
         self.tower = [parameter for _, parameter in tower]
         readers = {name: list(heads.named_parameters(f"heads.{name}")) for name, heads in self.heads.items()}
-        self.optimizer = Optimizer(
-            tower + readers["dense"], rest + readers["grounding"] + readers["comparing"]
-        )
+        rest += [pair for name in READERS for pair in readers[name]]
+        self.optimizer = Optimizer(tower + readers["dense"], rest)
         self.rates = [0.0, 0.0]
         self.progress = state.Progress(plan.first)
         self.end = plan.seconds
@@ -145,14 +145,14 @@ class Trainer:
         for parameter in self.tower:
             parameter.requires_grad_(joint)
         with self.autocast():
-            readers = self.heads["grounding"], self.heads["comparing"]
-            watched = [layer for heads in readers for layer in heads.watched]
+            readers = [self.heads[name] for name in READERS]
+            watched = [head for reader in readers for head in reader.watched]
             out = self.builder.forward(examples, apart=apart, watched=watched)
             loss = F.cross_entropy(out.logits.float(), out.target)
             self.recent[kind].append(loss.item())
             if self.plan.grounding:
-                for heads in readers:
-                    looked, found = heads(out)
+                for reader in readers:
+                    looked, found = reader(out)
                     loss = loss + self.plan.grounding * looked
                     for name, share in found.items():
                         self.recent[f"{kind} {name}"].append(share)

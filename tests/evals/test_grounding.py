@@ -83,7 +83,7 @@ def test_the_text_that_is_the_answer_lies_on_ink(task):
         stage, (prompt, answer) = staged(task, seed)
         pixels = np.asarray(print_sheet(stage.scene), dtype=int)
         named = [one.first for one in referents(stage, prompt) if one.first]
-        for place in filter(None, (*named, evidence(stage, answer))):
+        for place in filter(None, (*named, evidence(stage, prompt, answer))):
             x, y = round(place[0] * stage.scene.width), round(place[1] * stage.scene.height)
             near = pixels[max(0, y - 4) : y + 5, max(0, x - 6) : x + 7].reshape(-1, 3)
             assert np.ptp(near, axis=0).max() > 60

@@ -66,7 +66,7 @@ def test_a_watched_head_is_the_models(family, checkpoints):
     session = load(checkpoints(family), preset="off", device="cpu", dtype="float32", max_tokens=1)
     shower, images = Shower(session), [picture(84, 84, 1)]
     with torch.no_grad():
-        out = shower.forward([(shower.media(images), TURNS[:1])], watched=[0, 1])
+        out = shower.forward([(shower.media(images), TURNS[:1])], watched=[(0, 0), (0, 3), (1, 0)])
         stock = type(session.model)(session.model.config).eval()
         stock.load_state_dict(session.model.state_dict())
         stock.set_attn_implementation("eager")
@@ -76,6 +76,7 @@ def test_a_watched_head_is_the_models(family, checkpoints):
         hook = seen.register_forward_hook(lambda *given: theirs.append(given[-1][1]))
         stock.model.language_model(inputs_embeds=embeds, position_ids=out.positions, output_attentions=True)
         hook.remove()
-    torch.testing.assert_close(out.looks[0], theirs[0][:, 0], **FLOAT32)
-    assert out.looks[1].shape == (1, length, length)
-    torch.testing.assert_close(out.looks[1].sum(-1), torch.ones(1, length))
+    for head in (0, 3):
+        torch.testing.assert_close(out.looks[0, head], theirs[0][:, head], **FLOAT32)
+    assert out.looks[1, 0].shape == (1, length, length)
+    torch.testing.assert_close(out.looks[1, 0].sum(-1), torch.ones(1, length))

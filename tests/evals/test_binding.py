@@ -1,0 +1,133 @@
+"""What belongs together on a page, as the trainer says it: held against the pages' contents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny.batches import Builder, Example
+from tiny.binding import Binding, inside, owned, parts
+from tiny.checkpoint import ARCHITECTURES
+from tiny.referents import evidence, side
+
+from illava_cli.evals.world.sheet import print_sheet
+from tests.evals.staging import small_session, staged
+
+TASKS = ["document-line", "document-cell", "document-field", "document-button", "document-bar"]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def builder(request):
+    return Builder(small_session(request.param))
+
+
+def passed(builder, task):
+    stage, question = staged(task)
+    heads = Binding(builder.model.config.text_config)
+    with torch.no_grad():
+        out = builder.forward([Example(stage, [question])], watched=heads.watched)
+    return stage, heads, out
+
+
+def test_a_cell_belongs_to_its_row_and_column():
+    for seed in range(8):
+        stage, _ = staged("document-cell", seed)
+        table = stage.scene.content
+        told = [(part.row.words, part.column.words) for part in parts(stage.scene)]
+        assert told == [(row, column) for row in table.rows for column in table.columns]
+
+
+def test_a_word_belongs_to_its_line():
+    for seed in range(8):
+        stage, _ = staged("document-line", seed)
+        place = {part.words: (part.row.words, part.rank) for part in parts(stage.scene)}
+        for number, words in enumerate(stage.scene.content.lines, 1):
+            for rank, word in enumerate(words):
+                if sum(word in line for line in stage.scene.content.lines) == 1:
+                    assert place[word] == (str(number), rank)
+
+
+def test_a_button_belongs_to_those_before_it():
+    for seed in range(8):
+        stage, (prompt, answer) = staged("document-button", seed)
+        told = {part.words: part for part in parts(stage.scene) if part.words}
+        asked = prompt.split()[-1].rstrip("?")
+        first, second = told[asked], told[answer]
+        match side(prompt):
+            case 0:
+                assert first.row.words == answer
+            case 1:
+                assert second.row.words == asked
+            case 2:
+                assert first.column.words == answer
+            case 3:
+                assert second.column.words == asked
+
+
+def test_a_bar_has_its_value_at_its_top():
+    for seed in range(8):
+        stage, _ = staged("document-bar", seed)
+        bars, told = stage.scene.content.bars, parts(stage.scene)
+        named = {part.words: part for part in told if part.words}
+        assert {name: 10 * part.value for name, part in named.items()} == bars
+        pixels = np.asarray(print_sheet(stage.scene), dtype=int)
+        for part in named.values():
+            left, top, right, bottom = (round(x) for x in part.top.area)
+            middle = (left + right) // 2
+            assert (pixels[top + 1, middle] != pixels[bottom, middle]).any()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_parts_lie_on_tokens(builder, task):
+    stage, _, out = passed(builder, task)
+    size = stage.scene.width, stage.scene.height
+    for part in parts(stage.scene):
+        assert inside(out.sight, part.area, size).any()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_answer_is_looked_for_where_it_is_bound(task):
+    """At a part, the middle of whose words is the evidence."""
+    checked = 0
+    for seed in range(8):
+        stage, question = staged(task, seed)
+        place = evidence(stage, *question)
+        if place is None:
+            continue
+        x, y = place[0] * stage.scene.width, place[1] * stage.scene.height
+        areas = [part.area for part in parts(stage.scene)]
+        assert any(area[0] <= x <= area[2] and area[1] <= y <= area[3] for area in areas)
+        checked += 1
+    assert checked
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_loss_falls_as_heads_look_and_readers_learn(builder, task):
+    torch.manual_seed(0)
+    stage, heads, out = passed(builder, task)
+    looks, size = dict(out.shown.looks), (stage.scene.width, stage.scene.height)
+    for name, head in heads.looking.items():
+        looks[head] = torch.zeros_like(looks[head])
+        page = parts(stage.scene)
+        for part, places in zip(page, owned(out.sight, page, size), strict=True):
+            if (other := getattr(part, name)) is not None:
+                seen = inside(out.sight, other.area, size).nonzero().flatten()
+                for place in places:
+                    looks[head][0, place, seen] = 1 / len(seen)
+    better = replace(out, shown=replace(out.shown, looks=looks))
+    assert heads(better)[0] < heads(out)[0] - 0.5
+    optimizer, losses = torch.optim.Adam(heads.parameters(), 0.01), []
+    for _ in range(60):
+        loss, _ = heads(better)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_scene_teaches_nothing_of_pages(builder):
+    _, heads, out = passed(builder, "colour")
+    assert heads(out)[0] == 0
