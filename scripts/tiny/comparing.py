@@ -16,7 +16,8 @@ from tiny.grounding import ANSWER_LAYER, LEAST, MEDIA_LAYER, read
 from tiny.referents import SIDES, Place
 
 NEAR = 0.06  # of the picture: two places that are no further apart along an axis have no order
-CHANGED = 2.0  # weight of what is new in a frame
+CHANGED = 1.0  # weight of what is new in a frame
+RARE = 4.0  # and within it of what is
 
 
 class Comparing(nn.Module):
@@ -69,7 +70,8 @@ class Comparing(nn.Module):
         places = [(int(row), int(column)) for row, column in known.nonzero()]
         logits = self.new(read(out, MEDIA_LAYER, places))[:, 0]
         right["new"] = ((logits > 0) == (new[known] > 0.5))[new[known] > 0.5].float().mean().item()
-        return loss + CHANGED * F.binary_cross_entropy_with_logits(logits, new[known])
+        rare = torch.tensor(RARE, device=logits.device)
+        return loss + CHANGED * F.binary_cross_entropy_with_logits(logits, new[known], pos_weight=rare)
 
 
 def new_things(clip: Clip, sight) -> Tensor:

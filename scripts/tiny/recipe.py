@@ -103,7 +103,7 @@ KINDS = {
 HANDS = ("flat", *TRAINED)
 STAGES = {  # kind to share of the steps
     "decoder": {"square": 0.32, "tile": 0.08, "album": 0.15, "clip": 0.15, "page": 0.3},
-    "joint": {"square": 0.2, "tile": 0.1, "album": 0.11, "clip": 0.12, "large": 0.15, "page": 0.32},
+    "joint": {"square": 0.15, "tile": 0.07, "album": 0.06, "clip": 0.15, "large": 0.14, "page": 0.43},
 }
 
 
