@@ -31,7 +31,8 @@ Tasks = Annotated[
     typer.Option(
         "--tasks",
         metavar="SOURCE",
-        help="JSONL file, world, documents, chalk or world:TASK,TASK; repeats (default: world).",
+        help="JSONL file, world, documents, world:TASK,TASK, or the world as another hand draws it "
+        "(outlined, shaded, chalk); repeats (default: world).",
     ),
 ]
 Questions = Annotated[

@@ -34,7 +34,8 @@ def questions(sources: Sequence[str], count: int, split: str = "heldout") -> lis
     """The questions of all sources, in their order.
 
     Args:
-        sources: paths of JSONL files, `world`, `documents`, `chalk`, or `world:TASK,TASK`.
+        sources: paths of JSONL files, `world`, `documents`, `world:TASK,TASK`, or a hand that draws the
+            world (`outlined`, `shaded`, `chalk`).
         count: questions of the world, dealt out over its tasks in turn.
         split: of the world.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from illava_cli.errors import UsageError
-from illava_cli.evals.world import CHALK, SPLITS, TASKS, generate, questions, stream
+from illava_cli.evals.world import BY_HAND, GROUPS, SPLITS, TASKS, generate, questions, stream
 from illava_cli.evals.world.glyphs import GLYPHS
 from illava_cli.evals.world.render import coverage, draw
 from illava_cli.evals.world.scene import COLOURS, SHAPES, SIZES, WORDS, draw_scene
@@ -76,7 +76,7 @@ def test_the_streams_of_splits_tasks_and_seeds_differ():
     assert len(set(firsts)) == len(firsts)
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task not in CHALK])  # which asks the same
+@pytest.mark.parametrize("task", [*GROUPS["world"], *GROUPS["documents"]])  # hands ask the same
 def test_no_answer_is_likelier_than_chance(task):
     kind, answers = TASKS[task], Counter()
     for seed in range(400):
@@ -213,9 +213,10 @@ def test_another_hand_draws_the_same_scene():
         assert coloured(pictures[HELD_OUT].astype(np.uint8)).max() < 0  # none of the world's own colours
 
 
-def test_chalk_is_asked_as_the_world_is():
+@pytest.mark.parametrize("hand", BY_HAND)
+def test_another_hand_asks_as_the_world_does(hand):
     for name in ("relation", "video-blinks"):
-        ours, theirs = CHALK[f"chalk-{name}"], TASKS[name]
+        ours, theirs = BY_HAND[hand][f"{hand}-{name}"], TASKS[name]
         rng = np.random.default_rng(5)
         question = None
         while question is None:
@@ -224,4 +225,4 @@ def test_chalk_is_asked_as_the_world_is():
         assert ours.choices == theirs.choices
         assert question[1] in theirs.choices
         pictures = stage.frames if name == "video-blinks" else (stage.scene,)
-        assert {one.style for one in pictures} == {HELD_OUT}
+        assert {one.style for one in pictures} == {hand}

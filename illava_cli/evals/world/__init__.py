@@ -17,14 +17,15 @@ import numpy as np
 from illava_cli.errors import UsageError
 from illava_cli.evals.sample import EvalSample
 from illava_cli.evals.world import documents, motion, several, text, things
-from illava_cli.evals.world.styles import in_chalk
+from illava_cli.evals.world.styles import OTHERS, drawn_by
 from illava_cli.evals.world.task import Task, media
 
 SCENES: dict[str, Task] = {**things.TASKS, **text.TASKS, **several.TASKS, **motion.TASKS}
-CHALK = {f"chalk-{name}": in_chalk(task) for name, task in SCENES.items()}  # drawn by a hand never trained on
-TASKS = SCENES | documents.TASKS | CHALK
+BY_HAND = {hand: {f"{hand}-{name}": drawn_by(hand, task) for name, task in SCENES.items()} for hand in OTHERS}
+TASKS = SCENES | documents.TASKS | {name: task for tasks in BY_HAND.values() for name, task in tasks.items()}
 # `world` stays what it was, so that figures measured on it stay comparable
-GROUPS = {"world": tuple(SCENES), "documents": tuple(documents.TASKS), "chalk": tuple(CHALK)}
+GROUPS = {"world": tuple(SCENES), "documents": tuple(documents.TASKS)}
+GROUPS |= {hand: tuple(tasks) for hand, tasks in BY_HAND.items()}
 SPLITS = {"train": 0, "validation": 1, "heldout": 2}
 
 

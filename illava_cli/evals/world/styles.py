@@ -15,6 +15,7 @@ from illava_cli.evals.world.task import Album, Clip, Stage, Still, Task
 
 TRAINED = ("flat", "outlined", "shaded")
 HELD_OUT = "chalk"
+OTHERS = (*TRAINED[1:], HELD_OUT)  # than the world's own
 CHALK = {
     "red": (232, 96, 92),
     "green": (112, 196, 116),
@@ -54,10 +55,10 @@ def _in_chalk(thing: Thing, scale: float) -> Thing:
     return replace(thing, paint=CHALK[thing.colour], radius=thing.radius * scale)
 
 
-def in_chalk(task: Task) -> Task:
-    """The same questions about scenes drawn in chalk."""
+def drawn_by(style: str, task: Task) -> Task:
+    """The same questions about scenes drawn by another hand."""
 
     def drawn(rng: np.random.Generator) -> Stage:
-        return restyle(task.draw(rng), HELD_OUT, rng)
+        return restyle(task.draw(rng), style, rng)
 
     return Task(drawn, task.ask, task.choices)
