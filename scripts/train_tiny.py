@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=75.0, help="training time, all stages together")
     parser.add_argument("--start", type=Path, help="folder of the checkpoint to begin with")
     parser.add_argument(
-        "--grounding", type=float, default=Plan.grounding, help="weight of the losses on what questions name"
+        "--grounding", type=float, default=Plan.grounding, help="weight of the decoder's readers"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

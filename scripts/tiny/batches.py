@@ -32,7 +32,7 @@ class Turn:
         row: of the batch.
         begin: the place that predicts the answer's first token.
         referents, columns: what its names stand for, and the place of each name's last token.
-        evidence: where in the picture the answer is to be seen.
+        evidence: where in the picture the answer can be read off.
         side: which of `SIDES` it asks about.
     """
 

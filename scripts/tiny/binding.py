@@ -1,11 +1,12 @@
 """Losses that teach the decoder what belongs together on a page: a number and its row, a bar and its name.
 
-A cell comes after the heads of its row and column, so its tokens can look back at them; a question then finds
-the cell by what it asks for. By places alone, compared through three layers, cells stayed at the guess.
+A cell comes after the headings of its row and column, so its tokens can look back at them; a question then
+finds the cell by what it asks for. By places alone, compared through three layers, cells stayed at the guess.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,8 @@ from tiny.labels import PRINTED
 from tiny.sight import Sight
 
 BOUND_LAYER, VALUE_LAYER = 3, 4  # after so many layers of the decoder
-HEADS = (*PRINTED, *"12345678")  # what heads a row or a column
+HEADINGS = (*PRINTED, *"12345678")  # of a row or a column
+LEAST = 0.3  # share of a token that shows a part
 Area = tuple[float, float, float, float]  # left, top, right and bottom in pixels
 
 
@@ -45,11 +47,22 @@ class Part:
     top: Part | None = None
 
 
+@dataclass(frozen=True)
+class Told:
+    """What one token of a page is to know, and by which of `Binding.readers`."""
+
+    reader: str
+    page: int
+    token: int
+    target: int
+
+
 class Binding(nn.Module):
-    """Readers of a decoder: after `BOUND_LAYER`, at the tokens of each part of a page, what heads its row and
-    its column, which word of a line it is, and the value of a bar at its top; after `VALUE_LAYER` the value
-    at the bar's name. Heads of the layer before look at what heads a row, at what heads a column, and from a
-    bar's name at its top.
+    """Readers of a decoder, at the tokens of each part of a page.
+
+    After `BOUND_LAYER`: the headings of its row and its column, which word of a line it is, and at a bar's
+    top its value; after `VALUE_LAYER` the value at the bar's name. Two heads of the `BOUND_LAYER`-th layer
+    look at the headings, one of the `VALUE_LAYER`-th looks from a bar's name at its top.
     """
 
     def __init__(self, decoder):
@@ -58,79 +71,90 @@ class Binding(nn.Module):
             decoder: its configuration.
         """
         super().__init__()
-        width, layers = decoder.hidden_size, decoder.num_hidden_layers
+        layers = decoder.num_hidden_layers
         bound, value = (min(layer, layers) - 1 for layer in (BOUND_LAYER, VALUE_LAYER))
         self.looking = {"row": (bound, 1), "column": (bound, 2), "top": (value, 0)}
         self.watched = tuple(self.looking.values())
-        self.heads = nn.ModuleDict({name: nn.Linear(width, len(HEADS)) for name in ("row", "column")})
-        self.rank = nn.Linear(width, 3)
-        self.value = nn.Linear(width, STEPS)
+        counts = {"row": len(HEADINGS), "column": len(HEADINGS), "rank": 3, "value": STEPS, "name": STEPS}
+        self.readers = nn.ModuleDict(
+            {name: nn.Linear(decoder.hidden_size, count) for name, count in counts.items()}
+        )
 
     def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one pass, and the share of tokens whose heads are told rightly."""
-        loss, right = out.logits.new_zeros((), dtype=torch.float32), {}
-        pages = [
-            (row, parts(stage.scene))
-            for row, stage in enumerate(out.stages)
-            if isinstance(stage, Still) and isinstance(stage.scene, Sheet)
-        ]
-        if not pages:
-            return loss, right
-        classes: dict[str, list[tuple[int, int, int]]] = {name: [] for name in ("row", "column", "rank")}
-        values: dict[int, list[tuple[int, int, int]]] = {BOUND_LAYER: [], VALUE_LAYER: []}
-        looks: dict[str, list[tuple[int, int, Tensor]]] = {name: [] for name in self.looking}
-        for row, page in pages:
-            size = out.stages[row].scene.width, out.stages[row].scene.height
-            for part, places in zip(page, owned(out.sight, page, size), strict=True):
-                for name in ("row", "column"):
-                    if (head := getattr(part, name)) is not None:
-                        classes[name] += [(row, place, HEADS.index(head.words)) for place in places]
-                        seen = inside(out.sight, head.area, size)
-                        looks[name] += [(row, place, seen) for place in places]
-                if part.rank is not None:
-                    classes["rank"] += [(row, place, part.rank) for place in places]
-                if part.value is not None:
-                    layer = BOUND_LAYER if part.top is None else VALUE_LAYER
-                    values[layer] += [(row, place, part.value - 1) for place in places]
-                if part.top is not None:
-                    looks["top"] += [(row, p, inside(out.sight, part.top.area, size)) for p in places]
-        told = [(name, BOUND_LAYER, reader, classes[name]) for name, reader in self.heads.items()]
-        told.append(("rank", BOUND_LAYER, self.rank, classes["rank"]))
-        told += [(f"value {layer}", layer, self.value, found) for layer, found in values.items()]
-        for name, layer, reader, found in told:
-            if found:
-                rows, places, target = (list(values) for values in zip(*found, strict=True))
-                hidden = after(out, layer)[rows, places].float()
+        """The loss of one pass; of each reader the share of right tokens, of each head what it pays."""
+        loss, found = out.logits.new_zeros((), dtype=torch.float32), {}
+        told, looks = list(tellings(out)), list(lookings(out))
+        for name, reader in self.readers.items():
+            own = [one for one in told if one.reader == name]
+            if own:
+                layer = VALUE_LAYER if name == "name" else BOUND_LAYER
+                hidden = after(out, layer)[[one.page for one in own], [one.token for one in own]].float()
                 logits = reader(F.rms_norm(hidden, hidden.shape[-1:]))
-                target = torch.tensor(target, device=logits.device)
+                target = torch.tensor([one.target for one in own], device=logits.device)
                 loss = loss + F.cross_entropy(logits, target)
-                right[name] = (logits.argmax(-1) == target).float().mean().item()
+                found[name] = (logits.argmax(-1) == target).float().mean().item()
         for name, head in self.looking.items():
-            missed = unseen(out.shown.looks[head], looks[name])
-            if missed is not None:
-                loss, right[f"{name} looks"] = loss + missed, (-missed).exp().item()
-        return loss, right
+            wanted = [(page, token, seen) for of, page, token, seen in looks if of == name]
+            if wanted:
+                missed = unseen(out.shown.looks[head], wanted)
+                loss, found[f"{name} looks"] = loss + missed, (-missed).exp().item()
+        return loss, found
+
+
+def tellings(out: Output) -> Iterator[Told]:
+    """What the tokens of a pass's pages are to know."""
+    for page, part, token, seen in _placed(out):
+        for name in ("row", "column"):
+            if name in seen:
+                yield Told(name, page, token, HEADINGS.index(getattr(part, name).words))
+        if part.rank is not None:
+            yield Told("rank", page, token, part.rank)
+        if part.value is not None:
+            yield Told("value" if part.top is None else "name", page, token, part.value - 1)
+
+
+def lookings(out: Output) -> Iterator[tuple[str, int, int, Tensor]]:
+    """Of the tokens of a pass's pages what each is to look at: `Binding.looking`, page, token and (T,)."""
+    for page, _, token, seen in _placed(out):
+        for name, tokens in seen.items():
+            yield name, page, token, tokens
+
+
+def _placed(out: Output) -> Iterator[tuple[int, Part, int, dict[str, Tensor]]]:
+    """Of each token that shows a part: page, part, token, and the tokens (T,) of what the part belongs to, as
+    far as they come before it.
+    """
+    for page, stage in enumerate(out.stages):
+        if not (isinstance(stage, Still) and isinstance(stage.scene, Sheet)):
+            continue
+        size, found = (stage.scene.width, stage.scene.height), parts(stage.scene)
+        for part, tokens in zip(found, owned(out.sight, found, size), strict=True):
+            others = {name: getattr(part, name) for name in ("row", "column", "top")}
+            shown = {n: inside(out.sight, other.area, size) for n, other in others.items() if other}
+            for token in tokens:
+                yield page, part, token, {n: seen for n, seen in shown.items() if seen[: token + 1].any()}
 
 
 def inside(sight: Sight, area: Area, size: tuple[int, int]) -> Tensor:
-    """(T,) which tokens touch an area of a page of that size."""
-    width, height = size
-    step = torch.tensor(sight.step) / 2
-    start = torch.tensor([area[0] / width, area[1] / height]) - step
-    end = torch.tensor([area[2] / width, area[3] / height]) + step
-    return ((sight.places >= start) & (sight.places <= end)).all(-1)
+    """(T,) which tokens show an area of a page of that size: `LEAST` of them, or the most where none does."""
+    shares = _shares(sight, area, size)
+    return (shares > 0) & (shares >= min(LEAST, shares.max().item()))
+
+
+def _shares(sight: Sight, area: Area, size: tuple[int, int]) -> Tensor:
+    """(T,) the share of each token that an area covers."""
+    scale, step = torch.tensor([*size], dtype=torch.float32), torch.tensor(sight.step)
+    low, high = torch.tensor(area[:2]) / scale, torch.tensor(area[2:]) / scale
+    both = torch.minimum(sight.places + step / 2, high) - torch.maximum(sight.places - step / 2, low)
+    return (both.clamp(min=0) / step).prod(-1).nan_to_num(0.0)
 
 
 def owned(sight: Sight, page: list[Part], size: tuple[int, int]) -> list[list[int]]:
-    """Of each part the tokens that show it; one that touches several is that of the nearest."""
-    touched = torch.stack([inside(sight, part.area, size) for part in page])
-    scale = torch.tensor(size, dtype=torch.float32)
-    low, high = (torch.tensor([part.area[end : end + 2] for part in page]) / scale for end in (0, 2))
-    miss = (sight.places[None] - (low + high)[:, None] / 2).abs()  # (parts, T, 2)
-    miss[..., 0] = (miss[..., 0] - (high - low)[:, None, 0] / 2).clamp(min=0)
-    nearest = miss.sum(-1).masked_fill(~touched, torch.inf).argmin(0)
-    own = touched & (nearest[None] == torch.arange(len(page))[:, None])
-    return [one.nonzero().flatten().tolist() for one in own]
+    """Of each part the tokens that show it; one that shows several is of that which covers most of it."""
+    shares = torch.stack([_shares(sight, part.area, size) for part in page])
+    shown = torch.stack([inside(sight, part.area, size) for part in page])
+    most = shares.masked_fill(~shown, -1).argmax(0)
+    return [(shown[i] & (most == i)).nonzero().flatten().tolist() for i in range(len(page))]
 
 
 def parts(sheet: Sheet) -> list[Part]:
@@ -145,9 +169,9 @@ def parts(sheet: Sheet) -> list[Part]:
             _, *texts = sheet.texts
             tops = [Part(text.box, text.words) for text in texts[: len(columns)]]
             rest, wide = texts[len(columns) :], len(columns) + 1
-            heads = [Part(text.box, text.words) for text in rest[::wide]]
+            starts = [Part(text.box, text.words) for text in rest[::wide]]
             return [
-                Part(rest[wide * r + 1 + c].box, row=heads[r], column=tops[c])
+                Part(rest[wide * r + 1 + c].box, row=starts[r], column=tops[c])
                 for r in range(len(rows))
                 for c in range(len(columns))
             ]
@@ -178,9 +202,9 @@ def parts(sheet: Sheet) -> list[Part]:
     raise TypeError(f"no such page: {type(sheet.content).__name__}")
 
 
-def _word(text: Text, number: int, words: tuple[str, ...], head: Part) -> Part:
+def _word(text: Text, number: int, words: tuple[str, ...], line: Part) -> Part:
     """One of a line's words."""
     left, top, _, bottom = text.box
     start = left + font(text.size).getlength("  ".join([*words[:number], ""]))
     end = start + font(text.size).getlength(words[number])
-    return Part((start, top, end, bottom), words[number], row=head, rank=number)
+    return Part((start, top, end, bottom), words[number], row=line, rank=number)

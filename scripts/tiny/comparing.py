@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from illava_cli.evals.world.task import Clip
-from tiny.batches import Output
+from tiny.batches import Output, Turn
 from tiny.grounding import ANSWER_LAYER, LEAST, MEDIA_LAYER, read
 from tiny.referents import SIDES, Place
+from tiny.sight import Sight
 
-NEAR = 0.06  # of the picture: two places that are no further apart along an axis have no order
+LEVEL = 0.06  # of the picture: two places that are no further apart along an axis have no order
 CHANGED = 1.0  # weight of what is new in a frame
 RARE = 4.0  # and within it of what is
 
@@ -34,26 +35,28 @@ class Comparing(nn.Module):
             decoder: its configuration.
         """
         super().__init__()
-        self.watched = ((MEDIA_LAYER - 1, 0),)
+        self.watched = ((min(MEDIA_LAYER, decoder.num_hidden_layers) - 1, 0),)
         self.side = nn.Linear(decoder.hidden_size, len(SIDES))
         self.order = nn.Linear(decoder.hidden_size, 2)
         self.new = nn.Linear(decoder.hidden_size, 1)
 
     def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one pass, and the share of sides, of orders and of new things that are told rightly."""
+        """The loss of one pass, and the share of sides, of orders, of new and of old things that are told
+        rightly."""
         loss, right = out.logits.new_zeros((), dtype=torch.float32), {}
         sided = [turn for turn in out.turns if turn.side is not None]
         if sided:
             hidden = read(out, ANSWER_LAYER, [(turn.row, turn.begin) for turn in sided])
             side = torch.tensor([turn.side for turn in sided], device=hidden.device)
-            loss = loss + F.cross_entropy(self.side(hidden), side)
-            right["sides"] = (self.side(hidden).argmax(-1) == side).float().mean().item()
-            order = torch.tensor([_order(turn) for turn in sided], device=hidden.device)
-            known = ~order.isnan()
+            logits = self.side(hidden)
+            loss = loss + F.cross_entropy(logits, side)
+            right["sides"] = (logits.argmax(-1) == side).float().mean().item()
+            orders = torch.tensor([order(turn) for turn in sided], device=hidden.device)
+            known = ~orders.isnan()
             if known.any():
                 logits = self.order(hidden)[known]
-                loss = loss + F.binary_cross_entropy_with_logits(logits, order[known])
-                right["order"] = ((logits > 0) == (order[known] > 0.5)).float().mean().item()
+                loss = loss + F.binary_cross_entropy_with_logits(logits, orders[known])
+                right["order"] = ((logits > 0) == (orders[known] > 0.5)).float().mean().item()
         if out.sight.kind == "frame":
             loss = loss + self._clip_loss(out, right)
         return loss, right
@@ -69,12 +72,15 @@ class Comparing(nn.Module):
         known = ~new.isnan()
         places = [(int(row), int(column)) for row, column in known.nonzero()]
         logits = self.new(read(out, MEDIA_LAYER, places))[:, 0]
-        right["new"] = ((logits > 0) == (new[known] > 0.5))[new[known] > 0.5].float().mean().item()
+        for name, wanted in (("new", 1.0), ("old", 0.0)):
+            own = new[known] == wanted
+            if own.any():
+                right[name] = ((logits > 0) == bool(wanted))[own].float().mean().item()
         rare = torch.tensor(RARE, device=logits.device)
         return loss + CHANGED * F.binary_cross_entropy_with_logits(logits, new[known], pos_weight=rare)
 
 
-def new_things(clip: Clip, sight) -> Tensor:
+def new_things(clip: Clip, sight: Sight) -> Tensor:
     """(T,) 1 where a thing covers a token's place in a frame and none did in the one before; NaN where no
     thing is.
     """
@@ -94,9 +100,9 @@ def new_things(clip: Clip, sight) -> Tensor:
     return told
 
 
-def _order(turn) -> tuple[float, float]:
+def order(turn: Turn) -> tuple[float, float]:
     """Whether the first of two things is left of the second, and above it; NaN where that is not clear."""
     places: list[Place | None] = [one.first for one in turn.referents]
     if len(places) != 2 or None in places:
         return float("nan"), float("nan")
-    return tuple(float(a < b) if abs(a - b) > NEAR else float("nan") for a, b in zip(*places, strict=True))
+    return tuple(float(a < b) if abs(a - b) > LEVEL else float("nan") for a, b in zip(*places, strict=True))

@@ -37,7 +37,7 @@ class Grounding(nn.Module):
     what is the answer; that one as row and column too, the form in which visual tokens know theirs.
 
     The first head of the `NAME_LAYER`-th layer is to look from a name at what it stands for, that of the
-    layer after `ANSWER_LAYER` from where the answer begins at what is the answer.
+    layer after `ANSWER_LAYER` from where the answer begins at where it can be read off.
     """
 
     def __init__(self, decoder):

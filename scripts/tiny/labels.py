@@ -63,7 +63,7 @@ def dense_labels(scene: Scene, cell: int) -> dict[str, np.ndarray]:
 
 
 def sheet_labels(sheet: Sheet, cell: int) -> dict[str, np.ndarray]:
-    """As `dense_labels`, of a document: its words, its numbers of two digits and the letters of both."""
+    """As `dense_labels`, of a document: its words, its numbers of two digits, and all letters and digits."""
     shape = (sheet.height // cell, sheet.width // cell)
     labels = {name: np.zeros(shape, dtype=np.int64) for name in CLASSES}
     labels["count"][:] = IGNORED

@@ -1,4 +1,4 @@
-"""Where the things lie that a question names: labels for `Grounding`.
+"""Where the things lie that a question names: labels for `Grounding` and `Comparing`.
 
 A referent is what a phrase of the question stands for: "the red circle", "the top left", "row FROG".
 """

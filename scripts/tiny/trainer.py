@@ -33,6 +33,8 @@ from tiny.recipe import STAGES, batch
 from tiny.threads import Threads
 
 READERS = {"grounding": Grounding, "comparing": Comparing, "binding": Binding}  # of the decoder
+LOOKED_AT = {"comparing": ("clip",), "binding": ("page",)}  # the kinds of which they watch heads, if not all
+DENSE = defaultdict(lambda: 0.05, page=0.3)  # weight of the tower's labels in the joint stage
 CHAT_SHARE = 0.2  # of the joint steps in which the turns are one chat
 ANNEAL = 240.0  # seconds of training left once `stop` is seen
 
@@ -45,7 +47,7 @@ class Plan:
         seconds: of training, all stages together.
         shares: of each stage: tower, decoder, joint.
         rates: the highest learning rate by stage, for the tower and for the rest.
-        grounding: weight of the losses on what a question's names stand for.
+        grounding: weight of the losses of the decoder's `READERS`.
         first: the stage to begin with; those before it are left out.
         check: seconds between measurements, and of wall time between checkpoints.
     """
@@ -53,7 +55,7 @@ class Plan:
     seconds: float
     seed: int = 0
     shares: tuple[float, float, float] = (0.24, 0.3, 0.46)
-    rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (5e-4, 1.2e-3))
+    rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (8e-4, 1.2e-3))
     grounding: float = 0.3
     first: str = "tower"
     warmup: int = 40
@@ -145,14 +147,18 @@ class Trainer:
         for parameter in self.tower:
             parameter.requires_grad_(joint)
         with self.autocast():
-            readers = [self.heads[name] for name in READERS]
-            watched = [head for reader in readers for head in reader.watched]
+            watched = [
+                head
+                for name in READERS
+                if self.plan.grounding and kind in LOOKED_AT.get(name, (kind,))
+                for head in self.heads[name].watched
+            ]
             out = self.builder.forward(examples, apart=apart, watched=watched)
             loss = F.cross_entropy(out.logits.float(), out.target)
             self.recent[kind].append(loss.item())
             if self.plan.grounding:
-                for reader in readers:
-                    looked, found = reader(out)
+                for reader in READERS:
+                    looked, found = self.heads[reader](out)
                     loss = loss + self.plan.grounding * looked
                     for name, share in found.items():
                         self.recent[f"{kind} {name}"].append(share)
@@ -163,7 +169,7 @@ class Trainer:
         loss = loss + (0.1 if joint else 0.3) * named
         if joint:
             patches = self.builder.labels(examples, out, PATCH)
-            loss = loss + 0.05 * self.heads["dense"](seen.tower.float(), patches)[0]
+            loss = loss + DENSE[kind] * self.heads["dense"](seen.tower.float(), patches)[0]
         return loss
 
     def most(self) -> int:

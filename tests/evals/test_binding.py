@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny.batches import Builder, Example
-from tiny.binding import Binding, inside, owned, parts
+from tiny.binding import HEADINGS, Binding, inside, lookings, owned, parts, tellings
 from tiny.checkpoint import ARCHITECTURES
 from tiny.referents import evidence, side
 
@@ -69,14 +69,18 @@ def test_a_button_belongs_to_those_before_it():
 def test_a_bar_has_its_value_at_its_top():
     for seed in range(8):
         stage, _ = staged("document-bar", seed)
-        bars, told = stage.scene.content.bars, parts(stage.scene)
-        named = {part.words: part for part in told if part.words}
-        assert {name: 10 * part.value for name, part in named.items()} == bars
+        named = [part for part in parts(stage.scene) if part.words]
+        assert {part.words: 10 * part.value for part in named} == stage.scene.content.bars
         pixels = np.asarray(print_sheet(stage.scene), dtype=int)
-        for part in named.values():
+        floor = stage.scene.boxes[-1].top
+        heights = set()
+        for part in named:
             left, top, right, bottom = (round(x) for x in part.top.area)
             middle = (left + right) // 2
+            assert part.area[0] <= middle <= part.area[2]  # it stands over its name
             assert (pixels[top + 1, middle] != pixels[bottom, middle]).any()
+            heights.add((floor - top - 2) / part.value)
+        assert len(heights) == 1
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -87,9 +91,29 @@ def test_parts_lie_on_tokens(builder, task):
         assert inside(out.sight, part.area, size).any()
 
 
+def read_off(part, prompt, answer):
+    """Whether a part and what it belongs to say that this is the answer."""
+    asked = prompt.rstrip("?").split()[-1]
+    match prompt.split()[3], side(prompt):
+        case _, 0:
+            return (part.words, part.row.words) == (asked, answer)
+        case _, 1:
+            return (part.words, part.row.words) == (answer, asked)
+        case _, 2:
+            return (part.words, part.column.words) == (asked, answer)
+        case _, 3:
+            return (part.words, part.column.words) == (answer, asked)
+        case "row", _:
+            return part.row.words in prompt and part.column.words == asked
+        case "field", _:
+            return part.row.words == asked
+        case "value", _:
+            return part.words == asked and part.value == int(answer) // 10
+    return part.words == answer and part.row.words == asked
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_answer_is_looked_for_where_it_is_bound(task):
-    """At a part, the middle of whose words is the evidence."""
     checked = 0
     for seed in range(8):
         stage, question = staged(task, seed)
@@ -97,25 +121,42 @@ def test_the_answer_is_looked_for_where_it_is_bound(task):
         if place is None:
             continue
         x, y = place[0] * stage.scene.width, place[1] * stage.scene.height
-        areas = [part.area for part in parts(stage.scene)]
-        assert any(area[0] <= x <= area[2] and area[1] <= y <= area[3] for area in areas)
+        (part,) = (
+            part
+            for part in parts(stage.scene)
+            if part.area[0] <= x <= part.area[2] and part.area[1] <= y <= part.area[3]
+        )
+        assert read_off(part, *question)
         checked += 1
     assert checked
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_tokens_are_told_what_their_parts_belong_to(builder, task):
+    stage, _, out = passed(builder, task)
+    told = {(one.reader, one.token): one.target for one in tellings(out)}
+    looks = {(name, token) for name, _, token, _ in lookings(out)}
+    page, size = parts(stage.scene), (stage.scene.width, stage.scene.height)
+    for part, tokens in zip(page, owned(out.sight, page, size), strict=True):
+        for token in tokens[-1:]:  # the last one comes after all that it belongs to
+            for name in ("row", "column"):
+                heading = getattr(part, name)
+                assert ((name, token) in looks) == (heading is not None)
+                if heading is not None:
+                    assert HEADINGS[told[name, token]] == heading.words
+            if part.rank is not None:
+                assert told["rank", token] == part.rank
+            if part.value is not None:
+                assert 1 + told["name" if part.top else "value", token] == part.value
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_the_loss_falls_as_heads_look_and_readers_learn(builder, task):
     torch.manual_seed(0)
-    stage, heads, out = passed(builder, task)
-    looks, size = dict(out.shown.looks), (stage.scene.width, stage.scene.height)
-    for name, head in heads.looking.items():
-        looks[head] = torch.zeros_like(looks[head])
-        page = parts(stage.scene)
-        for part, places in zip(page, owned(out.sight, page, size), strict=True):
-            if (other := getattr(part, name)) is not None:
-                seen = inside(out.sight, other.area, size).nonzero().flatten()
-                for place in places:
-                    looks[head][0, place, seen] = 1 / len(seen)
+    _, heads, out = passed(builder, task)
+    looks = {head: torch.zeros_like(paid) for head, paid in out.shown.looks.items()}
+    for name, row, token, seen in lookings(out):
+        looks[heads.looking[name]][row, token, : len(seen)] = seen / seen.sum()
     better = replace(out, shown=replace(out.shown, looks=looks))
     assert heads(better)[0] < heads(out)[0] - 0.5
     optimizer, losses = torch.optim.Adam(heads.parameters(), 0.01), []

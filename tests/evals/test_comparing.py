@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny.batches import Builder, Example
+from tiny.batches import Builder, Example, Turn
 from tiny.checkpoint import ARCHITECTURES
-from tiny.comparing import Comparing, new_things
+from tiny.comparing import Comparing, new_things, order
 from tiny.grounding import gaps
-from tiny.referents import SIDES, referents, side
+from tiny.referents import referents, side
 
 from tests.evals.staging import small_session, staged
 
@@ -28,11 +28,13 @@ def passed(builder, task, seed=0):
     return stage, heads, out
 
 
-@pytest.mark.parametrize("task", ["relation", "document-button"])
-def test_the_side_is_the_one_that_is_asked(task):
+def test_the_side_and_the_order_give_the_answer():
     for seed in range(20):
-        _, (prompt, _) = staged(task, seed)
-        assert SIDES[side(prompt)] in prompt
+        stage, (prompt, answer) = staged("relation", seed)
+        turn = Turn(0, 0, referents(stage, prompt), [], None, side(prompt))
+        left, above = order(turn)
+        true = {0: left == 1, 1: left == 0, 2: above == 1, 3: above == 0}[turn.side]
+        assert true == (answer == "yes")
 
 
 @pytest.mark.parametrize("task", ["colour", "video-direction", "what-is-at"])
@@ -90,7 +92,7 @@ def test_the_loss_falls_as_the_readers_learn(builder, task):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < losses[0] - 0.3
 
 
 def test_a_picture_without_sides_teaches_nothing(builder):
