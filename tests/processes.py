@@ -43,10 +43,9 @@ class Process(subprocess.Popen):
             super().__init__(command, start_new_session=True, **options)
 
     def end(self) -> None:
-        """End all of its session, if it still runs, and let go of its pipes."""
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+        """End all of its session that still runs, also what outlived it, and let go of its pipes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         super().__exit__(None, None, None)
 
     def __exit__(self, kind, error, traceback) -> None:

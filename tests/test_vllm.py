@@ -275,6 +275,7 @@ def test_the_decoding_and_the_frames_are_passed_on_by_their_names(checkpoints, m
         (["serve", "-m", "tiny", "--engine", "nothing"], "expected illava or vllm"),
         (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--workers", "ray"], "--workers"),
         (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--server", "http://x"], "--server"),
+        (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--", "--headless"], "--headless"),
     ],
 )
 def test_options_of_another_engine(arguments, why):

@@ -52,6 +52,8 @@ class Plan:
             raise UsageError(f"--workers {self.kind!r}: expected {' or '.join(KINDS)}")
         if self.kind != "ray" and (self.address is not None or self.replicas is not None):
             raise UsageError("--ray-address and --replicas go with --workers ray")
+        if "--headless" in self.passed:
+            raise UsageError("--headless starts no server that a batch could ask: leave it out")
         if self.asked is None:
             return
         if self.kind == "ray" or self.batch_size is not None or self.readers is not None:

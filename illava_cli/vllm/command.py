@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 
-from vllm.entrypoints.cli.serve import ServeSubcommand
-from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-
 
 def main() -> None:
+    # here, as worker processes import this file too and need none of it
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
     cli_env_setup()
     parser, serve = FlexibleArgumentParser(prog="vllm"), ServeSubcommand()
     serve.subparser_init(parser.add_subparsers(dest="subparser", required=True))
@@ -22,5 +23,5 @@ def main() -> None:
     serve.cmd(args)
 
 
-if __name__ == "__main__":  # worker processes import this file
+if __name__ == "__main__":
     main()

@@ -28,6 +28,7 @@ def nodes(checkpoint, *flags):  # noqa: F811
     with Process([*command, "--node-rank", "0"], stderr=subprocess.DEVNULL) as first:  # noqa: SIM117
         with Process([*command, "--node-rank", "1", "--headless"], stderr=subprocess.DEVNULL) as second:
             answered(first, f"http://127.0.0.1:{port}/health")
+            assert second.poll() is None
             client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
             yield first, second, client
 
