@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,7 @@ class Output:
         shown: the pass.
         sight: where the tokens of each row's media lie.
         turns: each question, with the places of its names.
+        embedded: (N, C) the embeddings of so many words, each one token.
     """
 
     logits: Tensor
@@ -62,6 +63,7 @@ class Output:
     shown: Pass
     sight: Sight
     turns: list[Turn]
+    embedded: Callable[[Sequence[str]], Tensor]
 
     @property
     def target(self) -> Tensor:
@@ -105,7 +107,15 @@ class Builder:
         turns = [turn for row, example in enumerate(examples) for turn in self.turns(row, example, shown)]
         logits = self.model.lm_head(shown.last[shown.batch.answered])
         stages = [example.stage for example in examples]
-        return Output(logits, stages, media, shown, self.sights.of(media[0], shown.where[0]), turns)
+        return Output(
+            logits, stages, media, shown, self.sights.of(media[0], shown.where[0]), turns, self.embedded
+        )
+
+    def embedded(self, words: Sequence[str]) -> Tensor:
+        """(N, C) the embeddings of words, each of which is one token."""
+        encode = self.family.tokenizer.encode
+        ids = [encode(word, add_special_tokens=False)[0] for word in words]
+        return self.model.get_input_embeddings().weight[ids].detach().float()
 
     def media(self, example: Example) -> Media:
         """What the stage shows, preprocessed."""

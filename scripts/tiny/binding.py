@@ -23,6 +23,7 @@ from tiny.sight import Sight
 
 BOUND_LAYER, VALUE_LAYER = 3, 4  # after so many layers of the decoder
 HEADINGS = (*PRINTED, *"12345678")  # of a row or a column
+SHARP = 0.1  # of products of normed vectors, so that they begin small
 LEAST = 0.3  # share of a token that shows a part
 Area = tuple[float, float, float, float]  # left, top, right and bottom in pixels
 
@@ -75,10 +76,9 @@ class Binding(nn.Module):
         bound, value = (min(layer, layers) - 1 for layer in (BOUND_LAYER, VALUE_LAYER))
         self.looking = {"row": (bound, 1), "column": (bound, 2), "top": (value, 0)}
         self.watched = tuple(self.looking.values())
-        counts = {"row": len(HEADINGS), "column": len(HEADINGS), "rank": 3, "value": STEPS, "name": STEPS}
-        self.readers = nn.ModuleDict(
-            {name: nn.Linear(decoder.hidden_size, count) for name, count in counts.items()}
-        )
+        width = decoder.hidden_size
+        sizes = {"row": width, "column": width, "rank": 3, "value": STEPS, "name": STEPS}
+        self.readers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
 
     def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
         """The loss of one pass; of each reader the share of right tokens, of each head what it pays."""
@@ -90,6 +90,10 @@ class Binding(nn.Module):
                 layer = VALUE_LAYER if name == "name" else BOUND_LAYER
                 hidden = after(out, layer)[[one.page for one in own], [one.token for one in own]].float()
                 logits = reader(F.rms_norm(hidden, hidden.shape[-1:]))
+                if name in ("row", "column"):
+                    # against the words' own embeddings, so that one way to copy serves all of them
+                    words = F.rms_norm(out.embedded(HEADINGS), hidden.shape[-1:])
+                    logits = logits @ words.t() * SHARP
                 target = torch.tensor([one.target for one in own], device=logits.device)
                 loss = loss + F.cross_entropy(logits, target)
                 found[name] = (logits.argmax(-1) == target).float().mean().item()
