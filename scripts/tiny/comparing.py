@@ -6,13 +6,15 @@ is the side that is asked about and the order of two places, a blink is a thing 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from illava_cli.evals.world.task import Clip
 from tiny.batches import Output, Turn
-from tiny.grounding import ANSWER_LAYER, LEAST, MEDIA_LAYER, read
+from tiny.grounding import ANSWER_LAYER, LEAST, MEDIA_LAYER, NAME_LAYER, read
 from tiny.referents import SIDES, Place
 from tiny.sight import Sight
 
@@ -26,7 +28,9 @@ class Comparing(nn.Module):
 
     After `ANSWER_LAYER`, where the answer begins: which side the question asks about, and whether the first
     thing it names is left of the second and above it. After `MEDIA_LAYER`, at each token of a clip that shows
-    a thing: whether nothing was there a frame before; the first head of that layer looks at that place.
+    a thing: whether nothing was there a frame before; the first head of that layer looks at that place. The
+    second head of the `NAME_LAYER`-th looks from a name evenly at all tokens of a thing that stays where it
+    is, so that what it gathers says how often it was new.
     """
 
     def __init__(self, decoder):
@@ -35,7 +39,8 @@ class Comparing(nn.Module):
             decoder: its configuration.
         """
         super().__init__()
-        self.watched = ((min(MEDIA_LAYER, decoder.num_hidden_layers) - 1, 0),)
+        before, names = (min(layer, decoder.num_hidden_layers) - 1 for layer in (MEDIA_LAYER, NAME_LAYER))
+        self.watched = (before, 0), (names, 1)
         self.side = nn.Linear(decoder.hidden_size, len(SIDES))
         self.order = nn.Linear(decoder.hidden_size, 2)
         self.new = nn.Linear(decoder.hidden_size, 1)
@@ -68,6 +73,9 @@ class Comparing(nn.Module):
         paid = (out.shown.looks[self.watched[0]][:, :size, :size] * before).sum(-1)[:, before.any(-1)]
         loss = -paid.clamp(min=LEAST).log().mean()
         right["before"] = (-loss).exp().item()
+        even = uneven(out.shown.looks[self.watched[1]], list(still_things(out)))
+        if even is not None:
+            loss, right["evenly"] = loss + even, (-even).exp().item()
         new = torch.stack([new_things(stage, out.sight) for stage in out.stages]).to(loss.device)
         known = ~new.isnan()
         places = [(int(row), int(column)) for row, column in known.nonzero()]
@@ -78,6 +86,29 @@ class Comparing(nn.Module):
                 right[name] = ((logits > 0) == bool(wanted))[own].float().mean().item()
         rare = torch.tensor(RARE, device=logits.device)
         return loss + CHANGED * F.binary_cross_entropy_with_logits(logits, new[known], pos_weight=rare)
+
+
+def uneven(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
+    """Cross-entropy of what a head attends (B, T, T) against looking evenly, less what it is at best; None
+    where nothing is to be looked at.
+    """
+    losses = []
+    for row, place, wanted in looks:
+        if not wanted.any():
+            continue
+        paid = attention[row, place, : len(wanted)][wanted.to(attention.device)]
+        losses.append(-(len(paid) * paid).clamp(min=LEAST).log().mean())
+    return torch.stack(losses).mean() if losses else None
+
+
+def still_things(out: Output) -> Iterator[tuple[int, int, Tensor]]:
+    """Of each name of a thing of a clip that does not move: row and column, and which tokens (T,) show it."""
+    for turn in out.turns:
+        for one, column in zip(turn.referents, turn.columns, strict=True):
+            if one.seen is not None and one.first is not None and one.first == one.last:
+                frames = [number for number, seen in enumerate(one.seen) if seen]
+                steps = {number // out.sight.frames for number in frames}
+                yield turn.row, column, sum(out.sight.near(one.first, step) for step in steps) > 0
 
 
 def new_things(clip: Clip, sight: Sight) -> Tensor:

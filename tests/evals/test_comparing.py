@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny.batches import Builder, Example, Turn
 from tiny.checkpoint import ARCHITECTURES
-from tiny.comparing import Comparing, new_things, order
+from tiny.comparing import Comparing, new_things, order, still_things, uneven
 from tiny.grounding import gaps
 from tiny.referents import referents, side
 
@@ -70,7 +70,7 @@ def test_what_is_new_is_lit_after_dark(builder):
 
 def test_a_head_that_looks_a_frame_back_loses_less(builder):
     _, heads, out = passed(builder, "video-blinks")
-    (layer,), size, part = heads.watched, len(out.sight.part), out.sight.part
+    (layer, _), size, part = heads.watched, len(out.sight.part), out.sight.part
     looking = torch.zeros_like(out.shown.looks[layer])
     for token in range(size):
         for other in range(size):
@@ -78,6 +78,19 @@ def test_a_head_that_looks_a_frame_back_loses_less(builder):
             looking[0, token, other] = float(same and part[token] == part[other] + 1)
     better = replace(out, shown=replace(out.shown, looks=out.shown.looks | {layer: looking}))
     assert heads(better)[0] < heads(out)[0] - 1
+
+
+def test_a_head_that_looks_evenly_at_a_thing_loses_nothing(builder):
+    """And one that looks at a part of it loses."""
+    _, _, out = passed(builder, "video-blinks")
+    (row, place, seen), *_ = still_things(out)
+    attention = torch.zeros(1, place + 1, place + 1)
+    attention[row, place, : len(seen)] = seen / seen.sum()
+    assert uneven(attention, [(row, place, seen)]).abs() < 1e-5
+    attention[row, place, int(seen.nonzero()[0])] = 0
+    assert uneven(attention, [(row, place, seen)]) > 0.2
+    lit = [number for number, now in enumerate(out.turns[0].referents[0].seen) if now]
+    assert {int(part) for part in out.sight.part[seen]} == {number // out.sight.frames for number in lit}
 
 
 @pytest.mark.parametrize("task", ["relation", "video-blinks", "document-button"])
