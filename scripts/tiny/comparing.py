@@ -19,8 +19,7 @@ from tiny.referents import SIDES, Place
 from tiny.sight import Sight
 
 LEVEL = 0.06  # of the picture: two places that are no further apart along an axis have no order
-CHANGED = 1.0  # weight of what is new in a frame
-RARE = 4.0  # and within it of what is
+RARE = 4.0  # weight of what is new in a frame, beside what was there
 
 
 class Comparing(nn.Module):
@@ -47,7 +46,8 @@ class Comparing(nn.Module):
 
     def forward(self, out: Output) -> tuple[Tensor, dict[str, float]]:
         """The loss of one pass, and the share of sides, of orders, of new and of old things that are told
-        rightly."""
+        rightly.
+        """
         loss, right = out.logits.new_zeros((), dtype=torch.float32), {}
         sided = [turn for turn in out.turns if turn.side is not None]
         if sided:
@@ -85,7 +85,7 @@ class Comparing(nn.Module):
             if own.any():
                 right[name] = ((logits > 0) == bool(wanted))[own].float().mean().item()
         rare = torch.tensor(RARE, device=logits.device)
-        return loss + CHANGED * F.binary_cross_entropy_with_logits(logits, new[known], pos_weight=rare)
+        return loss + F.binary_cross_entropy_with_logits(logits, new[known], pos_weight=rare)
 
 
 def uneven(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:

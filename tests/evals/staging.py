@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import torch
 from tiny.checkpoint import ARCHITECTURES
 
 from illava_cli import load
@@ -45,3 +46,15 @@ def staged(task: str, seed: int = 0) -> tuple[Stage, Question]:
         question = TASKS[task].ask(stage, rng)
         if question is not None:
             return stage, question
+
+
+def losses_while_learning(heads, out, steps: int) -> tuple[float, float]:
+    """The first loss of a decoder's readers and the last, as they learn from one pass."""
+    optimizer, losses = torch.optim.Adam(heads.parameters(), 0.01), []
+    for _ in range(steps):
+        loss, _ = heads(out)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses[0], losses[-1]

@@ -13,7 +13,7 @@ from tiny.checkpoint import ARCHITECTURES
 from tiny.referents import evidence, side
 
 from illava_cli.evals.world.sheet import print_sheet
-from tests.evals.staging import small_session, staged
+from tests.evals.staging import losses_while_learning, small_session, staged
 
 TASKS = ["document-line", "document-cell", "document-field", "document-button", "document-bar"]
 
@@ -159,14 +159,8 @@ def test_the_loss_falls_as_heads_look_and_readers_learn(builder, task):
         looks[heads.looking[name]][row, token, : len(seen)] = seen / seen.sum()
     better = replace(out, shown=replace(out.shown, looks=looks))
     assert heads(better)[0] < heads(out)[0] - 0.5
-    optimizer, losses = torch.optim.Adam(heads.parameters(), 0.01), []
-    for _ in range(60):
-        loss, _ = heads(better)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
+    first, last = losses_while_learning(heads, better, 60)
+    assert last < 0.7 * first
 
 
 def test_a_scene_teaches_nothing_of_pages(builder):

@@ -12,7 +12,7 @@ from tiny.comparing import Comparing, new_things, order, still_things, uneven
 from tiny.grounding import gaps
 from tiny.referents import referents, side
 
-from tests.evals.staging import small_session, staged
+from tests.evals.staging import losses_while_learning, small_session, staged
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -97,15 +97,8 @@ def test_a_head_that_looks_evenly_at_a_thing_loses_nothing(builder):
 def test_the_loss_falls_as_the_readers_learn(builder, task):
     torch.manual_seed(0)
     _, heads, out = passed(builder, task)
-    optimizer = torch.optim.Adam(heads.parameters(), 0.01)
-    losses = []
-    for _ in range(80):
-        loss, _ = heads(out)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.3
+    first, last = losses_while_learning(heads, out, 80)
+    assert last < first - 0.3
 
 
 def test_a_picture_without_sides_teaches_nothing(builder):
