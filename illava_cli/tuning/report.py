@@ -102,7 +102,7 @@ NOTE = (
 
 def plot(done: Sequence[Done], title: str, path: Path) -> None:
     """Draw every schedule that was asked, on the questions of its last round: the finalists in colours, those
-    that left in grey.
+    that left, on fewer questions, in grey.
     """
     figure, plots = side_by_side(len(done), f"{title}; bars: 95 %")
     figure.set_figheight(FIGURE_HEIGHT)
@@ -115,10 +115,7 @@ def plot(done: Sequence[Done], title: str, path: Path) -> None:
             value, low, high, quality = _quality(one.figures, search.marked)
             bars = {"yerr": [[value - low], [high - value]], "ls": "", "capsize": 2}
             if not any(one is finalist for finalist in shown):
-                whole = one.lane.variant.name in search.log[-1]["figures"]
-                axes.errorbar(
-                    [one.speed], [value], **(bars if whole else {}), fmt="o", color=GREY, ms=3, alpha=0.5
-                )
+                axes.errorbar([one.speed], [value], **bars, fmt="o", color=GREY, ms=3, alpha=0.4, elinewidth=0.5)
                 continue
             star = {"marker": "*", "ms": 12} if one is chosen else {"ms": 5}
             label = one.candidate.name + (" (chosen)" if one is chosen else "")

@@ -12,6 +12,7 @@ from illava_cli.evals.world.scene import draw_scene, draw_text, pick
 from illava_cli.evals.world.styles import TRAINED, restyle
 from illava_cli.evals.world.task import Question, Stage, Still
 from tiny.batches import Example
+from tiny.notes import draw_note
 
 Draw = Callable[[np.random.Generator, int], Stage]  # with the most shapes that there may be
 
@@ -25,7 +26,14 @@ STILL_TASKS = {
     "what-is-at": 1.8,
 }
 CLIP_TASKS = {"video-direction": 1.0, "video-first": 0.6, "video-blinks": 2.0}
-PAGE_TASKS = dict.fromkeys(documents.TASKS, 1.0)
+PAGE_TASKS = {
+    "document-line": 1.0,
+    "document-cell": 2.0,
+    "document-bar": 1.0,
+    "document-tallest": 0.5,
+    "document-field": 1.5,
+    "document-button": 1.0,
+}
 SIGNED = 0.35  # share of pictures with a sign
 
 
@@ -84,7 +92,12 @@ CASTS = (
 
 
 def _page(rng: np.random.Generator, most: int, shared: object) -> Stage:
-    return pick(rng, list(documents.TASKS.values())).draw(rng)
+    names, weights = list(PAGE_TASKS), np.array(list(PAGE_TASKS.values()))
+    return documents.TASKS[rng.choice(names, p=weights / weights.sum())].draw(rng)
+
+
+def _note(rng: np.random.Generator, most: int, shared: object) -> Stage:
+    return Still(draw_note(rng))
 
 
 def _clip(rng: np.random.Generator, most: int, frames: object) -> Stage:
@@ -98,12 +111,21 @@ KINDS = {
     "large": Kind(_large, 3, 10, STILL_TASKS | {"tiles": 2.5}, common=lambda rng: pick(rng, text.LARGE)),
     "album": Kind(_album, 5, 5, {"multi-image": 1.0}),
     "clip": Kind(_clip, 6, 4, CLIP_TASKS, common=lambda rng: pick(rng, (6, 8, 8))),
+    "note": Kind(_note, 12, 20, PAGE_TASKS, square=True, drawn=False),
     "page": Kind(_page, 3, 30, PAGE_TASKS, drawn=False),
 }
 HANDS = ("flat", *TRAINED)
 STAGES = {  # kind to share of the steps
-    "decoder": {"square": 0.32, "tile": 0.08, "album": 0.15, "clip": 0.15, "page": 0.3},
-    "joint": {"square": 0.15, "tile": 0.07, "album": 0.06, "clip": 0.15, "large": 0.14, "page": 0.43},
+    "decoder": {"square": 0.32, "tile": 0.08, "album": 0.15, "clip": 0.15, "note": 0.2, "page": 0.1},
+    "joint": {
+        "square": 0.13,
+        "tile": 0.06,
+        "album": 0.05,
+        "clip": 0.14,
+        "large": 0.13,
+        "note": 0.25,
+        "page": 0.24,
+    },
 }
 
 

@@ -33,8 +33,9 @@ from tiny.recipe import STAGES, batch
 from tiny.threads import Threads
 
 READERS = {"grounding": Grounding, "comparing": Comparing, "binding": Binding}  # of the decoder
-LOOKED_AT = {"comparing": ("clip",), "binding": ("page",)}  # the kinds of which they watch heads, if not all
-DENSE = defaultdict(lambda: 0.05, page=0.3)  # weight of the tower's labels in the joint stage
+# the kinds of which they watch heads, if not all
+LOOKED_AT = {"comparing": ("clip",), "binding": ("note", "page")}
+DENSE = defaultdict(lambda: 0.05, note=0.3, page=0.3)  # weight of the tower's labels in the joint stage
 CHAT_SHARE = 0.2  # of the joint steps in which the turns are one chat
 ANNEAL = 240.0  # seconds of training left once `stop` is seen
 

@@ -98,7 +98,7 @@ def test_a_method_that_finds_its_own_number_takes_no_budget(open_session):
     answered(session, images=[page(90, 60)])
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl", "gemma4"])
+@pytest.mark.parametrize("family", VIDEO)
 def test_frames_of_changing_size_are_refused(family, open_session):
     session = under(open_session(family, "preset=off"), *settings_of("still", family))
     frames = [Image.fromarray(x) for x in (*clip(2, 96, 64), *clip(1, 160, 40))]

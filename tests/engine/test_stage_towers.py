@@ -28,6 +28,10 @@ CASES = {
     "clip, pixels": ("input={method: holitom, keep: 0.5}", "pixels={tau: 0}"),
     "clip, frames": ("input={method: vidcom2, keep: 0.5}", "frames={layers: [1], keep: 0.6}"),
     "budget": ("media.video_budget=20",),
+    "turbo": (
+        "frames={method: runs, layers: [-1], keep: 0.5, still: 1}",
+        "input={method: fastvid, keep: 0.4}",
+    ),
 }
 FILM = film(7, 112, 84, 3)
 

@@ -10,8 +10,11 @@ import torch
 from tiny.batches import Builder, Example
 from tiny.binding import HEADINGS, Binding, inside, lookings, owned, parts, tellings
 from tiny.checkpoint import ARCHITECTURES
+from tiny.labels import TILE
+from tiny.notes import draw_note
 from tiny.referents import evidence, side
 
+from illava_cli.evals.world.pages import Lines, Screen, Table
 from illava_cli.evals.world.sheet import print_sheet
 from tests.evals.staging import losses_while_learning, small_session, staged
 
@@ -161,6 +164,26 @@ def test_the_loss_falls_as_heads_look_and_readers_learn(builder, task):
     assert heads(better)[0] < heads(out)[0] - 0.5
     first, last = losses_while_learning(heads, better, 60)
     assert last < 0.7 * first
+
+
+def test_a_small_document_says_what_it_holds_on_one_tile():
+    rng, kinds = np.random.default_rng(0), set()
+    for _ in range(60):
+        note = draw_note(rng)
+        kinds.add(type(note.content))
+        assert (note.width, note.height) == (TILE, TILE)
+        for text in note.texts:
+            left, top, right, bottom = text.box
+            assert min(left, top) >= 0
+            assert max(right, bottom) <= TILE
+        pixels = np.asarray(print_sheet(note), dtype=int)
+        for part in parts(note):
+            left, top, right, bottom = (round(x) for x in part.area)
+            assert np.ptp(pixels[top:bottom, left:right], axis=(0, 1)).max() > 60  # ink
+            before = [other for other in (part.row, part.column) if other]
+            for other in before:
+                assert other.area[1] <= part.area[1] or other.area[0] <= part.area[0]
+    assert kinds == {Lines, Table, Screen}
 
 
 def test_a_scene_teaches_nothing_of_pages(builder):

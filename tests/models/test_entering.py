@@ -1,0 +1,83 @@
+"""Which frames enter the tower, held against loops over pixels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from illava_cli.engine.request import Request
+from illava_cli.models import schedule
+from illava_cli.models.schedule import windows
+from tests.reference import frames
+from tests.stages import COMMON, film, under
+
+STILL = 1  # levels of 255
+
+
+def cells(picture, rows, columns):
+    """The pixels of each cell, (frames, height, width, 3), what follows the last whole one aside."""
+    _, height, width, _ = picture.shape
+    h, w = height // rows, width // columns
+    return [
+        picture[:, r * h : (r + 1) * h, c * w : (c + 1) * w].astype(np.float64)
+        for r in range(rows)
+        for c in range(columns)
+    ]
+
+
+def moved(picture, before, rows, columns):
+    """Whether any cell differs by more than `STILL` on average."""
+    pairs = zip(cells(picture, rows, columns), cells(before, rows, columns), strict=True)
+    return any(math.fsum(abs(a - b).ravel()) / a.size > STILL for a, b in pairs)
+
+
+def looks(picture, rows, columns):
+    """Of each cell the mean colours of its upper and lower half, or of its two frames, about 0."""
+    found = []
+    for cell in cells(picture, rows, columns):
+        half = cell.shape[1] // 2
+        halves = [cell[:, :half], cell[:, half : 2 * half]] if len(cell) == 1 else list(cell)
+        found.append([float(part[..., i].mean()) - 127.5 for part in halves for i in range(3)])
+    return found
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("most", [1, 4, 64])  # frames of a window
+def test_frames_that_enter_are_those_unlike_what_came_before(family, most, open_session, monkeypatch):
+    """Still ones left out first, then as many runs of the others as half of the clip, in each window."""
+    monkeypatch.setattr(schedule, "WINDOW", most)
+    plain = under(open_session(family, "preset=off"), *COMMON)
+    moving = film(18, 112, 84, 3)[::2]
+    clip = np.concatenate([moving, moving[-1:].repeat(3, 0)])
+    request = Request("?", videos=[clip])
+    (whole,) = [one.pixels for one in plain.prepare(request).slots.values()]
+    view = whole.form.views()[0]
+    pictures = [whole.pictures(step) for step in range(whole.segments)]
+    going = [0]
+    for step in range(1, whole.segments):
+        if moved(pictures[step], pictures[going[-1]], view.rows, view.columns):
+            going.append(step)
+    left = max(1, round(whole.segments * 0.5))
+    assert left < len(going) < whole.segments
+    wanted, start, had = [], 0, 0
+    for size in windows(len(going)):
+        part = going[start : start + size]
+        share = left * (start + size) // len(going) - had
+        if share:
+            shown = [looks(pictures[step], view.rows, view.columns) for step in part]
+            wanted += [part[first] for first in sorted(frames.METHODS["runs"](shown, share))]
+        start, had = start + size, had + share
+    staged = under(plain, *COMMON, f"frames={{method: runs, layers: [-1], keep: 0.5, still: {STILL}}}")
+    (entered,) = [one.pixels for one in staged.prepare(request).slots.values()]
+    assert entered.entered.any(1).nonzero().flatten().tolist() == wanted
+    assert len(wanted) == left
+
+
+def test_windows_are_even_and_hold_no_more_than_they_may():
+    for count in (1, 63, 64, 65, 128, 129, 1000):
+        sizes = windows(count)
+        assert sum(sizes) == count
+        assert max(sizes) <= schedule.WINDOW
+        assert max(sizes) - min(sizes) <= 1
