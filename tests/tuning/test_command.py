@@ -12,7 +12,7 @@ from PIL import Image
 from illava_cli.cli.app import main
 from illava_cli.drawing import has_matplotlib
 from illava_cli.evals.lanes import Lane
-from illava_cli.tuning import search
+from illava_cli.tuning import report, search
 from illava_cli.tuning.questions import parts
 from tests.conftest import picture
 from tests.processes import ROOT, run
@@ -102,6 +102,10 @@ def test_rounds_narrow_down_and_neighbours_join(checkpoints, pictures, tmp_path,
     monkeypatch.setattr(search.Reference, "ask", counted)
     arguments = ["--images", str(pictures), "-o", str(tmp_path / "a.yaml"), "--format", "json", *SEARCH]
     arguments += ["--schedules", "9", "--target", "agreement=50%"]
+    drawn = []
+    if has_matplotlib():
+        monkeypatch.setattr(report, "save", lambda figure, path: drawn.append(figure))
+        arguments += ["--plot", str(tmp_path / "a.png")]
     assert main(["tune", "-m", checkpoints("llava_onevision"), "--device", "cpu", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)["kinds"]["image"]
     first, second = found["rounds"]
@@ -110,6 +114,13 @@ def test_rounds_narrow_down_and_neighbours_join(checkpoints, pictures, tmp_path,
     assert set(second["figures"]) - set(first["figures"])
     assert set(asked.values()) == {1}
     assert len(asked) == 24
+    for figure in drawn:
+        (axes,) = figure.axes
+        points = axes.containers
+        assert len(points) == len(set(first["figures"]) | set(second["figures"]))
+        assert all(point.has_yerr for point in points)  # those that left early too
+        low, high = axes.get_ylim()
+        assert high - low >= 100  # of 16 questions one is six points
 
 
 def test_a_picture_that_cannot_be_read_costs_its_questions_only(checkpoints, tmp_path, capsys):
