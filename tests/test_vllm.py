@@ -115,7 +115,7 @@ SCHEDULES = {
 def fits(family: str, schedule: str) -> bool:
     if schedule in ("grid", "packed"):
         return family.startswith("llava")
-    return family != "qwen3_vl" or schedule not in ("budget", "clip")  # text between its frames
+    return family not in ("internvl", "qwen3_vl") or schedule not in ("budget", "clip")  # text between frames
 
 
 @pytest.mark.parametrize("name", ["image", "blank", "two", "video"])
@@ -208,7 +208,7 @@ def test_what_vllm_is_started_with(family, checkpoints):
     overrides = settings["hf_overrides"]
     assert overrides["architectures"] == [MODELS[family][0]]
     assert json.loads(overrides["illava"])["preset"] == "best"
-    if family.startswith("llava"):
+    if family in ("internvl", "llava_next", "llava_onevision"):
         width, *others = overrides["text_config"]["rope_parameters"]["mrope_section"]
         assert 2 * width == 8  # of the builders' heads
         assert others == [0, 0]

@@ -115,7 +115,9 @@ def plot(done: Sequence[Done], title: str, path: Path) -> None:
             value, low, high, quality = _quality(one.figures, search.marked)
             bars = {"yerr": [[value - low], [high - value]], "ls": "", "capsize": 2}
             if not any(one is finalist for finalist in shown):
-                axes.errorbar([one.speed], [value], **bars, fmt="o", color=GREY, ms=3, alpha=0.4, elinewidth=0.5)
+                axes.errorbar(
+                    [one.speed], [value], **bars, fmt="o", color=GREY, ms=3, alpha=0.4, elinewidth=0.5
+                )
                 continue
             star = {"marker": "*", "ms": 12} if one is chosen else {"ms": 5}
             label = one.candidate.name + (" (chosen)" if one is chosen else "")

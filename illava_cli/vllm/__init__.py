@@ -7,11 +7,13 @@ from __future__ import annotations
 
 VERSIONS = ("0.32",)  # whose inner interfaces are known
 MODELS = {  # family -> architecture, and where its class is
-    "llava_next": ("IllavaLlavaNext", "illava_cli.vllm.llava:IllavaLlavaNext"),
-    "llava_onevision": ("IllavaLlavaOnevision", "illava_cli.vllm.llava:IllavaLlavaOnevision"),
-    "qwen2_vl": ("IllavaQwen2VL", "illava_cli.vllm.qwen:IllavaQwen2VL"),
-    "qwen2_5_vl": ("IllavaQwen2_5VL", "illava_cli.vllm.qwen:IllavaQwen2_5VL"),
-    "qwen3_vl": ("IllavaQwen3VL", "illava_cli.vllm.qwen:IllavaQwen3VL"),
+    "internvl": ("IllavaInternVL", "illava_cli.vllm.one_axis:IllavaInternVL"),
+    "llava_next": ("IllavaLlavaNext", "illava_cli.vllm.one_axis:IllavaLlavaNext"),
+    "llava_onevision": ("IllavaLlavaOnevision", "illava_cli.vllm.one_axis:IllavaLlavaOnevision"),
+    "qwen2_vl": ("IllavaQwen2VL", "illava_cli.vllm.three_axes:IllavaQwen2VL"),
+    "qwen2_5_vl": ("IllavaQwen2_5VL", "illava_cli.vllm.three_axes:IllavaQwen2_5VL"),
+    "qwen3_vl": ("IllavaQwen3VL", "illava_cli.vllm.three_axes:IllavaQwen3VL"),
+    "qwen3_vl_moe": ("IllavaQwen3VLMoe", "illava_cli.vllm.three_axes:IllavaQwen3VLMoe"),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import UsageError
+from illava_cli.models import family_class
 from illava_cli.models.catalog import RANDOM, checkpoint_folder, read_config
 from illava_cli.models.files import read_files, readable
 from illava_cli.vllm import MODELS
@@ -30,7 +31,7 @@ def engine_settings(config: Config, note: Callable[[str], None] = lambda text: N
         "architectures": [MODELS[family][0]],
         "illava": config.model_dump_json(exclude_unset=True),
     }
-    if family.startswith("llava"):
+    if family_class(family, str(folder)).rope_axes == 1:
         # with one section it is a rope of one axis whose positions need not be in a row
         section = [head_width(folder) // 2, 0, 0]
         overrides["text_config"] = {"rope_parameters": {"mrope_section": section}}

@@ -104,10 +104,7 @@ class Info(BaseProcessingInfo):
 def _sizes(family: Family) -> Sequence[tuple[int, int]]:
     """Height and width of pictures, those of few tokens first: what tiles may hold, or grids of groups."""
     if family.has_tiles:
-        config = family.model.config
-        step = config.vision_config.image_size // 4
-        edges = range(step, max(map(max, config.image_grid_pinpoints)) + 1, step)
-        sizes = list(product(edges, edges))
+        sizes = list(product(_tiled_sides(family), repeat=2))
     else:
         edge = family.patch * family.merge_size
         most = family.image_processor.size["longest_edge"] // edge**2
@@ -115,6 +112,15 @@ def _sizes(family: Family) -> Sequence[tuple[int, int]]:
         sizes = [(side * edge, side * edge) for side in sides]
         sizes += [(side * edge, most // side * edge) for side in sides if most // side < RATIO * side]
     return sorted(sizes, key=lambda one: family.tokens(family.geometry("image", one), Schedule()).total)
+
+
+def _tiled_sides(family: Family) -> range:
+    """Sides of pictures, from which other tiles come."""
+    config = family.model.config
+    if hasattr(config, "image_grid_pinpoints"):
+        step = config.vision_config.image_size // 4
+        return range(step, max(map(max, config.image_grid_pinpoints)) + 1, step)
+    return range(family.edge, family.edge * family.image_processor.max_patches + 1, family.edge)
 
 
 class Dummy(BaseDummyInputsBuilder[Info]):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     PreTrainedModel,
     Qwen3VLConfig,
@@ -74,6 +75,8 @@ def write_qwen3(
     )
     if layout == "old":
         _as_on_the_hub(folder / "config.json")
+        if family == "qwen3-vl":
+            _experts_as_on_the_hub(folder / "model.safetensors")
     return folder
 
 
@@ -87,3 +90,11 @@ def _as_on_the_hub(path: Path) -> None:
     vision["model_type"] = config["model_type"]
     vision.pop("rope_parameters", None)
     write_json(path, config)
+
+
+def _experts_as_on_the_hub(path: Path) -> None:
+    """Qwen3-VL's with inputs before outputs."""
+    weights = load_file(path)
+    turned = {name: x.mT.contiguous() for name, x in weights.items() if ".experts." in name}
+    if turned:
+        save_file(weights | turned, path, metadata={"format": "pt"})

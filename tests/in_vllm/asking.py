@@ -22,8 +22,9 @@ from tests.conftest import clip, picture
 
 HEADS = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}
 TOWERS = {"qwen2_vl": {"hidden_size": 128}, "qwen2_5_vl": {"out_hidden_size": 128}}
-TOWERS["qwen3_vl"] = TOWERS["qwen2_5_vl"]
+TOWERS |= dict.fromkeys(("qwen3_vl", "qwen3_vl_moe"), TOWERS["qwen2_5_vl"])
 SECTIONS = {"rope_parameters": {"mrope_section": [12, 10, 10]}}
+EXPERTS = {"norm_topk_prob": True}  # the hub's checkpoints say so
 TOKENS, LIKELIEST = 6, 5  # of an answer, and of each
 
 
@@ -67,10 +68,11 @@ class Engines:
     def checkpoint(self, family: str) -> str:
         path = self.folder / family
         if not path.exists():
-            llava = family.startswith("llava")
-            text = HEADS if llava else HEADS | SECTIONS
+            text = HEADS | SECTIONS if family.startswith("qwen") else HEADS
+            text = text | EXPERTS if family.endswith("moe") else text
             vision = {"vision_config": TOWERS[family]} if family in TOWERS else {}
-            layout = {"layout": "old"} if llava else {}  # names of weights that vLLM knows
+            # names of weights that vLLM knows
+            layout = {"layout": "old"} if family.startswith("llava") or family.endswith("moe") else {}
             WRITERS[family](path, text_config=text, **vision, **layout)
         return str(path)
 

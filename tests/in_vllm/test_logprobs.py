@@ -6,7 +6,15 @@ import pytest
 
 from tests.in_vllm.asking import IMAGE, TWO, VIDEO, answers, illavas, same
 
-FAMILIES = ("llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+FAMILIES = (
+    "internvl",
+    "llava_next",
+    "llava_onevision",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+)
 TILED = {"layers": [2, 3], "r": 8}
 GROUPS = {"layers": [2, 3], "drop": 0.25}
 ENTRY = {"method": "illava", "keep": 0.5}
@@ -40,7 +48,7 @@ def test_without_merging(engines, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_merging_in_the_tower_and_before_the_decoder(engines, family):
     """What merges in the decoder is kept before it: the same as a schedule that says so."""
-    in_decoder = merging(family, llm={"method": "illava", "layers": [2, 3], "keep": [0.5, 1.0]})
+    in_decoder = merging(family, llm={"method": "illava", "layers": [2, 4], "keep": [0.5, 1.0]})
     off = {"preset": "off"}
     whole = answers(engines.of(family, off), engines.session(family, off), questions(family))
     said = check(engines, family, in_decoder, merging(family, input=ENTRY))

@@ -10,6 +10,7 @@ from torch import Tensor
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
+from vllm.model_executor.models.qwen3_vl_moe import Qwen3VLMoeForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from illava_cli.models.media import Features
@@ -38,9 +39,8 @@ class IllavaQwen2_5VL(ThreeAxes, Qwen2_5_VLForConditionalGeneration):
     """Qwen2.5-VL."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummy)
-class IllavaQwen3VL(ThreeAxes, Qwen3VLForConditionalGeneration):
-    """Qwen3-VL: what DeepStack adds rides along with the features, as in vLLM's own tower."""
+class DeepStack(ThreeAxes):
+    """What DeepStack adds rides along with the features, as in vLLM's own tower."""
 
     def __init__(self, *, vllm_config, prefix: str = ""):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
@@ -54,3 +54,13 @@ class IllavaQwen3VL(ThreeAxes, Qwen3VLForConditionalGeneration):
 
     def decoded(self, features: Features) -> Tensor:
         return torch.cat([features.embeds, *(features.injections[n] for n in sorted(features.injections))], 1)
+
+
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummy)
+class IllavaQwen3VL(DeepStack, Qwen3VLForConditionalGeneration):
+    """Qwen3-VL."""
+
+
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummy)
+class IllavaQwen3VLMoe(DeepStack, Qwen3VLMoeForConditionalGeneration):
+    """Qwen3-VL as a mixture of experts."""

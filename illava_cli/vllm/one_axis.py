@@ -1,4 +1,4 @@
-"""LLaVA-NeXT and LLaVA-OneVision in vLLM: positions of one axis, with gaps where tokens have left.
+"""LLaVA-NeXT, LLaVA-OneVision and InternVL in vLLM: positions of one axis, with gaps where tokens have left.
 
 M-RoPE with one section is a rope of one axis whose positions need not be consecutive. The other two rows of
 positions have no meaning to it: they say where a medium begins, and which tokens are media's.
@@ -7,6 +7,7 @@ positions have no meaning to it: they say where a medium begins, and which token
 from __future__ import annotations
 
 from torch import Tensor
+from vllm.model_executor.models.interns1 import InternS1ForConditionalGeneration
 from vllm.model_executor.models.llava_next import LlavaNextForConditionalGeneration
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
@@ -47,3 +48,8 @@ class IllavaLlavaOnevision(OneAxis, LlavaOnevisionForConditionalGeneration):
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummy)
 class IllavaLlavaNext(OneAxis, LlavaNextForConditionalGeneration):
     """LLaVA-NeXT."""
+
+
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummy)
+class IllavaInternVL(OneAxis, InternS1ForConditionalGeneration):
+    """InternVL, which vLLM reads as the same architecture."""
