@@ -34,7 +34,7 @@ CLASSES = {
     "ones": 11,
     "count": 6,
 }
-QUIET = 0.3  # weight of a patch with nothing under it
+QUIET = 0.05  # weight of a patch with nothing under it
 
 
 def stage_labels(scene: Scene | Sheet, cell: int) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from illava_cli.evals.world.styles import TRAINED, restyle
 from illava_cli.evals.world.task import Still, picture
 from illava_cli.evals.world.text import LARGE, draw_large
 from tiny.labels import PATCH, TILE, crop, stage_labels
+from tiny.notes import lay_print
 
 BATCH = 16
 LARGE_SHARE = 0.2  # of the pictures, those that are a tile of a large one
@@ -38,6 +39,12 @@ Lesson = tuple[
 def lesson(rng: np.random.Generator, done: float) -> list[Lesson]:
     """Those of a step, at that share of the stage."""
     return [_picture(rng, done) for _ in range(BATCH)]
+
+
+def reading(rng: np.random.Generator) -> list[Lesson]:
+    """Those of a step that teaches small print alone."""
+    sheets = [lay_print(rng) for _ in range(BATCH)]
+    return [(picture(sheet), stage_labels(sheet, PATCH)) for sheet in sheets]
 
 
 def _picture(rng: np.random.Generator, done: float) -> Lesson:

@@ -19,9 +19,10 @@ from illava_cli.evals.world.pages import (
     draw_words,
 )
 from illava_cli.evals.world.scene import EDGE, pick
-from illava_cli.evals.world.sheet import Box, Sheet, Text
+from illava_cli.evals.world.sheet import Box, Sheet, Text, font
 
 WHITE = (255, 255, 255)
+NUMBERS, BOXED = 0.6, 0.4  # shares of what is printed to be read
 
 
 def draw_note(rng: np.random.Generator) -> Sheet:
@@ -96,6 +97,29 @@ def lay_screen(rng: np.random.Generator) -> Sheet:
             boxes.append(Box(x, y, x + 42, y + 15, style.accent))
             texts.append(Text(name, x + 21, y + 11, style.size, WHITE, "m"))
     return _sheet(style, boxes, texts, Screen({label: value}, buttons))
+
+
+def lay_print(rng: np.random.Generator) -> Sheet:
+    """As many words and numbers as a tile has room for, some on buttons or in fields: to be read alone."""
+    style = draw_style(rng, dark=rng.random() < 0.2)
+    boxes, texts, baseline = [], [], style.size + int(rng.integers(1, 8))
+    while baseline < EDGE - 3:
+        x = int(rng.integers(1, 14))
+        while True:
+            (number,), (word,) = draw_numbers(rng, 1), draw_words(rng, 1)
+            words = number if rng.random() < NUMBERS else pick(rng, DAYS) if rng.random() < 0.2 else word
+            width = round(font(style.size).getlength(words))
+            if x + width + 3 > EDGE:
+                break
+            ink, look = style.ink, rng.random()
+            if look < BOXED:
+                fill, edge = (style.accent, None) if look < BOXED / 2 else (style.paper, style.faint)
+                ink = WHITE if look < BOXED / 2 else ink
+                boxes.append(Box(x - 3, baseline - 11, x + width + 3, baseline + 4, fill, edge))
+            texts.append(Text(words, x, baseline, style.size, ink))
+            x += width + int(rng.integers(7, 16))
+        baseline += style.size + int(rng.integers(5, 9))
+    return _sheet(style, boxes, texts, None)
 
 
 def _heading(rng: np.random.Generator, style: Style, left: int, baseline: int) -> Text:

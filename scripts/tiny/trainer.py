@@ -25,7 +25,7 @@ from tiny.clock import Clock
 from tiny.comparing import Comparing
 from tiny.grounding import Grounding
 from tiny.labels import PATCH, Heads
-from tiny.lessons import lesson
+from tiny.lessons import lesson, reading
 from tiny.measure import accuracy
 from tiny.naming import Naming
 from tiny.optimizer import Optimizer, is_tower
@@ -35,7 +35,8 @@ from tiny.threads import Threads
 READERS = {"grounding": Grounding, "comparing": Comparing, "binding": Binding}  # of the decoder
 # the kinds of which they watch heads, if not all
 LOOKED_AT = {"comparing": ("clip",), "binding": ("note", "page")}
-DENSE = defaultdict(lambda: 0.05, note=0.3, page=0.3)  # weight of the tower's labels in the joint stage
+DENSE = defaultdict(lambda: 0.05, note=0.5, page=0.5)  # weight of the tower's labels in the joint stage
+READING_SHARE = 0.15  # of the joint steps in which the tower reads small print alone
 CHAT_SHARE = 0.2  # of the joint steps in which the turns are one chat
 ANNEAL = 240.0  # seconds of training left once `stop` is seen
 
@@ -56,7 +57,7 @@ class Plan:
     seconds: float
     seed: int = 0
     shares: tuple[float, float, float] = (0.24, 0.3, 0.46)
-    rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (8e-4, 1.2e-3))
+    rates: tuple[tuple[float, float], ...] = ((4e-3, 0.0), (0.0, 3e-3), (1.6e-3, 1.2e-3))
     grounding: float = 0.3
     first: str = "tower"
     warmup: int = 40
@@ -123,9 +124,17 @@ class Trainer:
 
     # --- steps ------------------------------------------------------------------------------
 
+    def looks_alone(self) -> bool:
+        """Whether the present step is the tower's alone."""
+        rng = stream(f"training/{self.plan.seed}/alone", self.progress.step, "train")
+        joint = self.progress.stage == "joint"
+        return self.progress.stage == "tower" or (joint and rng.random() < READING_SHARE)
+
     def tower_loss(self, step: int) -> Tensor:
         rng = stream(f"training/{self.plan.seed}/tower", step, "train")
-        pictures, labels = zip(*lesson(rng, self.share_done()), strict=True)
+        joint = self.progress.stage == "joint"
+        lessons = reading(rng) if joint else lesson(rng, self.share_done())
+        pictures, labels = zip(*lessons, strict=True)
         ordered = [self.builder.ordered(one, PATCH) for one in labels]
         target = {
             name: torch.stack([one[name] for one in ordered]).to(self.model.device) for name in ordered[0]
@@ -223,8 +232,7 @@ class Trainer:
         self.clock.start()
         self.threads.adapt()
         self.set_rates(stage_step)
-        lose = self.tower_loss if self.progress.stage == "tower" else self.answer_loss
-        loss = lose(self.progress.step)
+        loss = (self.tower_loss if self.looks_alone() else self.answer_loss)(self.progress.step)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.optimizer.parameters(), 1.0)
