@@ -87,7 +87,11 @@ class Engines:
 
     def stock(self, family: str, **arguments: Any) -> LLM:
         """vLLM's own model."""
-        return self._made((family, "stock"), {"model": self.checkpoint(family)} | arguments)
+        return self.stock_of(self.checkpoint(family), **arguments)
+
+    def stock_of(self, checkpoint: str, **arguments: Any) -> LLM:
+        """vLLM's own model of a checkpoint."""
+        return self._made((checkpoint, "stock"), {"model": checkpoint} | arguments)
 
     def _made(self, key: tuple, arguments: dict[str, Any]) -> LLM:
         key = (*key, repr(sorted(arguments.items(), key=str)))

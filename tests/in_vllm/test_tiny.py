@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from illava_cli import load
 from illava_cli.evals.world import GROUPS, TASKS, stream
@@ -11,6 +12,7 @@ from illava_cli.models.catalog import EMBEDDED
 from tests.in_vllm.asking import Question, answers, illavas, same
 
 PER_TASK = 8
+TILE = 96  # pixels
 COUNT = 100
 
 
@@ -28,14 +30,28 @@ def questions() -> list[Question]:
     return found[:COUNT]
 
 
-def test_a_hundred_questions(engines):
+def session_of(**settings):
+    return load("tiny", device="cpu", dtype="float32", max_tokens=6, logprobs=5, ignore_eos=True, **settings)
+
+
+# of `auto` what vLLM can do: what merges in the decoder leaves before it there
+AUTO = {"llm": None, "input": {"method": "illava", "keep": 0.7}}
+
+
+@pytest.mark.parametrize("settings", [{"preset": "off"}, {"preset": "auto"} | AUTO], ids=["off", "merged"])
+def test_a_hundred_questions(engines, settings):
     asked = questions()
     assert len(asked) == COUNT
-    engine = engines.own(str(EMBEDDED["tiny"]), {"preset": "off"})
-    session = load(
-        "tiny", preset="off", device="cpu", dtype="float32", max_tokens=6, logprobs=5, ignore_eos=True
-    )
+    engine, session = engines.own(str(EMBEDDED["tiny"]), settings), session_of(**settings)
     for question, own in zip(asked, answers(engine, session, asked), strict=True):
         ours = illavas(session, question)
         same(own, ours)
         assert own.tokens[0] == ours.tokens[0]
+
+
+def test_stock_vllm_loads_it(engines):
+    """Names of weights and the size of heads are those that it knows; one tile needs no resizing."""
+    asked = [one for one in questions() if len(one.images) == 1 and one.images[0].size == (TILE, TILE)][:8]
+    said = answers(engines.stock_of(str(EMBEDDED["tiny"])), session := session_of(preset="off"), asked)
+    for question, own in zip(asked, said, strict=True):
+        same(own, illavas(session, question))
