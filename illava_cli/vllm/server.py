@@ -43,6 +43,7 @@ OURS = {  # of vLLM's options
 KEY_VARIABLE = "VLLM_API_KEY"
 PATIENCE_S = 1800.0  # for a large model to be read and compiled
 ENDING_S = 60.0
+ENDED_S = 2.0
 
 
 def server_command(
@@ -117,7 +118,7 @@ def running(command: Sequence[str], port: int) -> Iterator[str]:
     """A server's address until the end.
 
     Raises:
-        IllavaError: it ended before it could answer.
+        IllavaError: it ended before it could answer, or while it was asked.
     """
     own = dict(start_new_session=True, stdout=sys.stderr.fileno(), stderr=sys.stderr.fileno())
     env = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}  # we ask without
@@ -126,9 +127,22 @@ def running(command: Sequence[str], port: int) -> Iterator[str]:
         try:
             url = f"http://127.0.0.1:{port}"
             answered(server, f"{url}/health")
-            yield url
+            with _its_end_is_told(server):
+                yield url
         finally:
             _end(server)
+
+
+@contextmanager
+def _its_end_is_told(server: subprocess.Popen) -> Iterator[None]:
+    """What failed as the server was gone says so."""
+    try:
+        yield
+    except IllavaError as error:
+        with suppress(subprocess.TimeoutExpired):  # it may be about to end
+            code = server.wait(ENDED_S)
+            raise IllavaError(f"{error}: vLLM ended with code {code}, its messages say why") from None
+        raise
 
 
 def free_port() -> int:

@@ -9,14 +9,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import openai
+import psutil
 import pytest
 
+from illava_cli import load
 from illava_cli.vllm.server import answered, free_port, running
 from tests.conftest import picture
 from tests.in_vllm.asking import Engines
+from tests.media_files import write_clip
 from tests.processes import Process, run
 
 ILLAVA = [sys.executable, "-m", "illava_cli"]
@@ -66,6 +71,29 @@ def test_a_server_reduces_as_it_was_told_and_as_a_request_says(checkpoint):
         assert asked(client).usage.prompt_tokens == whole
 
 
+def test_a_clip_has_the_frames_that_a_request_asks_for(checkpoint, tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", frames=24, size=(84, 84))
+    url = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    content = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": "What happens?"}]
+
+    def prompt_tokens(**own):
+        said = client.chat.completions.create(
+            model="small", messages=[{"role": "user", "content": content}], max_tokens=2, extra_body=own
+        )
+        return said.usage.prompt_tokens
+
+    with served(checkpoint, "--preset", "off", "--num-frames", "8") as client:
+        eight = prompt_tokens()
+        four = prompt_tokens(media_io_kwargs={"video": {"num_frames": 4}})
+        budget = prompt_tokens(mm_processor_kwargs={"video_budget": 20})
+    session = load(checkpoint, preset="off", device="cpu", dtype="float32", max_tokens=2, num_frames=8)
+    visual = session.ask("What happens?", videos=[str(path)]).usage.visual
+    text = eight - visual.llm_in - visual.newlines_in
+    frame = (eight - four) / 4
+    assert frame == int(frame) > 0
+    assert budget - text == 20
+
+
 def test_vllms_exit_code_is_ours(checkpoint):
     command = [*ILLAVA, "serve", "--engine", "vllm", "-m", checkpoint, "--", "--no-such-option"]
     ended = run(command)
@@ -96,3 +124,30 @@ def test_a_batch_goes_on_where_it_was(checkpoint, tmp_path):
     again = run(command)
     assert again.returncode == 0
     assert "nothing to ask" in again.stderr
+
+
+def test_a_batch_whose_vllm_dies_says_so_and_goes_on_later(checkpoint, tmp_path):
+    for number in range(40):
+        picture(84 + number, 84, number).save(tmp_path / f"{number}.png")
+    out = tmp_path / "answers.jsonl"
+    command = [*ILLAVA, "batch", str(tmp_path), "-p", "What is this?", "-o", str(out), "--engine", "vllm"]
+    command += ["-m", checkpoint, "--dtype", "float32", "--max-tokens", "64", "--", *SMALL]
+    with Process(command, stderr=subprocess.PIPE, text=True) as batch:
+        while not out.exists() or out.read_bytes().count(b"\n") < 4:
+            assert batch.poll() is None, batch.stderr.read()
+            time.sleep(0.05)
+        for process in psutil.Process(batch.pid).children(recursive=True):
+            process.kill()
+        _, said = batch.communicate()
+    assert batch.returncode == 1
+    line = said.splitlines()[-1]
+    assert line.startswith("illava: error: ")
+    assert line.endswith(": vLLM ended with code -9, its messages say why")
+    whole = out.read_text()
+    ended = run(command)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert out.read_text().startswith(whole)
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sorted(int(Path(record["id"]).stem) for record in records if record["status"] == "ok") == [
+        *range(40)
+    ]
