@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from illava_cli.cli.engines import tell_changes
 from illava_cli.client.settings import InVllm, fields
 from illava_cli.config import resolve
 from illava_cli.config.options import MediaOptions
@@ -148,6 +150,31 @@ def test_counts_and_positions_are_known_before_the_tower_runs(family, schedule, 
         place = features.place % run.length if features.form.apart else features.place
         assert (found == theirs[:, 5 : 5 + run.length].T[place] - 5).all()
     assert (left_out > 0) == (schedule == "pixels" and name == "blank") or schedule in ("pixels", "frames")
+
+
+@pytest.mark.parametrize("family", ["internvl", "qwen3_vl"])
+@pytest.mark.parametrize("schedule", ["budget", "clip"])
+def test_what_decides_over_a_clip_is_refused_where_text_stands_between(family, schedule, open_session):
+    session = open_session(family, *SCHEDULES[schedule])
+    (one,) = session.prepare(MEDIA["video"], fresh=True).slots.values()
+    with pytest.raises(UsageError, match="text stands between the frames of this model") as error:
+        counts(session.family, one.pixels, session.rules.schedule(one.pixels))
+    assert "\n" not in str(error.value)
+
+
+def test_a_guide_is_refused():
+    with pytest.raises(UsageError, match="leave the stage guide out"):
+        before_decoder(replace(Schedule(), guide=object()))
+
+
+def test_what_vllm_does_otherwise_is_said(checkpoints):
+    said = []
+    settings = ["preset=off", "layout=faithful", "llm={layers: [2], keep: 0.5}"]
+    tell_changes(resolve(checkpoints("llava_onevision"), settings=settings, environ={}), said.append)
+    (line,) = said
+    assert "50%" in line
+    tell_changes(resolve(checkpoints("llava_onevision"), settings=["preset=off"], environ={}), said.append)
+    assert said == [line]
 
 
 def test_offsets_are_exact_in_bfloat16():

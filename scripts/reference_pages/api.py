@@ -25,6 +25,8 @@ DESCRIBED = {
     "engine.stream": ("Stream", "AsyncStream"),
     "engine.record": ("Generation", "Usage", "VisualUsage", "Timings", "MediaRecord"),
     "engine.request": ("Request",),
+    "config.sources": ("resolve",),
+    "vllm.launch": ("engine_settings",),
 }
 # what others of the package ask of them
 INNER = {

@@ -27,12 +27,12 @@ STILL_TASKS = {
 }
 CLIP_TASKS = {"video-direction": 1.0, "video-first": 0.6, "video-blinks": 2.0}
 PAGE_TASKS = {
-    "document-line": 1.0,
+    "document-line": 0.7,
     "document-cell": 2.0,
-    "document-bar": 1.0,
+    "document-bar": 1.3,
     "document-tallest": 0.5,
     "document-field": 1.5,
-    "document-button": 1.0,
+    "document-button": 1.2,
 }
 SIGNED = 0.35  # share of pictures with a sign
 
@@ -118,13 +118,13 @@ HANDS = ("flat", *TRAINED)
 STAGES = {  # kind to share of the steps
     "decoder": {"square": 0.32, "tile": 0.08, "album": 0.15, "clip": 0.15, "note": 0.2, "page": 0.1},
     "joint": {
-        "square": 0.13,
-        "tile": 0.06,
-        "album": 0.05,
-        "clip": 0.14,
-        "large": 0.13,
-        "note": 0.25,
-        "page": 0.24,
+        "square": 0.09,
+        "tile": 0.05,
+        "album": 0.04,
+        "clip": 0.13,
+        "large": 0.12,
+        "note": 0.27,
+        "page": 0.3,
     },
 }
 

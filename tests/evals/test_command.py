@@ -8,6 +8,7 @@ import time
 import pytest
 
 from illava_cli.cli.app import main
+from illava_cli.evals import plot
 from tests.evals.conftest import MERGING
 
 
@@ -171,11 +172,26 @@ def test_a_sweep_of_qwen(evaluate, task_file):
 
 
 @pytest.mark.needs("matplotlib")
-def test_plot(evaluate, task_file, tmp_path):
+def test_plot(evaluate, task_file, tmp_path, monkeypatch):
+    drawn, save = [], plot.save
+    monkeypatch.setattr(plot, "save", lambda figure, path: (drawn.append(figure), save(figure, path)))
     path = tmp_path / "sweep.png"
-    code, _, err = evaluate("--tasks", task_file, "--sweep", "--llm-keep", "0.5", "--plot", path)
+    code, report, err = evaluate("--tasks", task_file, "--sweep", "--llm-keep", "0.5", "--plot", path)
     assert code == 0, err
     assert path.read_bytes().startswith(b"\x89PNG")
+    found = report["all"]["variants"]
+    (figure,) = drawn
+    for axes in figure.axes:
+        off, *merged = axes.containers
+        assert not off.has_yerr  # compared with itself
+        assert [one.get_label() for one in merged] == [name for name in found if name != "off"]
+        for one in merged:
+            (bar,) = one.lines[2]
+            low, high = bar.get_segments()[0][:, 1]
+            change = found[one.get_label()]["difference"]
+            assert high - low == pytest.approx(100 * (change["high"] - change["low"]))
+        bottom, top = axes.get_ylim()
+        assert top - bottom >= 100  # of six questions one is seventeen points
 
 
 def test_plot_without_matplotlib_is_one_line(evaluate, monkeypatch, tmp_path):
