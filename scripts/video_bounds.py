@@ -35,13 +35,17 @@ SCHEDULES = {
 }
 
 
+STILL = "turbo, a still clip"
+
+
 def main() -> None:
-    print(f"| shape, frames | {' | '.join(SCHEDULES)} |")
-    print("|---" * (1 + len(SCHEDULES)) + "|")
+    print(f"| shape, frames | {' | '.join([*SCHEDULES, STILL])} |")
+    print("|---" * (2 + len(SCHEDULES)) + "|")
     for name in SHAPES:
         one = family(name)
         for frames in FRAMES:
             cells = [bound(one, frames, Config(**settings)) for settings in SCHEDULES.values()]
+            cells.append(bound(one, frames, Config(**SCHEDULES["turbo"]), still=True))
             print(f"| {name}, {frames} | {' | '.join(f'{cell:.2f}x' for cell in cells)} |")
 
 
@@ -50,11 +54,15 @@ def family(name: str) -> Family:
     return random_family(ModelOptions(id=f"random:{name}"), torch.device("meta"), torch.bfloat16, "sdpa")
 
 
-def bound(family: Family, frames: int, config: Config) -> float:
-    """Operations of the unmodified model up to the first token, over those that are left."""
+def bound(family: Family, frames: int, config: Config, still: bool = False) -> float:
+    """Operations of the unmodified model up to the first token, over those that are left.
+
+    Args:
+        still: all frames show the same.
+    """
     schedule = plan(config.reduction_for(family.schedule_key), family.schedule_shape, "video")
     medium = family.geometry("video", SIZE, frames=frames)
-    shown = fewer(medium, schedule)
+    shown = fewer(medium, schedule, still)
     shape, whole = model_shape(family), family.tokens(medium, Schedule()).total
     text = TEXT + stamps(family, medium, frames, medium.shown)
     before = unmerged_counts(family, [medium], text + whole, 1)
@@ -66,11 +74,12 @@ def bound(family: Family, frames: int, config: Config) -> float:
     return count(shape, before).ttft / count(shape, after).ttft
 
 
-def fewer(medium: Geometry, schedule: Schedule) -> Geometry:
-    """With the share of the frames that enters the tower, evenly spaced."""
-    if schedule.frames is None or schedule.frames.pixels == 1:
+def fewer(medium: Geometry, schedule: Schedule, still: bool) -> Geometry:
+    """With the share of the frames that enters the tower, evenly spaced; of a still clip the first."""
+    if schedule.frames is None or (schedule.frames.pixels == 1 and schedule.frames.still is None):
         return medium
-    left = max(1, round(medium.segments * schedule.frames.pixels))
+    alone = still and schedule.frames.still is not None
+    left = 1 if alone else max(1, round(medium.segments * schedule.frames.pixels))
     entered = torch.zeros(medium.segments, medium.tokens, dtype=torch.bool)
     entered[torch.linspace(0, medium.segments - 1, left).round().long()] = True
     return replace(medium.filled(None, None), entered=entered)
