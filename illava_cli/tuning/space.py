@@ -130,7 +130,7 @@ def express(genes: Genes, kind: str, family: Family) -> Candidate:
     """The schedule that genes make of a model; the model may still refuse it."""
     budget, stages, name = min(1.0, genes.keep / genes.frames), {}, []
     if genes.frames < 1:
-        stages["frames"] = {"method": "runs", "layers": [-1], "keep": genes.frames, "still": 1}
+        stages["frames"] = {"method": "runs", "layers": [-1], "keep": genes.frames, "still": 3}
         name.append(f"frames {genes.frames:g}")
     if genes.tau is not None:
         stages["pixels"] = {"tau": genes.tau}

@@ -12,9 +12,12 @@ from illava_cli.errors import MediaError, UsageError
 from illava_cli.models import encoder
 from illava_cli.trace import VISUAL
 from tests.conftest import clip
+from tests.media_files import write_clip
+from tests.processes import ROOT
 from tests.stages import COMMON, VIDEO, film, noise, page, settings_of, storm, under
 from tests.tolerances import FLOAT32
 
+SAMPLE = ROOT / "illava_cli" / "assets" / "sample.jpg"
 FLAT = Image.new("RGB", (90, 60), (10, 200, 30))
 CLIPS = {
     "one frame": film(1, 96, 64),
@@ -61,6 +64,20 @@ def test_frames_that_show_nothing_new_are_one_frame(family, open_session):
     visual = answered(session, videos=[same])
     assert visual.frames_kept == 1
     assert answered(session, videos=[storm(6, 96, 64)]).left_out == 0
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+def test_a_camera_that_stands_still_is_one_frame_behind_a_codec(family, open_session, tmp_path):
+    """What H.264 makes of a photograph differs from key frame to key frame."""
+    session = under(open_session(family, "preset=off"), *COMMON, "frames={still: 3}", "media.num_frames=8")
+    photo = np.asarray(Image.open(SAMPLE).convert("RGB").resize((640, 480)))
+    path = write_clip(tmp_path / "still.mp4", frames=32, size=(640, 480), draw=lambda *_: photo)
+    assert answered(session, videos=[str(path)]).frames_kept == 1
+    exact = under(session, *COMMON, "frames={still: 0}", "media.num_frames=8")
+    assert answered(exact, videos=[str(path)]).frames_kept > 1
+    moving = write_clip(tmp_path / "moving.mp4", frames=32, size=(640, 480))
+    visual = answered(session, videos=[str(moving)])
+    assert visual.frames_kept == visual.frames_in
 
 
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])

@@ -29,7 +29,7 @@ CASES = {
     "clip, frames": ("input={method: vidcom2, keep: 0.5}", "frames={layers: [1], keep: 0.6}"),
     "budget": ("media.video_budget=20",),
     "turbo": (
-        "frames={method: runs, layers: [-1], keep: 0.5, still: 1}",
+        "frames={method: runs, layers: [-1], keep: 0.5, still: 3}",
         "input={method: fastvid, keep: 0.4}",
     ),
 }

@@ -13,7 +13,7 @@ from illava_cli.models.schedule import windows
 from tests.reference import frames
 from tests.stages import COMMON, film, under
 
-STILL = 1  # levels of 255
+STILL = 3  # levels of 255
 
 
 def cells(picture, rows, columns):
