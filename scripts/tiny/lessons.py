@@ -23,6 +23,7 @@ from tiny.notes import lay_print
 BATCH = 16
 LARGE_SHARE = 0.2  # of the pictures, those that are a tile of a large one
 PRINTED_SHARE = 0.3  # those that are a tile of a document
+SMALL_SHARE = 0.6  # of the pictures to read, those in small print
 EASY, LETTERED = 0.12, 0.4  # shares of the stage at which the easy pictures and the large letters end
 
 
@@ -42,9 +43,14 @@ def lesson(rng: np.random.Generator, done: float) -> list[Lesson]:
 
 
 def reading(rng: np.random.Generator) -> list[Lesson]:
-    """Those of a step that teaches small print alone."""
-    sheets = [lay_print(rng) for _ in range(BATCH)]
-    return [(picture(sheet), stage_labels(sheet, PATCH)) for sheet in sheets]
+    """Those of a step that teaches to read: small print, and signs in scenes."""
+    shown = [lay_print(rng) if rng.random() < SMALL_SHARE else _signs(rng) for _ in range(BATCH)]
+    return [(picture(one), stage_labels(one, PATCH)) for one in shown]
+
+
+def _signs(rng: np.random.Generator) -> Scene:
+    texts = tuple(draw_text(rng) for _ in range(3))
+    return _styled(rng, draw_scene(rng, int(rng.integers(0, 2)), texts=texts))
 
 
 def _picture(rng: np.random.Generator, done: float) -> Lesson:
