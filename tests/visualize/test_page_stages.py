@@ -141,6 +141,29 @@ def test_what_did_not_enter_looks_and_reads_unlike_what_is_dropped(browser, tmp_
     assert "is in no token any more" in browser.js(READOUT)
 
 
+def test_a_token_tells_from_which_frames_it_comes(browser, tmp_path):
+    payload = video_payload(frames=2)
+    first, count = payload["stages"][0], len(payload["stages"][0]["slot"]) // 2
+    merged = {
+        "tokens": count,
+        "slot": [*range(count)] * 2,
+        "anchor": [*range(count)],
+        "weight": [0.5] * 2 * count,
+    }
+    payload["stages"] = [first, first | {"name": "frames, layer 3", "layer": 3} | merged]
+    (tmp_path / "frames.html").write_text(render(payload), encoding="utf-8")
+    browser.emulate()
+    browser.open(tmp_path / "frames.html")
+    to_stage(browser, 1)
+    assert browser.js(SHOWN)["tokens"] == count
+    browser.point(*on_screen(browser, "video", 20))
+    settle(browser)
+    told = browser.js(READOUT)
+    assert "2 patches" in told
+    assert "frame 0 (0.0 s), row" in told
+    assert "frame 1 (0.5 s), row" in told
+
+
 def test_merged_into_tints_a_token_and_its_members_alike(page):
     page = page("image")
     to_stage(page, 4)
