@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from real.checkpoint import write_checkpoint
 from real.clip import load_clip
-from real.features import Probe, Reader, Seen, coverage, nearest
+from real.features import Probe, Reader, Seen, changed, coverage, nearest
 from real.packages import unpacked
 from real.pictures import KINDS, on_photograph, on_white, photographs, stamps
 from tqdm import tqdm
@@ -34,8 +34,9 @@ METHODS = (
     "novelty-assign",
     "diversity-assign",
 )
-KEEP = 0.25  # at which all are compared
-STEEP = {method: (0.5, KEEP, 0.125) for method in ("illava", "bipartite", "random")}
+KEEPS = (0.5, 0.25, 0.125)
+KEEP = 0.25  # at which layers are compared
+MOVED = ("illava", "bipartite")  # methods whose layers are
 LAYERS = ((1, 2, 3, 4), (3, 4, 5, 6), (5, 6, 7, 8), (7, 8, 9, 10), (9, 10))
 PLACE = (5, 6, 7, 8)  # where methods are compared
 COPIES, FOLDS, OTHERS = 2, 5, 2
@@ -59,16 +60,17 @@ def main() -> None:
     whole = {name: reader.read(images) for name, images in sets.items()}
     untouched = reader.read(photos)
     scores = Scores(whole, kinds, apart)
-    rows = [["unmerged", 196, *scores.of(whole), "1.000"]]
-    schedules = [(method, PLACE, keep) for method in METHODS for keep in STEEP.get(method, (KEEP,))]
-    schedules += [("illava", layers, KEEP) for layers in LAYERS if layers != PLACE]
+    rows = [["unmerged", 196, *scores.of(whole), "1.000", "1.000"]]
+    schedules = [(method, PLACE, keep) for keep in KEEPS for method in METHODS]
+    schedules += [(method, layers, KEEP) for method in MOVED for layers in LAYERS if layers != PLACE]
     for method, layers, keep in tqdm(schedules):
         under = session.under(configured(folder, session, method, layers, keep, args.dtype))
         merged = {name: reader.read(images, under) for name, images in sets.items()}
         label = method if layers == PLACE else f"{method}, layers {layers[0]} to {layers[-1]}"
         left = merged["white"].patches.shape[1]
-        covered = coverage(untouched, reader.read(photos, under))
-        rows.append([label, left, *scores.of(merged), f"{covered:.3f}"])
+        seen = reader.read(photos, under)
+        alike = (untouched.mean * seen.mean).sum(-1).mean().item()
+        rows.append([label, left, *scores.of(merged), f"{alike:.3f}", f"{coverage(untouched, seen):.3f}"])
     page = markdown(rows, {name: len(images) for name, images in sets.items()}, len(photos), args.dtype)
     print(page)
     if args.markdown is not None:
@@ -81,9 +83,11 @@ def pictures(work: Path) -> tuple[dict[str, list], torch.Tensor, torch.Tensor]:
     backgrounds = photographs(unpacked("scikit-image", work), unpacked("foolbox", work))
     rng = np.random.default_rng(0)
     placed = []
-    for stamp in found:
-        for _ in range(COPIES):
-            others = [found[i] for i in rng.choice(len(found), OTHERS)]
+    for number, stamp in enumerate(found):
+        for _ in range(
+            COPIES
+        ):  # beside those of its own fold: the others are not seen by who is asked of them
+            others = [found[i] for i in rng.choice(range(number % FOLDS, len(found), FOLDS), OTHERS)]
             placed.append(on_photograph(rng, stamp, backgrounds, others))
     names = list(KINDS)
     kinds = torch.tensor([names.index(stamp.kind) for stamp in found])
@@ -111,21 +115,26 @@ class Scores:
         self.whole, self.about, self.probes = whole, {}, {}
         for name, times in (("white", 1), ("placed", COPIES)):
             self.about[name] = kinds.repeat_interleave(times), apart.repeat_interleave(times)
+            own_kinds, own = self.about[name]
             for part in PARTS:
-                own_kinds, own = self.about[name]
                 self.probes[name, part] = Probe(getattr(whole[name], part), own_kinds, own % FOLDS)
+        self.before = {key: probe.right(getattr(whole[key[0]], key[1])) for key, probe in self.probes.items()}
 
     def of(self, merged: dict[str, Seen]) -> list[str]:
-        """Percent of cut-outs whose kind is found, by the class embedding and by the mean of what is left;
-        the cosine of the class embedding.
+        """Percent of cut-outs whose kind is found, by class embedding and mean of what is left, with the
+        change of the probe's; the cosine of the class embedding.
         """
         found = []
         for (name, part), probe in self.probes.items():
-            queries = getattr(merged[name], part)
-            found.append(100 * nearest(getattr(self.whole[name], part), queries, *self.about[name]))
-            found.append(100 * probe.right(queries))
+            queries, (kinds, cuts) = getattr(merged[name], part), self.about[name]
+            near = nearest(getattr(self.whole[name], part), queries, kinds, cuts % FOLDS)
+            right = probe.right(queries)
+            change, low, high = (100 * x for x in changed(self.before[name, part], right, cuts))
+            found.append(f"{100 * near.double().mean():.1f}")
+            told = "" if merged is self.whole else f" ({change:+.1f} [{low:+.1f}, {high:+.1f}])"
+            found.append(f"{100 * right.double().mean():.1f}{told}")
         same = (self.whole["placed"].whole * merged["placed"].whole).sum(-1).mean().item()
-        return [*(f"{value:.1f}" for value in found), f"{same:.3f}"]
+        return [*found, f"{same:.3f}"]
 
 
 def markdown(rows: list[list], counts: dict[str, int], photos: int, dtype: str) -> str:
@@ -139,11 +148,11 @@ def markdown(rows: list[list], counts: dict[str, int], photos: int, dtype: str) 
         "",
         "    python scripts/real_tower.py --work runs/real --markdown docs/accuracy/real-tower.md",
         "",
-        f"{counts['white']} cut-outs on white, {counts['placed']} placed on photographs; coverage on "
-        f"{photos} photographs.",
+        f"{counts['white']} cut-outs on white, {counts['placed']} placed on photographs; cosine of the mean "
+        f"of the patches and coverage on {photos} photographs. In brackets: change from unmerged, 95 % intervals.",
         "",
     ]
-    rows = [[*head, "class cosine", "coverage"], ["---"] * (len(head) + 2), *rows]
+    rows = [[*head, "class cosine", "mean cosine", "coverage"], ["---"] * (len(head) + 3), *rows]
     return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""])
 
 

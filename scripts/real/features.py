@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from illava_cli.config.options import MediaOptions
 from illava_cli.engine.session import Session
+from illava_cli.evals.statistics import Z
 from illava_cli.models.encoder import encode
 
 BATCH = 16
@@ -70,17 +71,30 @@ def coverage(whole: Seen, merged: Seen) -> float:
     return torch.bmm(whole.patches, merged.patches.transpose(1, 2)).amax(-1).mean().item()
 
 
-def nearest(gallery: Tensor, queries: Tensor, kinds: Tensor, apart: Tensor) -> float:
-    """Share of queries whose nearest picture of another cut-out is of their kind.
+def nearest(gallery: Tensor, queries: Tensor, kinds: Tensor, folds: Tensor) -> Tensor:
+    """(B,) whether the nearest picture of another fold is of a query's kind.
 
     Args:
         gallery, queries: (B, C) of length 1, the same pictures in the same order.
-        kinds: (B,) numbers.
-        apart: (B,) number of the cut-out: a query's own does not count.
+        kinds, folds: (B,) numbers.
     """
     likeness = queries @ gallery.t()
-    likeness[apart[:, None] == apart[None]] = -2
-    return (kinds[likeness.argmax(1)] == kinds).float().mean().item()
+    likeness[folds[:, None] == folds[None]] = -2
+    return kinds[likeness.argmax(1)] == kinds
+
+
+def changed(before: Tensor, after: Tensor, cuts: Tensor) -> tuple[float, float, float]:
+    """Change of the share of right answers, with its interval at 95 %, pictures of one cut-out taken as one.
+
+    Args:
+        before, after: (B,) right or not, of the same pictures.
+        cuts: (B,) number of the cut-out.
+    """
+    each = after.double() - before.double()
+    means = torch.stack([each[cuts == cut].mean() for cut in cuts.unique()])
+    half = Z * (means.std() / len(means) ** 0.5).item()
+    middle = means.mean().item()
+    return middle, middle - half, middle + half
 
 
 class Probe:
@@ -101,13 +115,13 @@ class Probe:
         }
 
     @torch.no_grad()
-    def right(self, queries: Tensor) -> float:
-        """The share of right answers about the same pictures, in their order, merged or not."""
-        found = 0
+    def right(self, queries: Tensor) -> Tensor:
+        """(B,) whether its answer about each of the same pictures is right, in their order, merged or not."""
+        found = torch.empty(len(queries), dtype=torch.bool)
         for fold, head in self.heads.items():
             own = self.folds == fold
-            found += (head(queries[own]).argmax(1) == self.kinds[own]).sum().item()
-        return found / len(self.kinds)
+            found[own] = head(queries[own]).argmax(1) == self.kinds[own]
+        return found
 
 
 def _fitted(features: Tensor, kinds: Tensor, count: int) -> torch.nn.Linear:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from real import packages
 from real.clip import read_weights
-from real.features import Probe, Seen, coverage, nearest
+from real.features import Probe, Seen, changed, coverage, nearest
 from real.pictures import EDGE, Stamp, on_photograph, on_white
 from torch.nn.functional import normalize
 
@@ -32,12 +32,25 @@ def test_all_that_is_left_covers_all():
     assert fewer == pytest.approx(np.mean(by_hand), abs=1e-5)
 
 
-def test_a_cut_out_is_not_its_own_neighbour():
+def test_a_picture_of_its_own_fold_is_no_neighbour():
     gallery = normalize(torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]]), dim=-1)
     kinds = torch.tensor([0, 0, 1, 1])
-    assert nearest(gallery, gallery, kinds, torch.arange(4)) == 1.0
+    assert nearest(gallery, gallery, kinds, torch.arange(4)).all()
     # pictures of one cut-out do not count as each other's neighbours: only the other kind is left
-    assert nearest(gallery, gallery, kinds, torch.tensor([0, 0, 1, 1])) == 0.0
+    assert not nearest(gallery, gallery, kinds, torch.tensor([0, 0, 1, 1])).any()
+
+
+def test_pictures_of_one_cut_out_count_as_one():
+    """Against a loop in float64; as many copies of each as there may be change nothing."""
+    rng = np.random.default_rng(0)
+    before, after = (torch.from_numpy(rng.random(50) < share) for share in (0.8, 0.6))
+    each = [float(b) - float(a) for a, b in zip(before, after, strict=True)]
+    mean = sum(each) / 50
+    half = 1.959964 * (sum((x - mean) ** 2 for x in each) / 49 / 50) ** 0.5
+    found = changed(before, after, torch.arange(50))
+    assert found == pytest.approx((mean, mean - half, mean + half), abs=1e-6)
+    again = changed(before.repeat(3), after.repeat(3), torch.arange(50).repeat(3))
+    assert again == pytest.approx(found)
 
 
 def test_a_probe_learns_from_other_folds():
@@ -46,8 +59,8 @@ def test_a_probe_learns_from_other_folds():
     features = normalize(torch.eye(3)[kinds] + 0.2 * torch.randn(60, 3), dim=-1)
     folds = torch.arange(60) // 12
     probe = Probe(features, kinds, folds)
-    assert probe.right(features) > 0.9
-    assert probe.right(normalize(torch.randn(60, 3), dim=-1)) < 0.7
+    assert probe.right(features).double().mean() > 0.9
+    assert probe.right(normalize(torch.randn(60, 3), dim=-1)).double().mean() < 0.7
     # of a fold whose kinds were drawn anew nothing was learnt by heart
     for fold in range(5):
         other = torch.where(folds == fold, (kinds + 1) % 3, kinds)
