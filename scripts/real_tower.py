@@ -149,7 +149,7 @@ def markdown(rows: list[list], counts: dict[str, int], photos: int, dtype: str) 
         "    python scripts/real_tower.py --work runs/real --markdown docs/accuracy/real-tower.md",
         "",
         f"{counts['white']} cut-outs on white, {counts['placed']} placed on photographs; cosine of the mean "
-        f"of the patches and coverage on {photos} photographs. In brackets: change from unmerged, 95 % intervals.",
+        f"of the patches and coverage on {photos} photographs. In brackets: change from unmerged, 95 %.",
         "",
     ]
     rows = [[*head, "class cosine", "mean cosine", "coverage"], ["---"] * (len(head) + 3), *rows]
