@@ -43,7 +43,7 @@ OURS = {  # of vLLM's options
 KEY_VARIABLE = "VLLM_API_KEY"
 PATIENCE_S = 1800.0  # for a large model to be read and compiled
 ENDING_S = 60.0
-ENDED_S = 2.0
+ENDED_S = 2.0  # for one that has failed a request to be gone
 
 
 def server_command(

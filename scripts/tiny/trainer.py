@@ -36,7 +36,7 @@ READERS = {"grounding": Grounding, "comparing": Comparing, "binding": Binding}  
 # the kinds of which they watch heads, if not all
 LOOKED_AT = {"comparing": ("clip",), "binding": ("note", "page")}
 DENSE = defaultdict(lambda: 0.05, note=0.5, page=0.5)  # weight of the tower's labels in the joint stage
-READING_SHARE = 0.25  # of the joint steps in which the tower reads small print alone
+READING_SHARE = 0.25  # of the joint steps in which the tower learns to read, alone
 CHAT_SHARE = 0.2  # of the joint steps in which the turns are one chat
 ANNEAL = 240.0  # seconds of training left once `stop` is seen
 
