@@ -38,6 +38,14 @@ Tasks = Annotated[
 Questions = Annotated[
     int, typer.Option("--questions", metavar="N", min=1, help="Questions of the world, over its tasks.")
 ]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="heldout|validation|train",
+        help="Which of the world's questions: choose on validation, report on heldout.",
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=1, help="Ask N of all questions, drawn by --seed.")
 ]

@@ -19,6 +19,7 @@ from illava_cli.cli.asking import (
     Markdown,
     Questions,
     Save,
+    Split,
     Stopped,
     Tasks,
     about_model,
@@ -72,6 +73,7 @@ def compare(
     ] = None,
     tasks: Tasks = None,
     questions: Questions = 500,
+    split: Split = "heldout",
     limit: Limit = None,
     batch_size: BatchSize = 16,
     answers: Annotated[
@@ -109,7 +111,7 @@ def compare(
     models = list(dict.fromkeys(model or planned.models or [None]))
     resolvers = [resolver(replace(flags, model=name, preset=preset)) for name in models]
     plain, *_ = [resolve([]) for resolve in resolvers]  # every model's settings, before any is loaded
-    chosen = limited(read_questions(tasks or [WORLD], questions), limit, plain.generation.seed)
+    chosen = limited(read_questions(tasks or [WORLD], questions, split), limit, plain.generation.seed)
     if answers is not None:
         make_folder(answers)
     from illava_cli.evals import compare as comparison

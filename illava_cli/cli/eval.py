@@ -17,6 +17,7 @@ from illava_cli.cli.asking import (
     Markdown,
     Questions,
     Save,
+    Split,
     Stopped,
     Tasks,
     about_model,
@@ -56,6 +57,7 @@ class Targets:
 def evaluate(
     tasks: Tasks = None,
     questions: Questions = 500,
+    split: Split = "heldout",
     limit: Limit = None,
     preset: Annotated[
         list[str] | None,
@@ -158,7 +160,7 @@ def evaluate(
     resolve = resolver(flags, asked)
     plain = resolve([])
     seed = plain.generation.seed
-    chosen = limited(read_questions(tasks or [WORLD], questions), limit, seed)
+    chosen = limited(read_questions(tasks or [WORLD], questions, split), limit, seed)
     named = [*(variant or []), *(_planned(plan, plain) if plan else [])]
     found = variants if asked is None else of_a_server
     compared = found(resolve, preset or [], named, blind, method or [])

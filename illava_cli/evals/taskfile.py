@@ -15,7 +15,7 @@ from illava_cli.engine.fields import json_object, media_field, refuse_unknown, t
 from illava_cli.errors import UsageError
 from illava_cli.evals.matching import chosen
 from illava_cli.evals.sample import EvalSample
-from illava_cli.evals.world import GROUPS, TASKS, generate
+from illava_cli.evals.world import GROUPS, TASKS, check_split, generate
 from illava_cli.media.sources import located
 from illava_cli.text import decoded, lines, near_miss, spelled
 
@@ -40,8 +40,9 @@ def questions(sources: Sequence[str], count: int, split: str = "heldout") -> lis
         split: of the world.
 
     Raises:
-        UsageError: an unknown task, or a broken file; names the file and the line.
+        UsageError: an unknown split or task, or a broken file; names the file and the line.
     """
+    check_split(split)
     found: list[Question] = []
     seen: dict[str, str] = {}
     tasks: list[str] = []

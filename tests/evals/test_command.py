@@ -75,6 +75,20 @@ def test_limit_draws_by_seed(evaluate, task_file, tmp_path):
     assert len({tuple(sorted(ids(seed))) for seed in range(4)}) > 1
 
 
+def test_a_split_has_its_own_questions(evaluate, tmp_path):
+    def asked(*split):
+        path = tmp_path / f"{len(split)}{split[-1:]}.jsonl"
+        flags = ["--tasks", "world:colour", "--questions", 2, "--preset", "off", "-o", path]
+        assert evaluate(*flags, *split)[0] == 0
+        return [json.loads(line)["id"] for line in path.read_text().splitlines()[1:]]
+
+    assert asked() == ["colour/heldout/0", "colour/heldout/1"]
+    assert asked("--split", "validation") == ["colour/validation/0", "colour/validation/1"]
+    code, report, err = evaluate("--tasks", "world", "--split", "test", "--preset", "off")
+    assert (code, report) == (2, None)
+    assert err == "illava: error: unknown split 'test': use train, validation, heldout\n"
+
+
 def test_a_failed_question_is_exit_3(evaluate, task_file):
     (task_file.parent / "2.png").write_bytes(b"no picture")
     code, report, err = evaluate("--tasks", task_file, "--variant", MERGING)

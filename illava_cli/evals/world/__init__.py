@@ -29,14 +29,19 @@ GROUPS |= {hand: tuple(tasks) for hand, tasks in BY_HAND.items()}
 SPLITS = {"train": 0, "validation": 1, "heldout": 2}
 
 
+def check_split(split: str) -> None:
+    """Raises `UsageError` for a split that there is not."""
+    if split not in SPLITS:
+        raise UsageError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
+
+
 def stream(task: str, seed: int, split: str) -> np.random.Generator:
     """The random stream of one sample.
 
     Raises:
         UsageError: an unknown split, or a negative seed.
     """
-    if split not in SPLITS:
-        raise UsageError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
+    check_split(split)
     if seed < 0:
         raise UsageError(f"a seed is 0 or more, not {seed}")
     return np.random.default_rng([SPLITS[split], zlib.crc32(task.encode()), seed])
