@@ -189,7 +189,8 @@ def _write(
         emit(text)
     show = messages.say if as_json else messages.show
     show(words)
-    show("\n" + table(*comparison.table(report["rows"])))
+    for header, lines in comparison.tables(report):
+        show("\n" + table(header, lines))
 
 
 def _planned(name: str) -> Plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from illava_cli.evals.report import COLUMNS, Table
+from illava_cli.evals.report import COLUMNS, Table, by_task
 from illava_cli.evals.sweep import quality
 from illava_cli.evals.variants import OFF
 from illava_cli.models.planning import known_method
@@ -52,8 +52,18 @@ def rows(reports: Sequence[dict[str, Any]], asked: dict[str, tuple[str, float]])
     return found
 
 
-def table(found: Sequence[dict[str, Any]]) -> Table:
-    """A line for each row, the models below one another."""
+def tables(report: dict[str, Any]) -> list[Table]:
+    """A line for each row, the models below one another; then each model's accuracy by task."""
+    several = [model for model in report["models"] if len(model["tasks"]) > 1]
+    return [_overview(report["rows"]), *(_by_task(model) for model in several)]
+
+
+def _by_task(model: dict[str, Any]) -> Table:
+    header, lines = by_task(model)
+    return [f"{header[0]}, {model['model']['id']}", *header[1:]], lines
+
+
+def _overview(found: Sequence[dict[str, Any]]) -> Table:
     return (
         ["model", "method", "asked", "kept", *COLUMNS, "questions/s"],
         [
@@ -71,8 +81,9 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
 
 
 def markdown(report: dict[str, Any], headline: str) -> str:
-    """The table as a Markdown page."""
-    header, lines = table(report["rows"])
-    cells = (header, ["---"] * len(header), *lines)
-    body = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([headline, "", f"    {report['machine']['command']}", "", *body, ""])
+    """The tables as a Markdown page."""
+    body = [headline, "", f"    {report['machine']['command']}"]
+    for header, lines in tables(report):
+        cells = (header, ["---"] * len(header), *lines)
+        body += ["", *("| " + " | ".join(row) + " |" for row in cells)]
+    return "\n".join([*body, ""])

@@ -61,6 +61,12 @@ def test_methods_keep_about_what_was_asked(compare, tmp_path):
     assert vision["fastv"]["vision_kept"] == vision["fastv"]["patches"] == vision["prumerge"]["vision_kept"]
     assert vision["prumerge"]["llm_in"] == vision["prumerge"]["llm_kept"]
     assert "| model | method | asked | kept |" in page.read_text()
+    model = report["models"][0]
+    name = model["model"]["id"]
+    assert list(model["tasks"]) == ["mine", "odd"]
+    assert (
+        f"| accuracy %, {name} | mine | odd |\n| --- | --- | --- |\n| off | 0.0 | 0.0 |" in page.read_text()
+    )
     assert "fastv" in err
     assert not HAS_MATPLOTLIB or picture.read_bytes().startswith(b"\x89PNG")
 
