@@ -8,12 +8,8 @@ from illava_cli.config.presets import OVERRIDES, STAGES
 from illava_cli.config.reading import validate
 from illava_cli.config.settings import Config
 from illava_cli.config.sources import parse_setting
-from illava_cli.config.stages import Reduction
 from illava_cli.engine.shares import share_settings
 from illava_cli.models.family import Family
-from illava_cli.models.planning import stages_of
-
-DEFAULT = "illava"
 
 
 def reducing(
@@ -46,7 +42,7 @@ def _sharing(family: Family, data: dict[str, Any], keep: float, method: str | No
     if not any(getattr(base, stage) for stage in STAGES):  # where nothing merges, nothing has a share
         data = _under(data, "auto")
         base = validate(Config, data, "request").reduction_for(key)
-    for change in share_settings(family, base, method or _method(base), keep):
+    for change in share_settings(family, base, method, keep):
         data |= parse_setting(change)
     return data
 
@@ -54,10 +50,3 @@ def _sharing(family: Family, data: dict[str, Any], keep: float, method: str | No
 def _under(data: dict[str, Any], preset: str) -> dict[str, Any]:
     """Settings under another preset: what is changed of its own says nothing of that one."""
     return {name: value for name, value in data.items() if name not in OVERRIDES} | {"preset": preset}
-
-
-def _method(base: Reduction) -> str:
-    """The method of a reduction, by its first stage."""
-    stages = stages_of(base, "image")
-    first = stages.vision or stages.input or stages.llm
-    return base.method or (first.method if first is not None else DEFAULT)

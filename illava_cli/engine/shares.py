@@ -23,16 +23,22 @@ VISION_START, VISION_COUNT, LLM_AT = 5 / 26, 4, 8 / 28
 IN_TOWER = 2 / 3  # ln(361 / 729) / ln(253 / 729) = 0.66
 
 
-def share_settings(family: Family, base: Reduction, method: str, keep: float) -> list[str]:
+DEFAULT = "illava"
+
+
+def share_settings(family: Family, base: Reduction, method: str | None, keep: float) -> list[str]:
     """What makes `method` of a preset, at the preset's layers, so that the share `keep` remains.
+
+    Args:
+        method: None: each stage has its own.
 
     Raises:
         UsageError: no such method.
     """
     from illava_cli.models.planning import known_method  # brings torch: mistakes in flags are told before
 
-    stages = known_method(method).stages
-    found = [f"method={method}"]
+    stages = known_method(method or _first_method(base)).stages
+    found = [] if method is None else [f"method={method}"]
     if stages in (("guide",), ("input",)):
         return [*found, f"{stages[0]}={{keep: {keep!r}}}", "vision=null", "llm=null"]
     if stages == ("frames",):
@@ -45,6 +51,15 @@ def share_settings(family: Family, base: Reduction, method: str, keep: float) ->
         same = value == video[stage]
         found.append(f"{stage}={value if same else f'{{image: {value}, video: {video[stage]}}}'}")
     return found
+
+
+def _first_method(base: Reduction) -> str:
+    """The method of a reduction, by its first stage."""
+    from illava_cli.models.planning import stages_of  # as above
+
+    stages = stages_of(base, "image")
+    first = stages.vision or stages.input or stages.llm
+    return base.method or (first.method if first is not None else DEFAULT)
 
 
 def _point(family: Family, base: Reduction, kind: str, stages: Sequence[str], keep: float) -> Point:

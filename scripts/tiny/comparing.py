@@ -28,8 +28,9 @@ class Comparing(nn.Module):
     After `ANSWER_LAYER`, where the answer begins: which side the question asks about, and whether the first
     thing it names is left of the second and above it. After `MEDIA_LAYER`, at each token of a clip that shows
     a thing: whether nothing was there a frame before; the first head of that layer looks at that place. The
-    second head of the `NAME_LAYER`-th looks from a name evenly at all tokens of a thing that stays where it
-    is, so that what it gathers says how often it was new.
+    second head of the `NAME_LAYER`-th looks from a name at the tokens at which a thing that stays where it is
+    comes anew, and at the first token of all as often as at one coming: what it gathers says how often,
+    however many frames there are.
     """
 
     def __init__(self, decoder):
@@ -73,9 +74,9 @@ class Comparing(nn.Module):
         paid = (out.shown.looks[self.watched[0]][:, :size, :size] * before).sum(-1)[:, before.any(-1)]
         loss = -paid.clamp(min=LEAST).log().mean()
         right["before"] = (-loss).exp().item()
-        even = uneven(out.shown.looks[self.watched[1]], list(still_things(out)))
-        if even is not None:
-            loss, right["evenly"] = loss + even, (-even).exp().item()
+        counted = unlike(out.shown.looks[self.watched[1]], list(comings(out)))
+        if counted is not None:
+            loss, right["comings"] = loss + counted, (-counted).exp().item()
         new = torch.stack([new_things(stage, out.sight) for stage in out.stages]).to(loss.device)
         known = ~new.isnan()
         places = [(int(row), int(column)) for row, column in known.nonzero()]
@@ -88,27 +89,32 @@ class Comparing(nn.Module):
         return loss + F.binary_cross_entropy_with_logits(logits, new[known], pos_weight=rare)
 
 
-def uneven(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
-    """Cross-entropy of what a head attends (B, T, T) against looking evenly, less what it is at best; None
-    where nothing is to be looked at.
-    """
+def unlike(attention: Tensor, looks: list[tuple[int, int, Tensor]]) -> Tensor | None:
+    """Divergence of what a head attends (B, T, T) from what it is to attend; None where there is nothing."""
     losses = []
     for row, place, wanted in looks:
-        if not wanted.any():
-            continue
-        paid = attention[row, place, : len(wanted)][wanted.to(attention.device)]
-        losses.append(-(len(paid) * paid).clamp(min=LEAST).log().mean())
+        wanted = wanted.to(attention.device)
+        seen = wanted > 0
+        paid = attention[row, place, : len(wanted)][seen].float().clamp(min=LEAST)
+        losses.append((wanted[seen] * (wanted[seen] / paid).log()).sum())
     return torch.stack(losses).mean() if losses else None
 
 
-def still_things(out: Output) -> Iterator[tuple[int, int, Tensor]]:
-    """Of each name of a thing of a clip that does not move: row and column, and which tokens (T,) show it."""
+def comings(out: Output) -> Iterator[tuple[int, int, Tensor]]:
+    """Of each name of a thing of a clip that does not move: row and column, and the share (T,) of a look that
+    is due to each token.
+    """
     for turn in out.turns:
         for one, column in zip(turn.referents, turn.columns, strict=True):
             if one.seen is not None and one.first is not None and one.first == one.last:
-                frames = [number for number, seen in enumerate(one.seen) if seen]
-                steps = {number // out.sight.frames for number in frames}
-                yield turn.row, column, sum(out.sight.near(one.first, step) for step in steps) > 0
+                before = zip(one.seen, one.seen[1:], strict=False)
+                new = [number for number, (was, comes) in enumerate(before, 1) if comes and not was]
+                wanted = sum(
+                    out.sight.near(one.first, step).float() for step in {n // out.sight.frames for n in new}
+                )
+                share = out.sight.near(one.first).sum().float()
+                first = torch.eye(1, len(out.sight.part))[0] * share
+                yield turn.row, column, (first + wanted) / (first + wanted).sum()
 
 
 def new_things(clip: Clip, sight: Sight) -> Tensor:

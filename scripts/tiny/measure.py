@@ -27,7 +27,7 @@ def right_answers(builder: Builder, examples: list[Example]) -> list[bool]:
 def accuracy(
     builder: Builder,
     count: int,
-    tasks: tuple[str, ...] = (*GROUPS["world"], *GROUPS["documents"]),
+    tasks: tuple[str, ...] = (*GROUPS["world"], *GROUPS["documents"], *GROUPS["long"]),
     size: int = 16,
 ) -> dict[str, float]:
     """Share of right answers by task, over `count` validation questions each."""

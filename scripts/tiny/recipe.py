@@ -34,6 +34,8 @@ PAGE_TASKS = {
     "document-field": 1.5,
     "document-button": 1.2,
 }
+EVEN = 0.6  # of the clips of as many frames as the world's, those whose frames are even
+LEAST_MOMENTS, MOST_MOMENTS = 6, 12
 SIGNED = 0.35  # share of pictures with a sign
 
 
@@ -101,7 +103,10 @@ def _note(rng: np.random.Generator, most: int, shared: object) -> Stage:
 
 
 def _clip(rng: np.random.Generator, most: int, frames: object) -> Stage:
-    return motion.draw_clip(rng, pick(rng, CASTS), frames)
+    if frames == motion.FRAMES and rng.random() < EVEN:
+        return motion.draw_clip(rng, pick(rng, CASTS))
+    moments = int(rng.integers(LEAST_MOMENTS, min(frames, MOST_MOMENTS) + 1))
+    return motion.draw_clip(rng, pick(rng, CASTS), moments, motion.draw_times(rng, moments, frames))
 
 
 KINDS = {
@@ -110,7 +115,7 @@ KINDS = {
     "read": Kind(_read, 12, 1, {"reading": 1.0}, square=True),
     "large": Kind(_large, 3, 10, STILL_TASKS | {"tiles": 2.5}, common=lambda rng: pick(rng, text.LARGE)),
     "album": Kind(_album, 5, 5, {"multi-image": 1.0}),
-    "clip": Kind(_clip, 6, 4, CLIP_TASKS, common=lambda rng: pick(rng, (6, 8, 8))),
+    "clip": Kind(_clip, 6, 4, CLIP_TASKS, common=lambda rng: pick(rng, (6, 8, 8, 8, 12, 16))),
     "note": Kind(_note, 12, 20, PAGE_TASKS, square=True, drawn=False),
     "page": Kind(_page, 3, 30, PAGE_TASKS, drawn=False),
 }

@@ -181,6 +181,15 @@ def test_a_video_merges_at_its_own_layers(open_session):
     assert decoder == "llm={layers: [3], keep: 0.5}"
 
 
+def test_without_a_method_each_stage_has_its_own(open_session):
+    family = open_session("llava_onevision", "preset=off").family
+    vision, llm = {"layers": [1, 2], "method": "kmeans"}, {"layers": [3], "method": "illava"}
+    base = Reduction(layout="faithful", vision=vision, llm=llm)
+    assert share_settings(family, base, None, 1 / 8) == share_settings(family, base, "kmeans", 1 / 8)[1:]
+    only = Reduction(layout="faithful", input={"method": "prumerge", "keep": 0.9})
+    assert share_settings(family, only, None, 0.5) == ["input={keep: 0.5}", "vision=null", "llm=null"]
+
+
 @pytest.mark.parametrize(
     ("depth", "named", "placed_at"),
     [(12, [], 4), (24, [], 8), (28, [], 8), (6, [], 4), (24, [12], 12), (24, [2], 8), (24, [8, 9], 8)],

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny.batches import Builder, Example, Turn
 from tiny.checkpoint import ARCHITECTURES
-from tiny.comparing import Comparing, new_things, order, still_things, uneven
+from tiny.comparing import Comparing, comings, new_things, order, unlike
 from tiny.grounding import gaps
 from tiny.referents import referents, side
 
@@ -80,17 +80,20 @@ def test_a_head_that_looks_a_frame_back_loses_less(builder):
     assert heads(better)[0] < heads(out)[0] - 1
 
 
-def test_a_head_that_looks_evenly_at_a_thing_loses_nothing(builder):
-    """And one that looks at a part of it loses."""
+def test_what_a_head_looks_at_tells_how_often_a_thing_comes(builder):
+    """Whatever the number of frames; one that looks elsewhere loses."""
     _, _, out = passed(builder, "video-blinks")
-    (row, place, seen), *_ = still_things(out)
+    (row, place, wanted), *_ = comings(out)
+    seen = out.turns[0].referents[0].seen
+    back = {n // out.sight.frames for n in range(1, len(seen)) if seen[n] and not seen[n - 1]}
+    assert float(wanted[0]) == pytest.approx(1 / (1 + len(back)))
+    assert float(wanted.sum()) == pytest.approx(1)
+    assert {int(part) for part in out.sight.part[wanted > 0]} == back | {-1}
     attention = torch.zeros(1, place + 1, place + 1)
-    attention[row, place, : len(seen)] = seen / seen.sum()
-    assert uneven(attention, [(row, place, seen)]).abs() < 1e-5
-    attention[row, place, int(seen.nonzero()[0])] = 0
-    assert uneven(attention, [(row, place, seen)]) > 0.2
-    lit = [number for number, now in enumerate(out.turns[0].referents[0].seen) if now]
-    assert {int(part) for part in out.sight.part[seen]} == {number // out.sight.frames for number in lit}
+    attention[row, place, : len(wanted)] = wanted
+    assert unlike(attention, [(row, place, wanted)]).abs() < 1e-5
+    attention[row, place, 0] = 0
+    assert unlike(attention, [(row, place, wanted)]) > 0.2
 
 
 @pytest.mark.parametrize("task", ["relation", "video-blinks", "document-button"])

@@ -22,9 +22,10 @@ from illava_cli.evals.world.task import Task, media
 
 SCENES: dict[str, Task] = {**things.TASKS, **text.TASKS, **several.TASKS, **motion.TASKS}
 BY_HAND = {hand: {f"{hand}-{name}": drawn_by(hand, task) for name, task in SCENES.items()} for hand in OTHERS}
-TASKS = SCENES | documents.TASKS | {name: task for tasks in BY_HAND.values() for name, task in tasks.items()}
+TASKS = SCENES | documents.TASKS | motion.LONG_TASKS
+TASKS |= {name: task for tasks in BY_HAND.values() for name, task in tasks.items()}
 # `world` stays what it was, so that figures measured on it stay comparable
-GROUPS = {"world": tuple(SCENES), "documents": tuple(documents.TASKS)}
+GROUPS = {"world": tuple(SCENES), "documents": tuple(documents.TASKS), "long": tuple(motion.LONG_TASKS)}
 GROUPS |= {hand: tuple(tasks) for hand, tasks in BY_HAND.items()}
 SPLITS = {"train": 0, "validation": 1, "heldout": 2}
 

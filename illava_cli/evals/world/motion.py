@@ -27,58 +27,81 @@ SIZES = ("medium", "large")
 
 @dataclass(frozen=True)
 class Path:
-    """How a thing behaves: the way it moves, the frame in which it appears, the frames in which it hides."""
+    """How a thing behaves: the way it moves, the moment of its appearance, the moments in which it hides."""
 
     direction: str | None = None
     appears: int = 0
     hidden: tuple[int, ...] = ()
 
 
-def draw_clip(rng: np.random.Generator, kinds: tuple[str, ...], frames: int = FRAMES) -> Clip:
-    """Things of different colours and shapes, one for each of `kinds`: still, moves, blinks, appears."""
+def draw_clip(
+    rng: np.random.Generator,
+    kinds: tuple[str, ...],
+    moments: int = FRAMES,
+    times: np.ndarray | None = None,
+) -> Clip:
+    """Things of different colours and shapes, one for each of `kinds`: still, moves, blinks, appears.
+
+    Args:
+        moments: what appears or blinks does so at the beginning of one.
+        times: (T,) of the frames, in moments and in order, one in each at least; as a default each moment's
+            beginning.
+    """
+    times = np.arange(moments) if times is None else times
     colours = rng.choice(list(COLOURS), len(kinds), replace=False)
     shapes = rng.choice(SHAPES, len(kinds), replace=False)
     background = draw_background(rng)
-    late = _appearances(rng, kinds.count("appears"), frames)
-    paths = tuple(_path(rng, kind, frames, late) for kind in kinds)
+    late = _appearances(rng, kinds.count("appears"), moments)
+    paths = tuple(_path(rng, kind, moments, late) for kind in kinds)
     while True:
         things = [
             draw_thing(rng, (str(c), str(s)), sizes=SIZES) for c, s in zip(colours, shapes, strict=True)
         ]
-        tracks = [_track(rng, thing, path, frames) for thing, path in zip(things, paths, strict=True)]
+        tracks = [_track(rng, thing, path, moments, times) for thing, path in zip(things, paths, strict=True)]
         if not _collide(tracks):
-            return Clip(tuple(_frame(background, tracks, paths, f) for f in range(frames)), paths)
+            shown = (_frame(background, tracks, paths, f, int(t)) for f, t in enumerate(times))
+            return Clip(tuple(shown), paths)
 
 
-def _appearances(rng: np.random.Generator, count: int, frames: int) -> list[int]:
-    """Frames at which things appear, two or more apart, in random order."""
+def draw_times(rng: np.random.Generator, moments: int, frames: int) -> np.ndarray:
+    """(frames,) times that are not even: one in each moment at least, the first at the very beginning."""
+    more = rng.integers(0, moments, frames - moments)
+    times = np.sort(np.concatenate([np.arange(moments), more]) + rng.random(frames))
+    times[0] = 0.0
+    return times
+
+
+def _appearances(rng: np.random.Generator, count: int, moments: int) -> list[int]:
+    """Moments at which things appear, two or more apart, in random order."""
     start = int(rng.integers(0, 2))
-    return list(rng.permutation([start + i * int(rng.integers(2, frames // 2)) for i in range(count)]))
+    return list(rng.permutation([start + i * int(rng.integers(2, moments // 2)) for i in range(count)]))
 
 
-def _path(rng: np.random.Generator, kind: str, frames: int, late: list[int]) -> Path:
+def _path(rng: np.random.Generator, kind: str, moments: int, late: list[int]) -> Path:
     if kind == "moves":
         return Path(direction=pick(rng, tuple(DIRECTIONS)))
     if kind == "appears":
         return Path(appears=int(late.pop()))
     if kind == "blinks":
-        # one frame dark at a time, and lit in the first frame and in the last
-        count = int(rng.integers(1, min(MOST_BLINKS, (frames - 1) // 2) + 1))
-        slots = np.sort(rng.choice(frames - 2 - (count - 1), count, replace=False))
+        # one moment dark at a time, and lit in the first and in the last
+        count = int(rng.integers(1, min(MOST_BLINKS, (moments - 1) // 2) + 1))
+        slots = np.sort(rng.choice(moments - 2 - (count - 1), count, replace=False))
         return Path(hidden=tuple(int(slot + 1 + i) for i, slot in enumerate(slots)))
     return Path()
 
 
-def _track(rng: np.random.Generator, thing: Thing, path: Path, frames: int) -> list[Thing]:
+def _track(
+    rng: np.random.Generator, thing: Thing, path: Path, moments: int, times: np.ndarray
+) -> list[Thing]:
     """The thing in each frame; one that moves crosses at least half of the picture."""
     if path.direction is None:
-        return [thing] * frames
+        return [thing] * len(times)
     dx, dy = DIRECTIONS[path.direction]
     low, high = thing.radius + 1, EDGE - thing.radius - 1
     start, stop = rng.uniform(low, low + (high - low) * 0.2), rng.uniform(high - (high - low) * 0.2, high)
-    line = np.linspace(start, stop, frames)
+    line = np.interp(times, np.arange(moments), np.linspace(start, stop, moments))
     if dx + dy < 0:
-        line = line[::-1]
+        line = start + stop - line
     return [replace(thing, x=float(v)) if dx else replace(thing, y=float(v)) for v in line]
 
 
@@ -91,11 +114,13 @@ def _collide(tracks: list[list[Thing]]) -> bool:
     )
 
 
-def _frame(background: Background, tracks: list[list[Thing]], paths: tuple[Path, ...], frame: int) -> Scene:
+def _frame(
+    background: Background, tracks: list[list[Thing]], paths: tuple[Path, ...], frame: int, moment: int
+) -> Scene:
     shown = [
         track[frame]
         for track, path in zip(tracks, paths, strict=True)
-        if frame >= path.appears and frame not in path.hidden
+        if moment >= path.appears and moment not in path.hidden
     ]
     return Scene(tuple(shown), background)
 
@@ -105,16 +130,16 @@ def _cast(stage: Clip) -> list[tuple[Thing, Path]]:
     return list(zip(stage.frames[-1].things, stage.paths, strict=True))
 
 
-def draw_moving(rng: np.random.Generator) -> Clip:
-    return draw_clip(rng, ("moves", "still") if rng.integers(2) else ("moves",))
+def draw_moving(rng: np.random.Generator, times: np.ndarray | None = None) -> Clip:
+    return draw_clip(rng, ("moves", "still") if rng.integers(2) else ("moves",), times=times)
 
 
-def draw_blinking(rng: np.random.Generator) -> Clip:
-    return draw_clip(rng, ("blinks", "still") if rng.integers(2) else ("blinks",))
+def draw_blinking(rng: np.random.Generator, times: np.ndarray | None = None) -> Clip:
+    return draw_clip(rng, ("blinks", "still") if rng.integers(2) else ("blinks",), times=times)
 
 
-def draw_appearing(rng: np.random.Generator) -> Clip:
-    return draw_clip(rng, ("appears", "appears"))
+def draw_appearing(rng: np.random.Generator, times: np.ndarray | None = None) -> Clip:
+    return draw_clip(rng, ("appears", "appears"), times=times)
 
 
 def ask_direction(stage: Clip, rng: np.random.Generator) -> Question | None:
@@ -147,3 +172,11 @@ TASKS = {
     "video-first": Task(draw_appearing, ask_first, tuple(COLOURS)),
     "video-blinks": Task(draw_blinking, ask_blinks, tuple(str(n) for n in range(1, MOST_BLINKS + 1))),
 }
+
+
+def _longer(task: Task) -> Task:
+    """The same asked of twice the frames, at uneven times."""
+    return replace(task, draw=lambda rng: task.draw(rng, draw_times(rng, FRAMES, 2 * FRAMES)))
+
+
+LONG_TASKS = {name.replace("video", "long"): _longer(task) for name, task in TASKS.items()}
