@@ -34,8 +34,8 @@ def questions(sources: Sequence[str], count: int, split: str = "heldout") -> lis
     """The questions of all sources, in their order.
 
     Args:
-        sources: paths of JSONL files, `world`, `documents`, `world:TASK,TASK`, or a hand that draws the
-            world (`outlined`, `shaded`, `chalk`).
+        sources: paths of JSONL files, `world`, `documents`, `long`, `world:TASK,TASK`, or a hand that draws
+            the world (`outlined`, `shaded`, `chalk`).
         count: questions of the world, dealt out over its tasks in turn.
         split: of the world.
 
