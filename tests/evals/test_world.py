@@ -11,6 +11,7 @@ import pytest
 from illava_cli.errors import UsageError
 from illava_cli.evals.world import BY_HAND, GROUPS, SPLITS, TASKS, generate, questions, stream
 from illava_cli.evals.world.glyphs import GLYPHS
+from illava_cli.evals.world.motion import draw_times
 from illava_cli.evals.world.render import coverage, draw
 from illava_cli.evals.world.scene import COLOURS, SHAPES, SIZES, WORDS, draw_scene
 from illava_cli.evals.world.styles import HELD_OUT, TRAINED, restyle
@@ -127,9 +128,10 @@ def test_position_and_what_is_at_are_what_the_pixels_show():
         assert checked >= 20
 
 
-def test_direction_is_what_the_pixels_show():
+@pytest.mark.parametrize("group", ["video", "long"])
+def test_direction_is_what_the_pixels_show(group):
     for seed in range(20):
-        sample = generate("video-direction", seed)
+        sample = generate(f"{group}-direction", seed)
         first, last = (shapes_seen(sample.videos[0][i]) for i in (0, -1))
         moves = [
             (after - before)
@@ -146,16 +148,29 @@ def test_direction_is_what_the_pixels_show():
             assert way == sample.answer
 
 
-def test_what_came_first_and_how_often_it_blinked_is_what_the_pixels_show():
+@pytest.mark.parametrize("group", ["video", "long"])
+def test_what_came_first_and_how_often_it_blinked_is_what_the_pixels_show(group):
     for seed in range(15):
-        frames = generate("video-first", seed).videos[0]
+        frames = generate(f"{group}-first", seed).videos[0]
         seen = [{name for name, _ in shapes_seen(frame)} for frame in frames]
         new = next((names for names in seen if names), set())
-        assert len(new) != 1 or new == {generate("video-first", seed).answer}
+        assert len(new) != 1 or new == {generate(f"{group}-first", seed).answer}
     for seed in range(15):
-        sample = generate("video-blinks", seed)
+        sample = generate(f"{group}-blinks", seed)
         counts = [len(shapes_seen(frame)) for frame in sample.videos[0]]
         assert sum(b < a for a, b in pairwise(counts)) == int(sample.answer)
+
+
+def test_uneven_frames_show_every_moment():
+    rng, lengths = np.random.default_rng(0), set()
+    for _ in range(20):
+        times = draw_times(rng, 8, 16)
+        assert times[0] == 0
+        assert (np.diff(times) >= 0).all()
+        moments, counts = np.unique(times.astype(int), return_counts=True)
+        assert moments.tolist() == list(range(8))
+        lengths |= {*counts.tolist()}
+    assert len(lengths) > 3
 
 
 def test_a_picture_is_the_same_at_any_resolution():
