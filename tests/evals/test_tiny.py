@@ -45,8 +45,7 @@ def test_samples_are_answered_right(sessions, preset):
         assert session.ask(question, [PICTURE]).text == answer
 
 
-# the first edition's direction does not survive the paper's setting, packed positions on a grid
-@pytest.mark.parametrize("preset", sorted({*FITTING} - {"image", "video"}))
+@pytest.mark.parametrize("preset", FITTING)
 def test_the_sample_clip_is_answered_right(sessions, preset):
     for question, answer in ABOUT_THE_CLIP.items():
         assert sessions(preset).ask(question, videos=[CLIP]).text == answer
