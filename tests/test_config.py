@@ -50,7 +50,7 @@ def test_best_is_auto_with_another_method_in_the_tower():
         auto = load_preset("auto").by_family[family].model_dump(exclude_unset=True)
         changed = reduction.model_dump(exclude_unset=True)
         vision = changed.pop("vision")
-        media = (vision["image"], vision["video"]) if "image" in vision else (vision,)
+        media = tuple(vision.values()) if "image" in vision else (vision,)
         assert {stage["method"] for stage in media} == {"diversity-assign"}
         expected = json.dumps(auto.pop("vision")).replace('"illava"', '"diversity-assign"')
         assert (vision, changed) == (json.loads(expected), auto)

@@ -30,7 +30,7 @@ def share_settings(family: Family, base: Reduction, method: str | None, keep: fl
     """What makes `method` of a preset, at the preset's layers, so that the share `keep` remains.
 
     Args:
-        method: None: each stage has its own.
+        method: None: each stage has its own, and the share is spent in those that the preset has.
 
     Raises:
         UsageError: no such method.
@@ -45,7 +45,10 @@ def share_settings(family: Family, base: Reduction, method: str | None, keep: fl
         first = placed(family, base, "video")[0][0]
         return [*found, f"frames={{layers: [{first}], keep: {keep!r}}}", "vision=null", "llm=null"]
     image, video = (
-        _point(family, base, kind, stages, keep).stages(family, base.layout) for kind in ("image", "video")
+        _point(family, base, kind, stages if method else _own(base, kind, stages), keep).stages(
+            family, base.layout
+        )
+        for kind in ("image", "video")
     )
     for stage, value in image.items():
         same = value == video[stage]
@@ -60,6 +63,14 @@ def _first_method(base: Reduction) -> str:
     stages = stages_of(base, "image")
     first = stages.vision or stages.input or stages.llm
     return base.method or (first.method if first is not None else DEFAULT)
+
+
+def _own(base: Reduction, kind: str, stages: Sequence[str]) -> Sequence[str]:
+    """Those of the stages in which the reduction merges such media; all, where it does in none."""
+    from illava_cli.models.planning import stages_of  # as above
+
+    merging = stages_of(base, kind)
+    return [stage for stage in stages if getattr(merging, stage) is not None] or stages
 
 
 def _point(family: Family, base: Reduction, kind: str, stages: Sequence[str], keep: float) -> Point:

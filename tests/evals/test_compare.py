@@ -186,6 +186,8 @@ def test_without_a_method_each_stage_has_its_own(open_session):
     vision, llm = {"layers": [1, 2], "method": "kmeans"}, {"layers": [3], "method": "illava"}
     base = Reduction(layout="faithful", vision=vision, llm=llm)
     assert share_settings(family, base, None, 1 / 8) == share_settings(family, base, "kmeans", 1 / 8)[1:]
+    late = Reduction(layout="faithful", llm={"layers": [3], "method": "kmeans"})
+    assert share_settings(family, late, None, 0.5) == ["vision=null", "llm={layers: [3], keep: 0.5}"]
     only = Reduction(layout="faithful", input={"method": "prumerge", "keep": 0.9})
     assert share_settings(family, only, None, 0.5) == ["input={keep: 0.5}", "vision=null", "llm=null"]
 
