@@ -30,6 +30,22 @@ measure() {
 
 ask() { measure eval "$1" --questions "$QUESTIONS" -o "runs/accuracy/$1.jsonl" "${@:2}"; }
 
+# what presets were chosen by, on questions for validation
+stills=(--tasks world:colour,shape,count,existence,position,relation,what-is-at,reading,tiles,multi-image)
+measure eval choice-pictures --split validation "${stills[@]}" --questions 400 -o runs/accuracy/choice-pictures.jsonl \
+    --preset auto --variant 'illava in the tower: preset=auto vision.image.method=illava' \
+    --variant 'bipartite in the tower: preset=auto vision.image.method=bipartite' \
+    --variant 'one layer earlier: preset=auto vision.image.layers=[3,4]' \
+    --variant 'diversity-assign in the LLM: preset=auto llm.image.method=diversity-assign' \
+    --variant 'a sixth: preset=auto vision.image.r=50 llm.image.keep=0.55' \
+    --variant 'a sixth, more by the LLM: preset=auto llm.image.keep=0.38'
+clips=(--tasks world:video-direction,video-first,video-blinks)
+measure eval choice-clips --split validation "${clips[@]}" --questions 240 -o runs/accuracy/choice-clips.jsonl \
+    --preset auto --variant 'one layer earlier: preset=auto llm.video.layers=[3]' \
+    --variant 'illava in the LLM: preset=auto llm.video.method=illava' \
+    --variant 'in the tower too: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 20} llm.video.keep=0.45' \
+    --variant 'before the LLM: preset=off input={method: fastvid, keep: 0.33} layout=faithful positions=original'
+
 # a third of the tokens, and a sixth
 measure eval presets --questions 2002 -o runs/accuracy/presets.jsonl --blind --preset auto --preset paper \
     --variant 'best, a sixth: preset=best vision.image.r=50 llm.image.keep=0.55' \
@@ -40,7 +56,6 @@ measure eval presets --questions 2002 -o runs/accuracy/presets.jsonl --blind --p
 measure eval chalk --tasks chalk --questions 1300 -o runs/accuracy/chalk.jsonl --preset auto --preset paper \
     --variant 'best, a sixth: preset=best vision.image.r=50 llm.image.keep=0.55'
 
-clips=(--tasks world:video-direction,video-first,video-blinks)
 measure eval video-turbo "${clips[@]}" --questions 1800 -o runs/accuracy/video-turbo.jsonl --preset auto --preset turbo
 measure eval long-turbo --tasks long --num-frames 16 --questions 1800 -o runs/accuracy/long-turbo.jsonl \
     --preset auto --preset turbo
