@@ -56,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     context = A_FRAME * args.frames
-    settings = ["model.device=cpu", "model.dtype=float32", f"media.num_frames={args.frames}"]
+    settings = ["model.device=cpu", "model.dtype=float32", "preset=paper", f"media.num_frames={args.frames}"]
     session = load(config=resolve("tiny", settings=settings, environ={}))
     packed = session.under(resolve("tiny", settings=[*settings, "positions=packed"], environ={}))
     answer = session.config.generation.max_tokens

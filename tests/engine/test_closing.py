@@ -160,7 +160,7 @@ def test_room_is_made_for_an_answer_that_can_have_it():
 
 @pytest.fixture(scope="module")
 def tiny():
-    settings = ["model.device=cpu", "media.num_frames=128"]
+    settings = ["model.device=cpu", "media.num_frames=128", "preset=paper"]
     return load(config=resolve("tiny", settings=settings, environ={}))
 
 
