@@ -41,10 +41,16 @@ measure eval choice-pictures --split validation "${stills[@]}" --questions 400 -
     --variant 'a sixth, more by the LLM: preset=auto llm.image.keep=0.38'
 clips=(--tasks world:video-direction,video-first,video-blinks)
 measure eval choice-clips --split validation "${clips[@]}" --questions 240 -o runs/accuracy/choice-clips.jsonl \
-    --preset auto --variant 'one layer earlier: preset=auto llm.video.layers=[3]' \
-    --variant 'illava in the LLM: preset=auto llm.video.method=illava' \
+    --variant 'LLM at 4 (auto): preset=auto' \
+    --variant 'LLM at 3: preset=auto llm.video.layers=[3]' \
     --variant 'in the tower too: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 20} llm.video.keep=0.45' \
-    --variant 'before the LLM: preset=off input={method: fastvid, keep: 0.33} layout=faithful positions=original'
+    --variant 'before the LLM: preset=off layout=faithful positions=original input={method: fastvid, keep: 0.33}' \
+    --variant 'turbo: preset=turbo' \
+    --variant 'turbo, still frames too: preset=turbo frames.still=null' \
+    --variant 'three fifths of the frames, then 24%: preset=turbo frames.keep=0.6 input.video.keep=0.24' \
+    --variant 'half in the tower by illava, then 25%: preset=auto vision.video={method: illava, layers: [4, 5], r: 36} llm.video=null input={video: {method: fastvid, keep: 0.25}}' \
+    --variant 'half in the tower, then 25%: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 36} llm.video=null input={video: {method: fastvid, keep: 0.25}}' \
+    --variant 'three quarters of the frames, half in the tower, then 40%: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 36} llm.video=null frames={method: runs, layers: [-1], keep: 0.75} input={video: {method: fastvid, keep: 0.4}}'
 
 # a third of the tokens, and a sixth
 measure eval presets --questions 2002 -o runs/accuracy/presets.jsonl --blind --preset auto --preset paper \
