@@ -31,6 +31,11 @@ class PixelsStage(Strict):
     tau: Levels = Field(
         default=0, description="largest difference from what is predicted, of 255; 0 = exactly equal"
     )
+    every: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="of what is predicted, each so many-th of each so many-th row enters all the same; "
+        "absent: none",
+    )
 
 
 class FramesStage(Strict):

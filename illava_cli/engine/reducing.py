@@ -42,7 +42,7 @@ def _sharing(family: Family, data: dict[str, Any], keep: float, method: str | No
     if not any(getattr(base, stage) for stage in STAGES):  # where nothing merges, nothing has a share
         data = _under(data, "auto")
         base = validate(Config, data, "request").reduction_for(key)
-    for change in share_settings(family, base, method, keep):
+    for change in share_settings(family, base, method or base.method, keep):
         data |= parse_setting(change)
     return data
 

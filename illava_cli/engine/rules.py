@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from illava_cli.engine.features import FeatureCache
-from illava_cli.models.entering import admitted, predictable, unpredicted
+from illava_cli.models.entering import admitted, predictable, sampled, unpredicted
 from illava_cli.models.forms import Form
 from illava_cli.models.media import Features, Pixels
 from illava_cli.models.schedule import Schedule
@@ -47,9 +47,10 @@ class Rules:
             return pixels
         schedule = self.schedules[pixels.kind]
         if self.documents is not None and pixels.kind == "image" and schedule.pixels is None:
-            entered = unpredicted(pixels, pixels.shown, self.documents.schedule.pixels.tau)
+            stage = self.documents.schedule.pixels
+            entered = unpredicted(pixels, pixels.shown, stage.tau)
             if predictable(pixels, entered) >= self.documents.share:
-                return replace(pixels, entered=entered, document=True)
+                return replace(pixels, entered=entered | sampled(pixels, stage.every), document=True)
         return admitted(pixels, schedule)
 
     def schedule(self, pixels: Pixels) -> Schedule:

@@ -3,18 +3,21 @@
 A method for both spends it in both, as the paper's setting does (729 -> 361 -> 253: two thirds of the
 reduction, in logarithms, in the tower); one for the decoder alone spends all of it there. A guided one spends
 it on pixels: of a LLaVA's tiles, or of its frames, only whole ones can leave. One for frames spends it where
-the tower would merge first.
+the tower would merge first. Without a method it is spent where a preset merges, by its own methods.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from illava_cli.config.presets import BUDGETS
+
 if TYPE_CHECKING:
-    from illava_cli.config.stages import LLMStage, Reduction, VisionStage
+    from illava_cli.config.stages import FramesStage, LLMStage, Reduction, VisionStage
     from illava_cli.models.family import Family
     from illava_cli.models.schedule import ScheduleShape
 
@@ -23,54 +26,70 @@ VISION_START, VISION_COUNT, LLM_AT = 5 / 26, 4, 8 / 28
 IN_TOWER = 2 / 3  # ln(361 / 729) / ln(253 / 729) = 0.66
 
 
-DEFAULT = "illava"
-
-
 def share_settings(family: Family, base: Reduction, method: str | None, keep: float) -> list[str]:
     """What makes `method` of a preset, at the preset's layers, so that the share `keep` remains.
 
     Args:
-        method: None: each stage has its own, and the share is spent in those that the preset has.
+        method: None: each stage of the preset has its own, and the share is spent in these.
 
     Raises:
         UsageError: no such method.
     """
+    if method is None:
+        image, video = (_own_stages(family, base, kind, keep) for kind in ("image", "video"))
+        return _settings(image, video)
     from illava_cli.models.planning import known_method  # brings torch: mistakes in flags are told before
 
-    stages = known_method(method or _first_method(base)).stages
-    found = [] if method is None else [f"method={method}"]
+    stages = known_method(method).stages
+    found = [f"method={method}"]
     if stages in (("guide",), ("input",)):
         return [*found, f"{stages[0]}={{keep: {keep!r}}}", "vision=null", "llm=null"]
     if stages == ("frames",):
         first = placed(family, base, "video")[0][0]
         return [*found, f"frames={{layers: [{first}], keep: {keep!r}}}", "vision=null", "llm=null"]
     image, video = (
-        _point(family, base, kind, stages if method else _own(base, kind, stages), keep).stages(
-            family, base.layout
-        )
-        for kind in ("image", "video")
+        _point(family, base, kind, stages, keep).stages(family, base.layout) for kind in ("image", "video")
     )
-    for stage, value in image.items():
-        same = value == video[stage]
-        found.append(f"{stage}={value if same else f'{{image: {value}, video: {video[stage]}}}'}")
-    return found
+    return found + _settings(image, video)
 
 
-def _first_method(base: Reduction) -> str:
-    """The method of a reduction, by its first stage."""
-    from illava_cli.models.planning import stages_of  # as above
+def _settings(image: dict[str, str], video: dict[str, str]) -> list[str]:
+    """Values of stages for both kinds of medium, as settings."""
+    return [
+        f"{stage}={value if value == video[stage] else f'{{image: {value}, video: {video[stage]}}}'}"
+        for stage, value in image.items()
+    ]
 
-    stages = stages_of(base, "image")
-    first = stages.vision or stages.input or stages.llm
-    return base.method or (first.method if first is not None else DEFAULT)
 
-
-def _own(base: Reduction, kind: str, stages: Sequence[str]) -> Sequence[str]:
-    """Those of the stages in which the reduction merges such media; all, where it does in none."""
+def _own_stages(family: Family, base: Reduction, kind: str, keep: float) -> dict[str, str]:
+    """A share spent where the reduction merges such media, by the methods that it has there; where it merges
+    them nowhere, as the default method does.
+    """
     from illava_cli.models.planning import stages_of  # as above
 
     merging = stages_of(base, kind)
-    return [stage for stage in stages if getattr(merging, stage) is not None] or stages
+    own = {
+        name: stage for name in ("vision", "input", "llm") if (stage := getattr(merging, name)) is not None
+    }
+    merges = [name for name in ("vision", "llm") if name in own]
+    if "input" in own and not merges:
+        left = _frames_left(merging.frames) if kind == "video" else 1.0
+        values = {"vision": "null", "llm": "null", "input": f"{{keep: {min(1.0, keep / left)!r}}}"}
+    else:
+        values = _point(family, base, kind, merges or ("vision", "llm"), keep).stages(family, base.layout)
+        values["input"] = "null"
+    for name, stage in own.items():
+        said = stage.model_dump(exclude_unset=True, exclude={"layers", *BUDGETS})
+        if values[name] != "null" and said:
+            values[name] = f"{json.dumps(said)[:-1]}, {values[name][1:]}"
+    return values
+
+
+def _frames_left(stage: FramesStage | None) -> float:
+    """The share of a clip's frames that a stage leaves."""
+    if stage is None or stage.keep is None:
+        return 1.0
+    return math.prod(stage.keep) if isinstance(stage.keep, list) else stage.keep ** len(stage.layers)
 
 
 def _point(family: Family, base: Reduction, kind: str, stages: Sequence[str], keep: float) -> Point:
@@ -128,11 +147,13 @@ def placed(family: Family, base: Reduction, kind: str = "image") -> tuple[list[i
     depth, shape = family.tower_layers, family.schedule_shape
     from illava_cli.models.planning import stages_of  # brings torch: mistakes in flags are told before
 
-    stages = stages_of(base, kind)
+    stages, other = stages_of(base, kind), stages_of(base, "video" if kind == "image" else "image")
     start = max(1, round(depth * VISION_START))
     return (
-        _layers_of(stages.vision, range(depth)) or list(range(start, min(start + VISION_COUNT, depth))),
-        _layers_of(stages.llm, shape.rankable) or llm_layer(shape),
+        _layers_of(stages.vision, range(depth))
+        or _layers_of(other.vision, range(depth))
+        or list(range(start, min(start + VISION_COUNT, depth))),
+        _layers_of(stages.llm, shape.rankable) or _layers_of(other.llm, shape.rankable) or llm_layer(shape),
     )
 
 

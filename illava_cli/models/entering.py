@@ -26,6 +26,7 @@ def admitted(pixels: Pixels, schedule: Schedule) -> Pixels:
     entered[steps] = True
     if schedule.pixels is not None:
         entered[steps] = unpredicted(pixels, steps, schedule.pixels.tau)
+        entered[steps] |= sampled(pixels, schedule.pixels.every)[steps]
     return pixels if entered.all() else replace(pixels, entered=entered)
 
 
@@ -38,6 +39,18 @@ def unpredicted(pixels: Pixels, steps: list[int], tau: float) -> Tensor:
         found.append(entering(picture, rows, columns, tau, before).ravel())
         before = picture if pixels.kind == "video" else None
     return torch.from_numpy(np.stack(found))
+
+
+def sampled(pixels: Pixels, every: int | None) -> Tensor:
+    """(segments, tokens) True at each `every`-th place of each `every`-th row, padding aside: what of blank
+    paper says how far it reaches.
+    """
+    rows, columns = _grid(pixels)
+    places = torch.zeros(pixels.segments, rows, columns, dtype=torch.bool)
+    if every is not None:
+        places[:, ::every, ::every] = True
+    padding, places = pixels.form.outside(), places.flatten(1)
+    return places if padding is None else places & ~padding
 
 
 def predictable(pixels: Pixels, left: Tensor) -> float:

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from illava_cli.cli.app import main
-from illava_cli.config import Reduction
+from illava_cli.config import Reduction, resolve
+from illava_cli.engine.reducing import reducing
 from illava_cli.engine.shares import placed, share_settings
-from illava_cli.models.planning import plan
+from illava_cli.models.planning import plan, stages_of
 from illava_cli.models.schedule import ScheduleShape
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
@@ -181,15 +182,37 @@ def test_a_video_merges_at_its_own_layers(open_session):
     assert decoder == "llm={layers: [3], keep: 0.5}"
 
 
-def test_without_a_method_each_stage_has_its_own(open_session):
-    family = open_session("llava_onevision", "preset=off").family
-    vision, llm = {"layers": [1, 2], "method": "kmeans"}, {"layers": [3], "method": "illava"}
-    base = Reduction(layout="faithful", vision=vision, llm=llm)
-    assert share_settings(family, base, None, 1 / 8) == share_settings(family, base, "kmeans", 1 / 8)[1:]
-    late = Reduction(layout="faithful", llm={"layers": [3], "method": "kmeans"})
-    assert share_settings(family, late, None, 0.5) == ["vision=null", "llm={layers: [3], keep: 0.5}"]
-    only = Reduction(layout="faithful", input={"method": "prumerge", "keep": 0.9})
-    assert share_settings(family, only, None, 0.5) == ["input={keep: 0.5}", "vision=null", "llm=null"]
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        (["vision.method=random"], {"vision": "random", "llm": "illava"}),
+        (["method=bipartite"], {"vision": "illava", "llm": "illava", None: "bipartite"}),
+        (["preset=off", "vision={method: kmeans, layers: [1, 3], r: 9}"], {"vision": "kmeans"}),
+        (["preset=off", "llm={method: fastv, layers: [2], keep: 0.5}"], {"llm": "fastv"}),
+        (["preset=off", "input={method: prumerge, keep: 0.5}"], {"input": "prumerge"}),
+        (["preset=off"], {"vision": "illava", "llm": "illava"}),
+    ],
+)
+def test_a_share_leaves_each_stage_its_method(open_session, settings, kept):
+    session = open_session("llava_onevision", "preset=off")
+    schedule = ["vision={layers: [1, 3], r: [11, 9]}", "llm={layers: [2], keep: 0.5}", "layout=faithful"]
+    own = settings if settings[0] == "preset=off" else ["preset=off", *schedule]
+    config = resolve(settings=[*own, *(s for s in settings if s not in own)], environ={})
+    reduction = reducing(session.family, config, None, 0.25, None).reduction_for("llava_onevision")
+    merging = stages_of(reduction, "image")
+    stages = {name: getattr(merging, name) for name in ("vision", "input", "llm")}
+    found = {name: stage.method for name, stage in stages.items() if stage is not None}
+    assert found | ({None: reduction.method} if reduction.method else {}) == kept
+
+
+def test_a_share_of_a_clip_counts_the_frames_that_leave(open_session):
+    session = open_session("llava_onevision", "preset=off")
+    config = resolve(settings=["preset=turbo", "layout=faithful"], environ={})
+    for keep, input_keep in ((0.4, 0.8), (0.1, 0.2), (0.9, 1.0)):
+        reduction = reducing(session.family, config, None, keep, None).reduction_for("llava_onevision")
+        assert reduction.input.video.keep == pytest.approx(input_keep)
+        assert reduction.input.video.method == "fastvid"
+        assert reduction.vision.video is None
 
 
 @pytest.mark.parametrize(
