@@ -3,8 +3,8 @@
     .venv/bin/python scripts/long_clips.py --frames 32 --questions 600
 
 The world's video questions, each of their eight frames held as long as it takes. The context has 32 positions
-a frame, as the model's own 4,096 for 128 frames. Prints a table in Markdown: shares of right answers, and
-their differences from a context that is long enough, with intervals at 95 %.
+a frame, as the model's own 4,096 for 128 frames; the preset is the paper's. Prints a table in Markdown:
+shares of right answers, and their differences from a context that is long enough, with intervals at 95 %.
 """
 
 from __future__ import annotations

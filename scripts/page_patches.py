@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from illava_cli.config.options import MediaOptions, ModelOptions
-from illava_cli.models.entering import unpredicted
+from illava_cli.config.presets import load_preset
+from illava_cli.models.entering import sampled, unpredicted
 from illava_cli.models.loading import random_family
 
 SHAPES = ("llava-onevision-7b", "qwen2.5-vl-7b", "qwen3-vl-8b", "internvl3-8b", "gemma-4-e4b")
@@ -40,8 +41,11 @@ def page() -> Image.Image:
 
 def main() -> None:
     image = page()
-    print("| shape | patches or groups | enter | preprocessing | deciding | share |")
-    print("|---|---|---|---|---|---|")
+    every = load_preset("documents").reduction.pixels.every
+    print(
+        "| shape | patches or groups | not predicted | under documents | preprocessing | deciding | share |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name in SHAPES:
         about = ModelOptions(id=f"random:{name}"), torch.device("meta"), torch.bfloat16, "sdpa"
         family, made, decided = random_family(*about), [], []
@@ -54,7 +58,8 @@ def main() -> None:
             made.append(ready - started), decided.append(time.perf_counter() - ready)
         times = f"{1e3 * median(made):.0f} ms | {1e3 * median(decided):.1f} ms"
         share = median(decided) / median(made)
-        print(f"| {name} | {entered.numel()} | {int(entered.sum())} | {times} | {share:.1%} |")
+        counts = [entered.numel(), *(int(one.sum()) for one in (entered, entered | sampled(pixels, every)))]
+        print(f"| {name} | {' | '.join(map(str, counts))} | {times} | {share:.1%} |")
 
 
 if __name__ == "__main__":

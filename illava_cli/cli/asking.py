@@ -31,8 +31,8 @@ Tasks = Annotated[
     typer.Option(
         "--tasks",
         metavar="SOURCE",
-        help="JSONL file, world, documents, long (clips of 16 frames), world:TASK,TASK, or the world as "
-        "another hand draws it (outlined, shaded, chalk); repeats (default: world).",
+        help="JSONL file, world, documents, long (clips, with --num-frames 16), world:TASK,TASK, or the "
+        "world as another hand draws it (outlined, shaded, chalk); repeats (default: world).",
     ),
 ]
 Questions = Annotated[

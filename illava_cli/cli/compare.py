@@ -145,6 +145,7 @@ def compare(
     whole = {
         "settings": {
             "tasks": [Path(source).name for source in tasks or [WORLD]],
+            "split": split,
             "limit": limit,
             "seed": plain.generation.seed,
             "batch_size": batch_size,

@@ -184,6 +184,7 @@ def evaluate(
             messages.note(f"left out: {name} ({why})")
     settings = {
         "tasks": [Path(source).name for source in tasks or [WORLD]],
+        "split": split,
         "limit": limit,
         "seed": seed,
         "batch_size": 1 if survivors else batch_size,

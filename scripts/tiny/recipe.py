@@ -34,7 +34,7 @@ PAGE_TASKS = {
     "document-field": 1.5,
     "document-button": 1.2,
 }
-EVEN = 0.6  # of the clips of as many frames as the world's, those whose frames are even
+EVEN = 0.6  # share of the clips of eight frames whose frames are even, as the world's are
 LEAST_MOMENTS, MOST_MOMENTS = 6, 12
 SIGNED = 0.35  # share of pictures with a sign
 

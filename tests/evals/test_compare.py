@@ -186,7 +186,7 @@ def test_a_video_merges_at_its_own_layers(open_session):
     ("settings", "kept"),
     [
         (["vision.method=random"], {"vision": "random", "llm": "illava"}),
-        (["method=bipartite"], {"vision": "illava", "llm": "illava", None: "bipartite"}),
+        (["method=bipartite"], {"vision": "bipartite", "llm": "bipartite", None: "bipartite"}),
         (["preset=off", "vision={method: kmeans, layers: [1, 3], r: 9}"], {"vision": "kmeans"}),
         (["preset=off", "llm={method: fastv, layers: [2], keep: 0.5}"], {"llm": "fastv"}),
         (["preset=off", "input={method: prumerge, keep: 0.5}"], {"input": "prumerge"}),
