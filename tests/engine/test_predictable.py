@@ -39,7 +39,7 @@ def test_a_sheet_is_a_document_and_a_photo_is_none(family, presets):
     torch.testing.assert_close(answer.logits, expected.logits, **FLOAT32)
     assert answer.usage == expected.usage
     visual = answer.usage.visual
-    assert visual.left_out > visual.patches > 0
+    assert min(visual.left_out, visual.patches) > 0
     assert visual.llm_kept == visual.llm_in
     assert any(
         note.startswith("a picture was taken as a document: neighbours predict") for note in answer.notes

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from illava_cli.engine.request import Request
 from illava_cli.models import schedule
 from illava_cli.models.schedule import windows
 from tests.reference import frames
-from tests.stages import COMMON, film, under
+from tests.stages import COMMON, film, noise, under
 
 STILL = 3  # levels of 255
 
@@ -81,3 +82,25 @@ def test_windows_are_even_and_hold_no_more_than_they_may():
         assert sum(sizes) == count
         assert max(sizes) <= schedule.WINDOW
         assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "gemma4"])
+@pytest.mark.parametrize("every", [2, 3])
+def test_of_what_is_predicted_each_so_many_th_enters(family, every, open_session):
+    """Of each row so many; padding none."""
+    session = open_session(family, "preset=off")
+    white = Image.new("RGB", (168, 96), "white")
+    white.paste(noise(40, 30), (50, 40))
+    none, some = (
+        under(session, *COMMON, f"pixels={{tau: 0{more}}}").prepare(Request("?", images=[white]))
+        for more in ("", f", every: {every}")
+    )
+    (plain,), (sampled,) = ([one.pixels for one in request.slots.values()] for request in (none, some))
+    view, padding = plain.form.views()[0], plain.form.outside()
+    for segment in range(plain.segments):
+        for token in range(view.rows * view.columns):
+            row, column = divmod(token, view.columns)
+            inside = padding is None or not padding[segment, token]
+            wanted = plain.entered[segment, token] or (inside and row % every == column % every == 0)
+            assert sampled.entered[segment, token] == wanted
+    assert int(sampled.entered.sum()) > int(plain.entered.sum())
