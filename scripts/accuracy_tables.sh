@@ -67,6 +67,7 @@ measure eval long-turbo --tasks long --num-frames 16 --questions 1800 -o runs/ac
     --preset auto --preset turbo
 
 measure eval documents --tasks documents --questions 600 -o runs/accuracy/documents.jsonl --blind --preset auto --preset paper \
+    --variant 'predicted ones left out: preset=off layout=faithful pixels={tau: 0}' \
     --variant 'as other pictures: preset=auto llm.image.keep=0.7'
 
 methods=()

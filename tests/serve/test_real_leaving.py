@@ -38,7 +38,7 @@ def left(server, before):
 def test_midway_in_a_stream(narrow, long_answer):
     before = narrow.figures()
     with sent(narrow, asked(IMAGE, **long_answer(LONG), stream=True)) as connection:
-        read_until(connection, b'"content":"r')
+        read_until(connection, b'"delta":{"content":"')
         assert narrow.figures()["rows"] == 1
     after = left(narrow, before)
     assert after["conversations_kept"] == before["conversations_kept"]
@@ -65,7 +65,7 @@ def test_before_the_first_token_while_another_is_answered(narrow, long_answer, t
     before = narrow.figures()
     body = asked(IMAGE, **long_answer(150), stream=True)
     with sent(narrow, body) as other:
-        read_until(other, b'"content":"r')
+        read_until(other, b'"delta":{"content":"')
         with sent(narrow, asked(WORDS, **long_answer(LONG), stream=stream)):
             narrow.until_figures(lambda figures: figures["queue"] == 1)
         found = narrow.until_figures(lambda figures: figures["queue"] == 0)
