@@ -11,6 +11,7 @@ alone. Prints Markdown.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -87,6 +88,11 @@ def write(architecture: str, folder: Path) -> None:
     plain = type(family.model)(family.model.config).to(torch.bfloat16)
     plain.load_state_dict(family.model.state_dict())
     plain.save_pretrained(folder)
+    config = family.model.config
+    tokens = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+    about = {"num_image_tokens": tokens, "vision_feature_select_strategy": "full"}  # stock vLLM counts by it
+    said = json.loads((folder / "preprocessor_config.json").read_text())["processor_class"]
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": said, **about}))
     for path in folder.glob("*.safetensors"):
         weights = load_file(path)
         old, new = "vision_tower.", "vision_tower.vision_model."
@@ -137,4 +143,7 @@ def measured(name: str, folder: Path, made: list[Image.Image], args: argparse.Na
 if __name__ == "__main__":
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # on a CPU; without them a worker on a small machine does not start
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GiB
     main()
