@@ -62,8 +62,10 @@ def main() -> None:
     rng = np.random.default_rng(0)
     made = [picture(rng, args.edge) for _ in range(args.requests + args.alone + 1)]
     rows = {name: measured(name, folder, made, args) for name in args.engine or (STOCK, "off", "auto")}
+    machine = describe()
     print(f"`{args.architecture}`, random weights, {args.dtype}, {args.requests} requests of one picture ")
-    print(f"({args.edge}x{args.edge}), {args.at_once} at a time, {TOKENS} tokens each. {describe()}\n")
+    print(f"({args.edge}x{args.edge}), {args.at_once} at a time, {TOKENS} tokens each. {machine['cpu']},")
+    print(f"{machine['cores']} cores, torch {machine['torch']}, transformers {machine['transformers']}.\n")
     print("| | tokens in the cache, a prompt | requests/s | | first token, alone | |")
     print("|---|---|---|---|---|---|")
     base = next(iter(rows.values()))
