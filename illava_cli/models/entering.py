@@ -26,7 +26,8 @@ def admitted(pixels: Pixels, schedule: Schedule) -> Pixels:
     entered[steps] = True
     if schedule.pixels is not None:
         entered[steps] = unpredicted(pixels, steps, schedule.pixels.tau)
-        entered[steps] |= sampled(pixels, schedule.pixels.every)[steps]
+        if schedule.pixels.every is not None:
+            entered[steps] |= sampled(pixels, schedule.pixels.every)[steps]
     return pixels if entered.all() else replace(pixels, entered=entered)
 
 

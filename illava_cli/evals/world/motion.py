@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,16 +131,16 @@ def _cast(stage: Clip) -> list[tuple[Thing, Path]]:
     return list(zip(stage.frames[-1].things, stage.paths, strict=True))
 
 
-def draw_moving(rng: np.random.Generator, times: np.ndarray | None = None) -> Clip:
-    return draw_clip(rng, ("moves", "still") if rng.integers(2) else ("moves",), times=times)
+def moving(rng: np.random.Generator) -> tuple[str, ...]:
+    return ("moves", "still") if rng.integers(2) else ("moves",)
 
 
-def draw_blinking(rng: np.random.Generator, times: np.ndarray | None = None) -> Clip:
-    return draw_clip(rng, ("blinks", "still") if rng.integers(2) else ("blinks",), times=times)
+def blinking(rng: np.random.Generator) -> tuple[str, ...]:
+    return ("blinks", "still") if rng.integers(2) else ("blinks",)
 
 
-def draw_appearing(rng: np.random.Generator, times: np.ndarray | None = None) -> Clip:
-    return draw_clip(rng, ("appears", "appears"), times=times)
+def appearing(rng: np.random.Generator) -> tuple[str, ...]:
+    return ("appears", "appears")
 
 
 def ask_direction(stage: Clip, rng: np.random.Generator) -> Question | None:
@@ -167,16 +168,24 @@ def ask_blinks(stage: Clip, rng: np.random.Generator) -> Question | None:
     return f"How many times does the {thing.shape} blink?", str(len(path.hidden))
 
 
-TASKS = {
-    "video-direction": Task(draw_moving, ask_direction, tuple(DIRECTIONS)),
-    "video-first": Task(draw_appearing, ask_first, tuple(COLOURS)),
-    "video-blinks": Task(draw_blinking, ask_blinks, tuple(str(n) for n in range(1, MOST_BLINKS + 1))),
-}
+def _tasks(group: str, frames: int) -> dict[str, Task]:
+    """The tasks about clips of so many frames; at uneven times, where these are more than the moments."""
+
+    def drawn(
+        kinds: Callable[[np.random.Generator], tuple[str, ...]],
+    ) -> Callable[[np.random.Generator], Clip]:
+        def draw(rng: np.random.Generator) -> Clip:
+            times = None if frames == FRAMES else draw_times(rng, FRAMES, frames)
+            return draw_clip(rng, kinds(rng), times=times)
+
+        return draw
+
+    return {
+        f"{group}-direction": Task(drawn(moving), ask_direction, tuple(DIRECTIONS)),
+        f"{group}-first": Task(drawn(appearing), ask_first, tuple(COLOURS)),
+        f"{group}-blinks": Task(drawn(blinking), ask_blinks, tuple(map(str, range(1, MOST_BLINKS + 1)))),
+    }
 
 
-def _longer(task: Task) -> Task:
-    """The same asked of twice the frames, at uneven times."""
-    return replace(task, draw=lambda rng: task.draw(rng, draw_times(rng, FRAMES, 2 * FRAMES)))
-
-
-LONG_TASKS = {name.replace("video", "long"): _longer(task) for name, task in TASKS.items()}
+TASKS = _tasks("video", FRAMES)
+LONG_TASKS = _tasks("long", 2 * FRAMES)

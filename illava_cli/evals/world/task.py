@@ -51,7 +51,7 @@ class Task:
         choices: all answers there are; None where they are too many to list.
     """
 
-    draw: Callable[..., Stage]
+    draw: Callable[[np.random.Generator], Stage]
     ask: Callable[[Stage, np.random.Generator], Question | None]
     choices: tuple[str, ...] | None = None
 
