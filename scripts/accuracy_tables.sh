@@ -5,7 +5,7 @@
 #   scripts/accuracy_tables.sh 'table-5'    those whose names fit
 #
 # Answers are kept in runs/accuracy: a run that was stopped goes on. QUESTIONS (default 390, 30 a task) is how many
-# each of the tables 4 to 9 asks; PYTHON names the interpreter.
+# each of the tables 4 to 9, layouts and queries asks; PYTHON names the interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -77,7 +77,7 @@ done
 drawing=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("matplotlib") is not None)')
 [[ $drawing == True ]] && methods+=(--plot "$OUT/methods.png")
 # earlier layers than those of auto, at which methods differ more
-measure compare methods --tasks world --tasks documents --questions 2090 --answers runs/accuracy/methods --keep 1/3 --keep 1/6 \
+measure compare methods --preset paper --tasks world --tasks documents --questions 2090 --answers runs/accuracy/methods --keep 1/3 --keep 1/6 \
     --keep 1/10 "${methods[@]}" --set 'vision.layers=[2, 3, 4, 5]' --set vision.r=20 --set llm.queries=last --save "$OUT/methods.json"
 
 for plan in table-4 table-5 table-6 table-7 table-8 table-9 layouts; do ask $plan --plan $plan; done
