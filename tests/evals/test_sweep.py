@@ -31,15 +31,17 @@ def test_a_grid_for_one_stage_leaves_the_other_alone(open_session):
 
 
 @pytest.mark.parametrize(
-    ("vision", "llm", "name"),
+    ("image", "video", "llm", "name"),
     [
-        ([2, 3], [4], "tower 0.5 at 2,3, LLM 0.7 at 4"),
-        ([5, 6, 7, 8], [8], "tower 0.5 at 1-4, LLM 0.7 at 2"),  # the model is not as deep
+        ([2, 3], [1], [4], "tower 0.5 at 2,3, LLM 0.7 at 4"),
+        ([5, 6, 7, 8], [1], [8], "tower 0.5 at 1, LLM 0.7 at 2"),  # not as deep: the other medium's layers
+        ([5, 6, 7, 8], [9], [8], "tower 0.5 at 1-4, LLM 0.7 at 2"),  # nor there: such as lie as deep
     ],
 )
-def test_layers_are_those_of_the_preset(vision, llm, name, open_session):
+def test_layers_are_those_of_the_preset(image, video, llm, name, open_session):
     family = open_session("llava_onevision", "preset=off").family
-    base = Reduction(vision={"image": {"layers": vision}, "video": {"layers": [1]}}, llm={"layers": llm})
+    vision = {"image": {"layers": image}, "video": {"layers": video}}
+    base = Reduction(vision=vision, llm={"layers": llm})
     assert [p.name for p in points(Grid(vision_keep=[0.5], llm_keep=[0.7]), family, base)] == [name]
 
 
