@@ -50,6 +50,7 @@ measure eval choice-clips --split validation "${clips[@]}" --questions 240 -o ru
     --variant 'three fifths of the frames, then 24%: preset=turbo frames.keep=0.6 input.video.keep=0.24' \
     --variant 'half in the tower by illava, then 25%: preset=auto vision.video={method: illava, layers: [4, 5], r: 36} llm.video=null input={video: {method: fastvid, keep: 0.25}}' \
     --variant 'half in the tower, then 25%: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 36} llm.video=null input={video: {method: fastvid, keep: 0.25}}' \
+    --variant 'what changes and each second of each second row, then 50%: preset=off layout=faithful positions=original pixels={tau: 0, every: 2} input={video: {method: fastvid, keep: 0.5}}' \
     --variant 'three quarters of the frames, half in the tower, then 40%: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 36} llm.video=null frames={method: runs, layers: [-1], keep: 0.75} input={video: {method: fastvid, keep: 0.4}}'
 
 # a third of the tokens, and a sixth

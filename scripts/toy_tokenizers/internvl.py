@@ -28,6 +28,12 @@ TEMPLATE = r"""
 
 FAMILY = {
     "special_tokens": [*COMMON, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"],
+    "tokens": {  # as the hub's name them for `InternVLProcessor`
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    },
     "chat_template": TEMPLATE,
     "preprocessor": {
         **IMAGES,

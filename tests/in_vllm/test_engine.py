@@ -219,17 +219,6 @@ def test_a_wish_that_cannot_be_is_refused_in_a_line(engines, wish, why):
     same(answers(engine, session, [IMAGE])[0], illavas(session, IMAGE))  # it goes on
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
-def test_without_merging_it_is_vllms_own(engines, family):
-    """On pictures that nobody has to resize."""
-    question = Question("What is this?", (picture(84, 84, 1),))
-    session = engines.session(family, {"preset": "off"})
-    (own,) = answers(engines.of(family, {"preset": "off"}), session, [question])
-    (stock,) = answers(engines.stock(family), session, [question])
-    assert own.length == stock.length
-    same(own, stock)
-
-
 @pytest.mark.needs("two cores")
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen3_vl"])
 def test_tensors_split_over_two_processes(engines, family):
