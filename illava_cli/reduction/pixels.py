@@ -25,23 +25,26 @@ def entering(
     """
     bands, cell = _bands(picture, rows, columns)
     earlier = None if before is None else _bands(before, rows, columns)[0]
-    error = np.full((rows, columns), np.inf, dtype=np.float32)  # nothing predicts the first
+    # True where a cell is as the one on its left, above it, of the step before; where these first two are alike
+    left, above, again, level = np.zeros((4, rows, columns), dtype=bool)
     # some rows of cells at a time: what is compared stays in the processor's cache
     step = max(1, BLOCK_BYTES // bands[0].nbytes)
     for start in range(0, rows, step):
         stop, second = min(start + step, rows), max(start, 1)
-        here, above = bands[second:stop], bands[second - 1 : stop - 1]
+        here, higher = bands[second:stop], bands[second - 1 : stop - 1]
         own = bands[start:stop]
-        error[start:stop, 1:] = _furthest(own[..., cell:], own[..., :-cell], columns - 1)
-        higher = _furthest(here, above, columns)
-        differs = _furthest(here[..., :-cell], above[..., cell:], columns - 1) > tau
-        from_above = (higher[:, :-1] <= tau) & differs
-        error[second:stop, 1:][from_above] = higher[:, 1:][from_above]
-        error[second:stop, 0] = higher[:, 0]
+        left[start:stop, 1:] = _alike(own[..., cell:], own[..., :-cell], columns - 1, tau)
+        above[second:stop] = _alike(here, higher, columns, tau)
+        if tau:
+            level[second:stop, 1:] = _alike(here[..., :-cell], higher[..., cell:], columns - 1, tau)
         if earlier is not None:
-            again = _furthest(own, earlier[start:stop], columns)
-            error[start:stop] = np.minimum(error[start:stop], again)
-    return error > tau
+            again[start:stop] = _alike(own, earlier[start:stop], columns, tau)
+    if not tau:  # they are, where it equals both; where it equals one they are not; else it enters anyway
+        level = left & above
+    edge = np.zeros_like(left)  # goes down on its left
+    edge[1:, 0] = True
+    edge[1:, 1:] = above[1:, :-1] & ~level[1:, 1:]
+    return ~(np.where(edge, above, left) | again)
 
 
 def moved(picture: np.ndarray, before: np.ndarray, rows: int, columns: int) -> float:
@@ -80,8 +83,9 @@ def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return apart
 
 
-def _furthest(one: np.ndarray, other: np.ndarray, columns: int) -> np.ndarray:
-    """(rows, columns) the largest absolute difference within each cell of rows (rows, T * h, W * C)."""
+def _alike(one: np.ndarray, other: np.ndarray, columns: int, tau: float) -> np.ndarray:
+    """(rows, columns) True where no byte of a cell differs by more than `tau`, in rows (rows, T * h, W * C)."""
     if not columns:
-        return np.zeros((len(one), 0), dtype=np.uint8)
-    return _apart(one, other).max(1).reshape(len(one), columns, one.shape[2] // columns).max(2)
+        return np.zeros((len(one), 0), dtype=bool)
+    apart = _apart(one, other).max(1) if tau else np.bitwise_or.reduce(one ^ other, axis=1)
+    return apart.reshape(len(one), columns, apart.shape[1] // columns).max(2) <= tau
