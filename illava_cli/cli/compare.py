@@ -111,7 +111,8 @@ def compare(
     models = list(dict.fromkeys(model or planned.models or [None]))
     resolvers = [resolver(replace(flags, model=name, preset=preset)) for name in models]
     plain, *_ = [resolve([]) for resolve in resolvers]  # every model's settings, before any is loaded
-    chosen = limited(read_questions(tasks or [WORLD], questions, split), limit, plain.generation.seed)
+    asking = read_questions(tasks or [WORLD], questions, split, plain.media.num_frames)
+    chosen = limited(asking, limit, plain.generation.seed)
     if answers is not None:
         make_folder(answers)
     from illava_cli.evals import compare as comparison

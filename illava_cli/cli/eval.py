@@ -160,7 +160,8 @@ def evaluate(
     resolve = resolver(flags, asked)
     plain = resolve([])
     seed = plain.generation.seed
-    chosen = limited(read_questions(tasks or [WORLD], questions, split), limit, seed)
+    asking = read_questions(tasks or [WORLD], questions, split, plain.media.num_frames)
+    chosen = limited(asking, limit, seed)
     named = [*(variant or []), *(_planned(plan, plain) if plan else [])]
     found = variants if asked is None else of_a_server
     compared = found(resolve, preset or [], named, blind, method or [])

@@ -5,6 +5,7 @@ A question is made when its turn comes, so that thousands of pictures need not b
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from illava_cli.errors import UsageError
 from illava_cli.evals.matching import chosen
 from illava_cli.evals.sample import EvalSample
 from illava_cli.evals.world import GROUPS, TASKS, check_split, generate
+from illava_cli.evals.world.motion import LONG_FRAMES, LONG_TASKS
 from illava_cli.media.sources import located
 from illava_cli.text import decoded, lines, near_miss, spelled
 
@@ -24,13 +26,17 @@ FIELDS = ("id", "task", "image", "images", "video", "videos", "prompt", "answer"
 Question = Callable[[], EvalSample]
 T = TypeVar("T")
 
+logger = logging.getLogger("illava")
+
 
 def is_built_in(source: str) -> bool:
     """Whether a source is of the world, and no file."""
     return source.partition(":")[0] in GROUPS and not Path(source).exists()
 
 
-def questions(sources: Sequence[str], count: int, split: str = "heldout") -> list[Question]:
+def questions(
+    sources: Sequence[str], count: int, split: str = "heldout", frames: int | None = None
+) -> list[Question]:
     """The questions of all sources, in their order.
 
     Args:
@@ -38,6 +44,7 @@ def questions(sources: Sequence[str], count: int, split: str = "heldout") -> lis
             the world (`outlined`, `shaded`, `chalk`).
         count: questions of the world, dealt out over its tasks in turn.
         split: of the world.
+        frames: of a clip, so many are shown; where the world's have more, a warning says so.
 
     Raises:
         UsageError: an unknown split or task, or a broken file; names the file and the line.
@@ -55,6 +62,10 @@ def questions(sources: Sequence[str], count: int, split: str = "heldout") -> lis
                 raise UsageError(f"{where}: the id {sample.id!r} is taken by {seen[sample.id]}")
             seen[sample.id] = where
             found.append(partial(_same, sample))
+    if frames is not None and frames < LONG_FRAMES and not LONG_TASKS.keys().isdisjoint(tasks):
+        logger.warning(
+            "long: of %d frames %d are shown; --num-frames %d shows all", LONG_FRAMES, frames, LONG_FRAMES
+        )
     return found + _world(list(dict.fromkeys(tasks)), count, split)
 
 

@@ -25,7 +25,7 @@ def entering(
     """
     bands, cell = _bands(picture, rows, columns)
     earlier = None if before is None else _bands(before, rows, columns)[0]
-    # True where a cell is as the one on its left, above it, of the step before; where these first two are alike
+    # True where a cell is as the one on its left, above it, of the step before; where the first two are alike
     left, above, again, level = np.zeros((4, rows, columns), dtype=bool)
     # some rows of cells at a time: what is compared stays in the processor's cache
     step = max(1, BLOCK_BYTES // bands[0].nbytes)
@@ -84,7 +84,7 @@ def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _alike(one: np.ndarray, other: np.ndarray, columns: int, tau: float) -> np.ndarray:
-    """(rows, columns) True where no byte of a cell differs by more than `tau`, in rows (rows, T * h, W * C)."""
+    """(rows, columns) True where no byte of a cell differs by more than `tau`; rows (rows, T * h, W * C)."""
     if not columns:
         return np.zeros((len(one), 0), dtype=bool)
     apart = _apart(one, other).max(1) if tau else np.bitwise_or.reduce(one ^ other, axis=1)

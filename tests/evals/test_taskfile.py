@@ -1,6 +1,7 @@
 """Questions from files and from the world; what is wrong with a file, by line."""
 
 import json
+import logging
 
 import pytest
 
@@ -168,3 +169,15 @@ def test_a_line_that_is_no_text_is_named(tmp_path):
 def test_half_a_character_in_an_id_is_spelled_out(write):
     (sample,) = samples(write(GOOD | {"id": "a\ud800"}))
     assert sample.id == r"a\ud800"
+
+
+@pytest.mark.parametrize(("source", "frames", "warned"), [("long", 8, 1), ("long", 16, 0), ("world", 8, 0)])
+def test_frames_of_long_clips_that_are_not_shown_are_told(source, frames, warned, caplog):
+    logger = logging.getLogger("illava")
+    logger.addHandler(caplog.handler)
+    try:
+        questions([source], 3, frames=frames)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert len(caplog.messages) == warned
+    assert all("--num-frames 16" in message for message in caplog.messages)

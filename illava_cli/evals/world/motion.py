@@ -187,5 +187,6 @@ def _tasks(group: str, frames: int) -> dict[str, Task]:
     }
 
 
+LONG_FRAMES = 2 * FRAMES
 TASKS = _tasks("video", FRAMES)
-LONG_TASKS = _tasks("long", 2 * FRAMES)
+LONG_TASKS = _tasks("long", LONG_FRAMES)
