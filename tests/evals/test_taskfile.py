@@ -172,12 +172,8 @@ def test_half_a_character_in_an_id_is_spelled_out(write):
 
 
 @pytest.mark.parametrize(("source", "frames", "warned"), [("long", 8, 1), ("long", 16, 0), ("world", 8, 0)])
-def test_frames_of_long_clips_that_are_not_shown_are_told(source, frames, warned, caplog):
-    logger = logging.getLogger("illava")
-    logger.addHandler(caplog.handler)
-    try:
-        questions([source], 3, frames=frames)
-    finally:
-        logger.removeHandler(caplog.handler)
+def test_frames_of_long_clips_that_are_not_shown_are_told(source, frames, warned, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("illava"), "propagate", True)
+    questions([source], 3, frames=frames)
     assert len(caplog.messages) == warned
     assert all("--num-frames 16" in message for message in caplog.messages)
