@@ -216,7 +216,7 @@ TURBO = {
     + [(name, 4 * WINDOW) for name in TURBO],  # frames of a window are looked at together
 )
 def test_the_towers_peak_memory_does_not_grow_with_the_frames(name, few, open_session):
-    """Four times the frames: what comes on top is what the decoder takes, joined once, and where frames stand."""
+    """Four times the frames: on top comes what the decoder takes, joined once, and where frames stand."""
     family_key, settings = (SCHEDULES | TURBO)[name]
     family = (session := open_session(family_key, *settings, fresh=True)).family
     schedule, budget = session.schedules["video"], session.config.media.video_budget
