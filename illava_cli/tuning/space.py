@@ -23,6 +23,7 @@ DEPTHS = (0.15, 0.3, 0.45, 0.65)  # of the tower, where it begins to merge
 LLM_DEPTHS = (0.15, 0.3, 0.5)
 SPANS = (2, 4)  # tower layers that merge
 MERGING = ("illava", "attention-prune", "bipartite", "novelty-assign", "diversity-assign")
+PIXELS = (None, None, None, (0, None), (0, 2), (0, 3), (4, 2))
 OFF, VARIANT = "off", "paper"
 
 
@@ -35,9 +36,10 @@ class Genes:
         split: the stages that remove the rest.
         depth, span: of the tower, where it begins to merge as a share of its depth, and in how many layers.
         llm_depth: of the decoder.
-        method: of the tower's and the decoder's merges.
+        method: of the tower's merges, and of those after it.
+        llm_method: of the decoder's.
         clip: method for a whole video after the tower; None for one frame at a time.
-        tau: largest difference of a patch that neighbours predict; None: all enter.
+        pixels: `tau` and `every` of patches that neighbours predict; None: all enter.
         frames: share of a video's frames that enters.
     """
 
@@ -47,8 +49,9 @@ class Genes:
     span: int
     llm_depth: float
     method: str
+    llm_method: str
     clip: str | None = None
-    tau: int | None = None
+    pixels: tuple[int, int | None] | None = None
     frames: float = 1.0
 
 
@@ -110,8 +113,9 @@ def draw(rng: random.Random, kind: str) -> Genes:
         span=rng.choice(SPANS),
         llm_depth=rng.choice(LLM_DEPTHS),
         method=rng.choice(MERGING),
+        llm_method=rng.choice(MERGING),
         clip=rng.choice([None, *_clip_methods()]) if video else None,
-        tau=None if video else rng.choice((None, None, 0, 4)),
+        pixels=None if video else rng.choice(PIXELS),
         frames=rng.choice((1.0, 1.0, 0.5)) if video else 1.0,
     )
 
@@ -132,9 +136,10 @@ def express(genes: Genes, kind: str, family: Family) -> Candidate:
     if genes.frames < 1:
         stages["frames"] = {"method": "runs", "layers": [-1], "keep": genes.frames, "still": 3}
         name.append(f"frames {genes.frames:g}")
-    if genes.tau is not None:
-        stages["pixels"] = {"tau": genes.tau}
-        name.append(f"tau {genes.tau}")
+    if genes.pixels is not None:
+        tau, every = genes.pixels
+        stages["pixels"] = {"tau": tau} | ({"every": every} if every else {})
+        name.append(f"tau {tau}" + (f" every {every}" if every else ""))
     two = genes.split in ("both", "tower and input")
     first = budget ** (2 / 3) if two else budget  # as the paper's setting spends it
     tower, llm, entry = _shares(genes.split, first, budget)
@@ -143,11 +148,13 @@ def express(genes: Genes, kind: str, family: Family) -> Candidate:
     point = Point(tower, layers if tower < 1 else (), llm, before if llm < 1 else ())
     for stage, text in point.stages(family, "faithful").items():
         if (value := yaml.safe_load(text)) is not None:
-            value = {k: v for k, v in value.items() if v is not None} | {"method": genes.method}
+            method = genes.llm_method if stage == "llm" else genes.method
+            value = {k: v for k, v in value.items() if v is not None} | {"method": method}
             # the last token knows the question: ahead of all visual ones (docs/accuracy/queries.md)
             stages[stage] = value | ({"queries": "last"} if stage == "llm" else {})
     if point.name:
-        name += [genes.method, point.name]
+        methods = [genes.method] * bool(point.vision_layers) + [genes.llm_method] * bool(point.llm_layers)
+        name += [" and ".join(dict.fromkeys(methods)), point.name]
     if entry < 1:
         stages["input"] = {"method": genes.clip or genes.method, "keep": round(entry, 4)}
         name.append(f"{stages['input']['method']} input {entry:.2g}")

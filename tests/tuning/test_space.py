@@ -11,7 +11,7 @@ from illava_cli.models.planning import plan
 from illava_cli.tuning.preset_file import preset_text
 from illava_cli.tuning.space import Genes, draw, express, layout_of, neighbour, shipped
 
-PLAIN = Genes(keep=0.25, split="both", depth=0.3, span=2, llm_depth=0.3, method="bipartite")
+PLAIN = Genes(0.25, "both", depth=0.3, span=2, llm_depth=0.3, method="bipartite", llm_method="illava")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_share_is_spent_in_two_stages_as_the_paper_does(family):
     tower, decoder = stages["vision"]["image"], stages["llm"]["image"]
     assert sum(tower["r"]) == 36 - round(36 * 0.25 ** (2 / 3))
     assert decoder["keep"] == pytest.approx(0.25 ** (1 / 3))
-    assert tower["method"] == decoder["method"] == "bipartite"
+    assert (tower["method"], decoder["method"]) == ("bipartite", "illava")
     assert set(stages) == {"vision", "llm"}
 
 
@@ -41,6 +41,13 @@ def test_frames_that_leave_are_part_of_the_share(family):
     stages = express(genes, "video", family).stages
     assert stages["frames"]["keep"] == 0.5
     assert stages["input"] == {"video": {"method": "fastvid", "keep": 0.5}}
+
+
+@pytest.mark.parametrize(("pixels", "stage"), [((4, None), {"tau": 4}), ((0, 2), {"tau": 0, "every": 2})])
+def test_patches_that_neighbours_predict(pixels, stage, family):
+    found = express(replace(PLAIN, pixels=pixels), "image", family)
+    assert found.stages["pixels"] == {"image": stage}
+    assert found.name.startswith(f"tau {pixels[0]}")
 
 
 @pytest.mark.parametrize("model", ["llava_onevision", "qwen2_vl"])
@@ -94,11 +101,20 @@ def test_shipped_presets_that_fit_are_among_them(family):
     assert "as qwen2-vl" not in names
 
 
-@pytest.mark.parametrize("split", ["input", "tower", "llm"])
-def test_another_method_has_another_name(split, family):
+@pytest.mark.parametrize(
+    ("split", "gene"),
+    [
+        ("input", "method"),
+        ("tower", "method"),
+        ("both", "method"),
+        ("llm", "llm_method"),
+        ("both", "llm_method"),
+    ],
+)
+def test_another_method_has_another_name(split, gene, family):
     one, other = (
-        express(replace(PLAIN, split=split, method=method), "image", family)
-        for method in ("bipartite", "illava")
+        express(replace(PLAIN, split=split, **{gene: method}), "image", family)
+        for method in ("kmeans", "assign")
     )
     assert one.name != other.name
     assert one.stages != other.stages
