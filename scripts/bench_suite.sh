@@ -77,8 +77,8 @@ for name in qwen3-vl-2b qwen3.5-0.8b internvl3-1b gemma-4-e2b; do
     measure cpu $name-8-frames -m random:$name --frames 8 "${off[@]}" "${half[@]}" --repeats 3
 done
 for frames in 16 32; do
-    measure cpu llava-0.5b-turbo-$frames-frames -m $small --preset turbo "${off[@]}" --frames $frames "${half[@]}" --repeats 1
-    measure cpu qwen2-vl-2b-turbo-$frames-frames -m $qwen --preset turbo "${off[@]}" --frames $frames "${half[@]}" --repeats 1
+    measure cpu llava-0.5b-turbo-$frames-frames -m $small --preset turbo "${off[@]}" --frames $frames "${half[@]}" --repeats 3
+    measure cpu qwen2-vl-2b-turbo-$frames-frames -m $qwen --preset turbo "${off[@]}" --frames $frames "${half[@]}" --repeats 3
 done
 measure cpu tower-frames -m $toy --tower "${growing[@]}" --set model.vision_chunk_mb=16 --repeats 5 "${draw[@]}"
 
