@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from illava_cli.vllm.launch import engine_settings
 from illava_cli.vllm.placing import advances, as_channels, counts, of_channels, offsets
 from illava_cli.vllm.schedules import before_decoder, note
 from illava_cli.vllm.wishes import ALONE, Wishes, wish_of
+from tests.builders import WRITERS
 from tests.conftest import clip, picture
 from tests.processes import ROOT, run
 
@@ -60,8 +62,8 @@ def test_what_merges_in_the_decoder_is_kept_before_it(open_session):
         assert changed.decoder == ()
         assert math.isclose(changed.input.keep, 0.25)
         assert changed.input.method == "illava"
-    assert "25%" in note(list(session.schedules.values()))
-    assert note([Schedule()]) is None
+    assert "25% of an image's and 25% of a video's visual tokens" in note(session.schedules)
+    assert note({"image": Schedule()}) is None
 
 
 def test_a_method_of_the_decoder_alone_prunes_before_it(open_session):
@@ -253,10 +255,24 @@ def test_a_model_that_vllm_is_not_given(model, why, checkpoints):
         engine_settings(resolve(named, environ={}))
 
 
+def test_a_rope_that_vllm_gives_no_gaps_is_refused_in_a_line(tmp_path):
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    WRITERS["llava_onevision"](tmp_path / "a", text_config={"rope_parameters": rope})
+    with pytest.raises(UsageError, match="'dynamic': use --engine illava"):
+        engine_settings(resolve(str(tmp_path / "a"), environ={}))
+
+
+def test_one_of_two_ways_to_give_a_key(checkpoints):
+    command = [sys.executable, "-m", "illava_cli", "serve", "-m", checkpoints("qwen2_vl"), "--engine", "vllm"]
+    ended = run([*command, "--api-key", "a"], env=os.environ | {"ILLAVA_API_KEY": "b"})
+    assert ended.returncode == 2
+    assert "takes one of them" in ended.stderr
+
+
 def test_a_command_passes_on_what_stands_behind_the_dashes(checkpoints, monkeypatch):
     monkeypatch.setattr(server, "check_version", lambda: None)
     config = resolve(checkpoints("qwen2_vl"), settings=["model.dtype=float32"], environ={})
-    command = server.server_command(config, "name", ("127.0.0.1", 8123), ["--max-model-len", "512"], print)
+    command = server.server_command(config, ["name"], ("127.0.0.1", 8123), ["--max-model-len", "512"], print)
     assert command[-2:] == ["--max-model-len", "512"]
     for flag, value in (("--port", "8123"), ("--served-model-name", "name"), ("--dtype", "float32")):
         assert command[command.index(flag) + 1] == value
@@ -266,11 +282,16 @@ def test_a_command_passes_on_what_stands_behind_the_dashes(checkpoints, monkeypa
     ("settings", "rest", "why"),
     [
         (["model.compile=true"], [], "after --"),
-        (["model.device=cuda:1"], [], "--device: vLLM has an option of its own"),
+        (["model.device=cuda:1"], [], "model.device: the engine vllm has options of its own"),
         (["generation.seed=3"], [], "generation.seed"),
         (["media.start=2"], [], "media.start"),
         ([], ["--hf-overrides", "{}"], "--hf-overrides is given by illava"),
         ([], ["--video_pruning_rate=0"], "--video-pruning-rate is given by illava"),
+        ([], ["--hf-overrides.text_config.x", "1"], "--hf-overrides is given by illava"),
+        ([], ["--hf-over", "{}"], "--hf-overrides is given by illava"),
+        ([], ["--por", "7"], "--port is given by illava"),
+        ([], ["--override-generation-config.top_k=5"], "with --temperature"),
+        (["media.media_timeout=3"], [], "media.media_timeout"),
         ([], ["--port", "1"], "before --"),
         ([], ["--api-key=x"], "before --"),
     ],
@@ -279,16 +300,17 @@ def test_what_vllm_cannot_be_told_is_refused(settings, rest, why, checkpoints, m
     monkeypatch.setattr(server, "check_version", lambda: None)
     config = resolve(checkpoints("qwen2_vl"), settings=settings, environ={})
     with pytest.raises(UsageError, match=why):
-        server.server_command(config, "name", ("127.0.0.1", 1), rest, print)
+        server.server_command(config, ["name"], ("127.0.0.1", 1), rest, print)
 
 
 def test_the_decoding_and_the_frames_are_passed_on_by_their_names(checkpoints, monkeypatch):
     monkeypatch.setattr(server, "check_version", lambda: None)
-    settings = ["generation.temperature=0.5", "generation.max_tokens=9", "media.num_frames=4"]
+    settings = ["generation.top_p=0.5", "generation.max_tokens=9", "media.num_frames=4"]
     config = resolve(checkpoints("qwen2_vl"), settings=settings, environ={})
-    command = server.server_command(config, "name", ("127.0.0.1", 1), [], print)
+    command = server.server_command(config, ["name"], ("127.0.0.1", 1), [], print)
     told = json.loads(command[command.index("--override-generation-config") + 1])
-    assert told == {"temperature": 0.5, "max_new_tokens": 9}
+    # greedy where nobody says otherwise, as illava is; a bound of the answer would be one for every request
+    assert told == {"temperature": 0.0, "top_p": 0.5}
     assert json.loads(command[command.index("--media-io-kwargs") + 1]) == {"video": {"num_frames": 4}}
     assert command[command.index("--generation-config") + 1] == "vllm"
 
@@ -304,6 +326,8 @@ def test_the_decoding_and_the_frames_are_passed_on_by_their_names(checkpoints, m
         (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--workers", "ray"], "--workers"),
         (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--server", "http://x"], "--server"),
         (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--", "--headless"], "--headless"),
+        (["batch", "x.png", "-p", "?", "-m", "tiny", "--engine", "vllm", "--", "--uds=/x"], "--uds"),
+        (["serve", "-m", "tiny", "--engine", "vllm", "--max-tokens", "8"], "--max-tokens does nothing"),
     ],
 )
 def test_options_of_another_engine(arguments, why):

@@ -67,5 +67,5 @@ def tell_changes(config: Config, say) -> None:
 
     family = family_of_files(folder_of(config, say), config.model.schedule)
     _, schedules = planned(family, config, say)
-    if changed := note([*schedules.values()]):
+    if changed := note(schedules):
         say(changed)

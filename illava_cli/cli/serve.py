@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "uvicorn")
 KEY_VARIABLE = "ILLAVA_API_KEY"
+ANYONE = "warning: anyone who reaches this address may ask: --api-key KEY keeps others out"
 OWN = (  # parameters of our own server
+    "max_tokens",  # a default there; what vLLM is told bounds all requests
     "api_key_file",
     "max_concurrency",
     "max_queue",
@@ -184,16 +186,26 @@ def _become_vllm(
     flags: ModelFlags, name: str, place: tuple[str, int], keys: list[str], rest: list[str]
 ) -> None:
     """vLLM's server in this program's place."""
+    from illava_cli.serve.gate import names_of
     from illava_cli.vllm import server
 
     messages, config = Messages(flags.quiet), flags.config()
     if (own := os.environ.get(KEY_VARIABLE)) is not None:
+        if keys:  # vLLM reads a variable only where it is given no key
+            raise UsageError(
+                f"--api-key and ${KEY_VARIABLE}: the engine vllm takes one of them: leave one out"
+            )
         os.environ.setdefault(server.KEY_VARIABLE, own)  # the command line is for all to see
-    name, (host, port) = name or flags.model or str(config.model.id), place
+    own_name, (host, port) = flags.model or str(config.model.id), place
     place = host, port or server.free_port()
-    command = server.server_command(config, name, place, rest, messages.note, keys)
+    names = list(dict.fromkeys([name or own_name, own_name]))
+    command = server.server_command(config, names, place, rest, messages.note, keys)
+    server.check_place(*place)
     tell_changes(config, messages.note)
-    messages.say(f"illava: vLLM serves {name} at http://{host}:{place[1]}/v1")
+    shown = f"[{host}]" if ":" in host else host
+    messages.say(f"illava: starting vLLM, which will serve {names[0]} at http://{shown}:{place[1]}/v1")
+    if not keys and own is None and not names_of(host):
+        messages.note(ANYONE)
     server.become(command)
 
 
@@ -218,7 +230,7 @@ def _serve(options: ServeOptions, config: Config, threads: int | None, messages:
         shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         log_to_stderr(messages.quiet)
         if not options.gate.keys and options.gate.names is None:
-            messages.note("warning: anyone who reaches this address may ask: --api-key KEY keeps others out")
+            messages.note(ANYONE)
         run(
             app,
             listening,

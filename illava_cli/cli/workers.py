@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -52,8 +53,12 @@ class Plan:
             raise UsageError(f"--workers {self.kind!r}: expected {' or '.join(KINDS)}")
         if self.kind != "ray" and (self.address is not None or self.replicas is not None):
             raise UsageError("--ray-address and --replicas go with --workers ray")
-        if "--headless" in self.passed:
-            raise UsageError("--headless starts no server that a batch could ask: leave it out")
+        if self.passed:
+            from illava_cli.vllm.server import NOT_ASKED, refuse_flags
+
+            refuse_flags(
+                self.passed, NOT_ASKED, "{flag} {why}, where a batch asks this machine: leave it out"
+            )
         if self.asked is None:
             return
         if self.kind == "ray" or self.batch_size is not None or self.readers is not None:
@@ -126,17 +131,20 @@ def _in_vllm(
 ) -> Iterator[Workers]:
     from illava_cli.cli.engines import tell_changes
     from illava_cli.cli.server import ServerFlags
-    from illava_cli.config.options import GenerationOptions
+    from illava_cli.client.settings import HERE
+    from illava_cli.config.options import GenerationOptions, MediaOptions
     from illava_cli.vllm.server import free_port, running, server_command
 
-    port = free_port()
+    port, key = free_port(), secrets.token_urlsafe()
     place = "127.0.0.1", port
-    # each request says how it is to be decoded
-    told = plan.served.model_copy(update={"generation": GenerationOptions()})
-    command = server_command(told, config.model.id, place, plan.passed, messages.note)
+    # each request says how it is to be decoded, and media are read here
+    media = MediaOptions(**plan.served.media.model_dump(exclude_unset=True, exclude={*HERE}))
+    told = plan.served.model_copy(update={"generation": GenerationOptions(), "media": media})
+    command = server_command(told, [config.model.id], place, plan.passed, messages.note)
     tell_changes(plan.served, messages.note)
-    with running(command, port) as url:
-        asked = ServerFlags(url, None, config.model.id, AT_ONCE, plan.timeout)
+    messages.say("illava: starting vLLM")
+    with running(command, port, key) as url:
+        asked = ServerFlags(url, key, config.model.id, AT_ONCE, plan.timeout)
         with _remote(replace(plan, asked=asked), config, pending, stop, messages) as workers:
             yield workers
 

@@ -159,11 +159,26 @@ class Processor(BaseMultiModalProcessor[Info]):
             settings = self.info.get_hf_config().illava
             inputs.hf_processor_mm_kwargs = dict(own) | {ALONE: alone, SETTINGS: settings}
             made = super().apply(inputs, timing_ctx)
+            self._check_placeholders(made)
             if asked is not OFF:  # nobody's question: it is as long as it can be
                 self._check_positions(made)
         except IllavaError as error:
             raise ValueError(str(error)) from error  # which the server answers with 400
         return made
+
+    def _check_placeholders(self, made) -> None:
+        """Refuse text that says what stands for a medium: positions would be shifted by it.
+
+        Raises:
+            UsageError: names it.
+        """
+        family, ids = self.info.family, made["prompt_token_ids"]
+        ranges = [one for found in made["mm_placeholders"].values() for one in found]
+        shown = sum(one.length if one.is_embed is None else int(one.is_embed.sum()) for one in ranges)
+        placeholders = set(family.placeholder_ids.values())
+        if sum(ids.count(token) for token in placeholders) > shown:
+            names = " or ".join(map(family.tokenizer.convert_ids_to_tokens, sorted(placeholders)))
+            raise UsageError(f"the text has {names}, which stands for a picture or a clip: leave it out")
 
     def _check_positions(self, made) -> None:
         """Refuse a prompt whose survivors would stand where the decoder has no position.
@@ -171,14 +186,14 @@ class Processor(BaseMultiModalProcessor[Info]):
         Raises:
             UsageError: it is too long, unmerged.
         """
-        length = len(made["prompt_token_ids"])
+        length = tokens_left = len(made["prompt_token_ids"])
         for kind, items in made["mm_kwargs"].items():
             for fields in filter(None, items):
                 advance, tokens = (fields[f"{kind}_{name}"].data for name in ("advance", "tokens"))
                 length += int(advance.sum() - tokens.sum())
         model = self.info.ctx.model_config  # whose length a scaled rope may have made larger
         most = max(model.hf_text_config.max_position_embeddings, model.max_model_len)
-        if length > most:
+        if length > most >= tokens_left:  # a prompt of too many tokens is vLLM's to refuse
             raise UsageError(
                 f"the prompt's positions go to {length}, as tokens that stay keep theirs, and the model has "
                 f"{most}: ask about fewer or smaller media, or set positions: packed"

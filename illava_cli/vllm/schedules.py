@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from illava_cli.config.stages import InputStage
@@ -12,6 +12,7 @@ from illava_cli.models.schedule import Schedule
 from illava_cli.reduction import METHODS
 
 PRUNING = "attention-prune"  # of a method that has a meaning in the decoder only
+ARTICLE = {"image": "an", "video": "a"}
 
 
 def before_decoder(schedule: Schedule) -> Schedule:
@@ -38,16 +39,20 @@ def before_decoder(schedule: Schedule) -> Schedule:
     return replace(schedule, input=entry, decoder=(), layout="faithful")
 
 
-def note(schedules: Sequence[Schedule]) -> str | None:
-    """What to say of schedules that are changed so.
+def note(schedules: Mapping[str, Schedule]) -> str | None:
+    """What to say of schedules, by kind of medium, that are changed so.
 
     Raises:
         UsageError: they cannot be.
     """
-    for schedule in schedules:
+    for schedule in schedules.values():
         before_decoder(schedule)
-    shares = sorted({math.prod(point.keep for _, point in one.decoder) for one in schedules if one.decoder})
+    shares = {
+        kind: math.prod(point.keep for _, point in one.decoder)
+        for kind, one in schedules.items()
+        if one.decoder
+    }
     if not shares:
         return None
-    kept = " or ".join(f"{share:.0%}" for share in shares)
-    return f"in vLLM nothing merges in the decoder: {kept} of the visual tokens are kept before it instead"
+    kept = " and ".join(f"{share:.0%} of {ARTICLE[kind]} {kind}'s" for kind, share in shares.items())
+    return f"in vLLM nothing merges in the decoder: {kept} visual tokens are kept before it instead"

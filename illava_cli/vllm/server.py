@@ -13,25 +13,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from illava_cli.config.settings import Config
 from illava_cli.errors import IllavaError, UsageError
+from illava_cli.vllm.command import ENDS_WITH
 from illava_cli.vllm.launch import engine_settings
 from illava_cli.vllm.version import check_version
 
-DECODING = {  # our names, and those of a generation config
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "repetition_penalty": "repetition_penalty",
-    "max_tokens": "max_new_tokens",
-}
-FRAMES = ("num_frames", "fps")
-PREPROCESSING = ("max_tiles", "min_pixels", "max_pixels", "tile_each", "video_budget", "media_timeout")
 OURS = {  # of vLLM's options
     "--model": "name it before --, with -m",
+    "--generation-config": "answers are decoded as the question says",
+    "--override-generation-config": "before --, with --temperature and the like",
     "--hf-overrides": "it names the classes that merge",
     "--video-pruning-rate": "it has vLLM ask where tokens were",
     "--host": "before --",
@@ -39,6 +31,12 @@ OURS = {  # of vLLM's options
     "--served-model-name": "before --, with --served-name",
     "--dtype": "before --",
     "--api-key": "before --",
+}
+NOT_ASKED = {  # with which nobody could ask at the address
+    "--headless": "starts no server that could be asked",
+    "--uds": "has the server listen elsewhere",
+    "--ssl-keyfile": "has the server ask for TLS",
+    "--ssl-certfile": "has the server ask for TLS",
 }
 KEY_VARIABLE = "VLLM_API_KEY"
 PATIENCE_S = 1800.0  # for a large model to be read and compiled
@@ -48,7 +46,7 @@ ENDED_S = 2.0  # for one that has failed a request to be gone
 
 def server_command(
     config: Config,
-    name: str,
+    names: Sequence[str],
     place: tuple[str, int],
     rest: Sequence[str],
     note: Callable[[str], None],
@@ -57,7 +55,7 @@ def server_command(
     """The program that serves the model of a configuration.
 
     Args:
-        name: under which it is asked for.
+        names: under which it is asked for.
         place: host and port.
         rest: further arguments of vLLM's.
         keys: that open it.
@@ -66,44 +64,28 @@ def server_command(
         UsageError: settings that vLLM cannot be told here.
     """
     check_version()
-    _refuse_others(config, rest)
+    refuse_flags(rest, OURS, "{flag} is given by illava: {why}")
     settings = engine_settings(config, note)
     command = [sys.executable, "-m", "illava_cli.vllm.command", settings.pop("model")]
     command.append("--trust-request-mm-kwargs")
-    told = {name: value for name, value in settings.items() if value is not None}
-    told |= {"served_model_name": name, "host": place[0], "port": place[1]}
-    if config.model.dtype != "auto":
-        told["dtype"] = config.model.dtype
-    if sampling := _by_their_names(config.generation, DECODING):
-        told["override_generation_config"] = sampling
-    if frames := _by_their_names(config.media, dict.fromkeys(FRAMES)):
-        told["media_io_kwargs"] = {"video": frames}
-    for option, value in told.items():
+    for option, value in (settings | {"host": place[0], "port": place[1]}).items():
         text = json.dumps(value) if isinstance(value, dict) else str(value)
         command += [f"--{option.replace('_', '-')}", text]
+    command += ["--served-model-name", *names]
     return [*command, *(["--api-key", *keys] if keys else []), *rest]
 
 
-def _by_their_names(group: Any, names: Mapping[str, str | None]) -> dict[str, Any]:
-    """What is set of a group, as vLLM calls it."""
-    given = group.model_dump(exclude_unset=True)
-    return {theirs or own: given[own] for own, theirs in names.items() if given.get(own) is not None}
+def refuse_flags(rest: Sequence[str], refused: Mapping[str, str], line: str) -> None:
+    """Refuse flags among vLLM's, also as its parser takes them: begun (`--por`), or of a part (`--a.b`).
 
-
-def _refuse_others(config: Config, rest: Sequence[str]) -> None:
-    for option in ("device", "attn", "quantization", "device_map", "offload_folder", "compile"):
-        if getattr(config.model, option) not in (None, False, "auto"):
-            raise UsageError(f"--{option.replace('_', '-')}: vLLM has an option of its own: give it after --")
-    known = {"generation": DECODING.keys(), "media": {*FRAMES, *PREPROCESSING}}
-    for group, names in known.items():
-        given = getattr(config, group).model_dump(exclude_unset=True)
-        for option in sorted(given.keys() - names):
-            if given[option] not in (None, False):
-                raise UsageError(f"{group}.{option}: the engine vllm cannot be told; requests may say it")
+    Raises:
+        UsageError: `line`, with `flag` and `why`.
+    """
     for argument in rest:
-        flag = argument.partition("=")[0].replace("_", "-")
-        if flag in OURS:
-            raise UsageError(f"{flag} is given by illava: {OURS[flag]}")
+        begun = argument.partition("=")[0].partition(".")[0].replace("_", "-")
+        for flag, why in refused.items():
+            if begun == flag or (len(begun) > 2 and flag.startswith(begun)):
+                raise UsageError(line.format(flag=flag, why=why))
 
 
 def become(command: Sequence[str]) -> None:
@@ -114,15 +96,19 @@ def become(command: Sequence[str]) -> None:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[str]:
-    """A server's address until the end.
+def running(command: Sequence[str], port: int, key: str = "") -> Iterator[str]:
+    """A server's address until the end, also of this process.
+
+    Args:
+        key: that opens it.
 
     Raises:
         IllavaError: it ended before it could answer, or while it was asked.
     """
     own = dict(start_new_session=True, stdout=sys.stderr.fileno(), stderr=sys.stderr.fileno())
-    env = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}  # we ask without
-    own["env"] = {"VLLM_LOGGING_LEVEL": "WARNING"} | env
+    env = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+    env |= {KEY_VARIABLE: key} if key else {}
+    own["env"] = {"VLLM_LOGGING_LEVEL": "WARNING"} | env | {ENDS_WITH: str(os.getpid())}
     with subprocess.Popen(list(command), stdin=subprocess.DEVNULL, **own) as server:
         try:
             url = f"http://127.0.0.1:{port}"
@@ -149,6 +135,20 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def check_place(host: str, port: int) -> None:
+    """Raises `UsageError` where a server could not listen."""
+    try:
+        (family, kind, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(address)
+            one.listen(1)  # else another one may still have it
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen at {host} port {port} ({error.strerror or error}): choose another --port"
+        ) from None
 
 
 def answered(server: subprocess.Popen, address: str) -> None:
