@@ -272,7 +272,7 @@ def test_one_of_two_ways_to_give_a_key(checkpoints):
 def test_a_command_passes_on_what_stands_behind_the_dashes(checkpoints, monkeypatch):
     monkeypatch.setattr(server, "check_version", lambda: None)
     config = resolve(checkpoints("qwen2_vl"), settings=["model.dtype=float32"], environ={})
-    command = server.server_command(config, ["name"], ("127.0.0.1", 8123), ["--max-model-len", "512"], print)
+    command = server.server_command(config, "name", ("127.0.0.1", 8123), ["--max-model-len", "512"], print)
     assert command[-2:] == ["--max-model-len", "512"]
     for flag, value in (("--port", "8123"), ("--served-model-name", "name"), ("--dtype", "float32")):
         assert command[command.index(flag) + 1] == value
@@ -300,14 +300,14 @@ def test_what_vllm_cannot_be_told_is_refused(settings, rest, why, checkpoints, m
     monkeypatch.setattr(server, "check_version", lambda: None)
     config = resolve(checkpoints("qwen2_vl"), settings=settings, environ={})
     with pytest.raises(UsageError, match=why):
-        server.server_command(config, ["name"], ("127.0.0.1", 1), rest, print)
+        server.server_command(config, "name", ("127.0.0.1", 1), rest, print)
 
 
 def test_the_decoding_and_the_frames_are_passed_on_by_their_names(checkpoints, monkeypatch):
     monkeypatch.setattr(server, "check_version", lambda: None)
     settings = ["generation.top_p=0.5", "generation.max_tokens=9", "media.num_frames=4"]
     config = resolve(checkpoints("qwen2_vl"), settings=settings, environ={})
-    command = server.server_command(config, ["name"], ("127.0.0.1", 1), [], print)
+    command = server.server_command(config, "name", ("127.0.0.1", 1), [], print)
     told = json.loads(command[command.index("--override-generation-config") + 1])
     # greedy where nobody says otherwise, as illava is; a bound of the answer would be one for every request
     assert told == {"temperature": 0.0, "top_p": 0.5}

@@ -196,14 +196,13 @@ def _become_vllm(
                 f"--api-key and ${KEY_VARIABLE}: the engine vllm takes one of them: leave one out"
             )
         os.environ.setdefault(server.KEY_VARIABLE, own)  # the command line is for all to see
-    own_name, (host, port) = flags.model or str(config.model.id), place
+    name, (host, port) = name or flags.model or str(config.model.id), place
     place = host, port or server.free_port()
-    names = list(dict.fromkeys([name or own_name, own_name]))
-    command = server.server_command(config, names, place, rest, messages.note, keys)
+    command = server.server_command(config, name, place, rest, messages.note, keys)
     server.check_place(*place)
     tell_changes(config, messages.note)
     shown = f"[{host}]" if ":" in host else host
-    messages.say(f"illava: starting vLLM, which will serve {names[0]} at http://{shown}:{place[1]}/v1")
+    messages.say(f"illava: starting vLLM, which will serve {name} at http://{shown}:{place[1]}/v1")
     if not keys and own is None and not names_of(host):
         messages.note(ANYONE)
     server.become(command)

@@ -140,7 +140,7 @@ def _in_vllm(
     # each request says how it is to be decoded, and media are read here
     media = MediaOptions(**plan.served.media.model_dump(exclude_unset=True, exclude={*HERE}))
     told = plan.served.model_copy(update={"generation": GenerationOptions(), "media": media})
-    command = server_command(told, [config.model.id], place, plan.passed, messages.note)
+    command = server_command(told, config.model.id, place, plan.passed, messages.note)
     tell_changes(plan.served, messages.note)
     messages.say("illava: starting vLLM")
     with running(command, port, key) as url:

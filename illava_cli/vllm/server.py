@@ -46,7 +46,7 @@ ENDED_S = 2.0  # for one that has failed a request to be gone
 
 def server_command(
     config: Config,
-    names: Sequence[str],
+    name: str,
     place: tuple[str, int],
     rest: Sequence[str],
     note: Callable[[str], None],
@@ -55,7 +55,7 @@ def server_command(
     """The program that serves the model of a configuration.
 
     Args:
-        names: under which it is asked for.
+        name: under which it is asked for.
         place: host and port.
         rest: further arguments of vLLM's.
         keys: that open it.
@@ -68,10 +68,10 @@ def server_command(
     settings = engine_settings(config, note)
     command = [sys.executable, "-m", "illava_cli.vllm.command", settings.pop("model")]
     command.append("--trust-request-mm-kwargs")
-    for option, value in (settings | {"host": place[0], "port": place[1]}).items():
+    told = settings | {"served_model_name": name, "host": place[0], "port": place[1]}
+    for option, value in told.items():
         text = json.dumps(value) if isinstance(value, dict) else str(value)
         command += [f"--{option.replace('_', '-')}", text]
-    command += ["--served-model-name", *names]
     return [*command, *(["--api-key", *keys] if keys else []), *rest]
 
 
