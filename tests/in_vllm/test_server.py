@@ -64,7 +64,7 @@ def test_a_server_reduces_as_it_was_told_and_as_a_request_says(checkpoint):
         whole = asked(client).usage.prompt_tokens
         half, quarter = (asked(client, keep=keep).usage.prompt_tokens for keep in (0.5, 0.25))
         assert quarter < half < whole
-        refused = {"keep": (2, "keep"), "preset": ("none such", "no such preset"), "rubbish": (1, "no rubbish")}
+        refused = {"keep": (2, "keep"), "preset": ("none", "no such preset"), "rubbish": (1, "no rubbish")}
         for name, (value, why) in refused.items():
             with pytest.raises(openai.BadRequestError, match=why):
                 asked(client, **{name: value})
