@@ -136,6 +136,22 @@ def test_overrides_change_part_of_a_preset():
     assert (auto.vision.image.r, auto.vision.video.r, auto.vision.video.layers) == (7, 7, [3, 4, 5, 6])
 
 
+@pytest.mark.parametrize(
+    ("change", "video"),
+    [
+        ("vision.r=30", None),
+        ("vision.layers=[4]", None),
+        ("vision={layers: [4], r: 10}", ([4], 10)),
+    ],
+)
+def test_a_medium_that_is_left_whole_merges_only_by_a_whole_stage(change, video):
+    """Preset auto merges clips nowhere in `tiny`'s tower."""
+    config = resolve("tiny", settings=["preset=auto", change], environ={})
+    vision = config.reduction_for("llava_onevision_tiny").vision
+    assert vision.image.r in (10, 30, 40)
+    assert (vision.video and (vision.video.layers, vision.video.r)) == video
+
+
 def test_overrides_for_one_medium_leave_the_other():
     def reduction(preset, *settings):
         config = resolve("a/b", settings=[f"preset={preset}", *settings], environ={})

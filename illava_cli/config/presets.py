@@ -82,7 +82,10 @@ def overridden(reduction: dict, changes: ReductionSettings) -> dict:
 
 
 def _override(base: dict | None, override: Strict) -> dict:
-    """`override`'s own fields over `base`; a budget given one way replaces one given the other way."""
+    """`override`'s own fields over `base`; a budget given one way replaces one given the other way.
+
+    A kind of medium that `base` leaves out merges only where layers and a budget are given.
+    """
     base = dict(base or {})
     by_medium = {"image", "video"}
     if isinstance(override, BY_MEDIUM):
@@ -92,9 +95,11 @@ def _override(base: dict | None, override: Strict) -> dict:
             stage = getattr(override, kind)
             base[kind] = None if stage is None else _override(base.get(kind), stage)
         return base
-    if not by_medium.isdisjoint(base):
-        return {kind: _override(stage, override) for kind, stage in base.items()}
     changed = override.model_dump(exclude_unset=True)
+    if not by_medium.isdisjoint(base):
+        whole = bool(changed.get("layers")) and any(changed.get(budget) is not None for budget in BUDGETS)
+        kinds = sorted(by_medium) if whole else [kind for kind, stage in base.items() if stage is not None]
+        return base | {kind: _override(base.get(kind), override) for kind in kinds}
     if not changed.keys().isdisjoint(BUDGETS):
         base = {name: value for name, value in base.items() if name not in BUDGETS}
     return base | changed

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from illava_cli.config.presets import BUDGETS
-from illava_cli.config.stages import BY_MEDIUM
 
 if TYPE_CHECKING:
     from illava_cli.config.stages import FramesStage, LLMStage, Reduction, VisionStage
@@ -38,7 +37,7 @@ def share_settings(family: Family, base: Reduction, method: str | None, keep: fl
     """
     if method is None:
         image, video = (_own_stages(family, base, kind, keep) for kind in ("image", "video"))
-        return _settings(base, image, video)
+        return _settings(image, video)
     from illava_cli.models.planning import known_method  # brings torch: mistakes in flags are told before
 
     stages = known_method(method).stages
@@ -51,17 +50,15 @@ def share_settings(family: Family, base: Reduction, method: str | None, keep: fl
     image, video = (
         _point(family, base, kind, stages, keep).stages(family, base.layout) for kind in ("image", "video")
     )
-    return found + _settings(base, image, video)
+    return found + _settings(image, video)
 
 
-def _settings(base: Reduction, image: dict[str, str], video: dict[str, str]) -> list[str]:
-    """Values of stages for both kinds of medium, as settings of `base`."""
-    found = []
-    for stage, value in image.items():
-        # of a stage by medium one value for both would leave out the medium that it leaves out
-        one = value == video[stage] and (value == "null" or not isinstance(getattr(base, stage), BY_MEDIUM))
-        found.append(f"{stage}={value if one else f'{{image: {value}, video: {video[stage]}}}'}")
-    return found
+def _settings(image: dict[str, str], video: dict[str, str]) -> list[str]:
+    """Values of stages for both kinds of medium, as settings."""
+    return [
+        f"{stage}={value if value == video[stage] else f'{{image: {value}, video: {video[stage]}}}'}"
+        for stage, value in image.items()
+    ]
 
 
 def _own_stages(family: Family, base: Reduction, kind: str, keep: float) -> dict[str, str]:
