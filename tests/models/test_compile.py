@@ -31,7 +31,7 @@ def own_kernels(tmp_path_factory):
             "qwen3.5, paper",
             "internvl, original",
         ),
-        # compiled for half a minute each; the decoder of the first, and its tower but for windows, is qwen2.5's
+        # half a minute each; the decoder of the first, and its tower but for windows, is qwen2.5's
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen, paper", "gemma4, paper")),
     ],
 )
