@@ -186,7 +186,7 @@ def _become_vllm(
     flags: ModelFlags, name: str, place: tuple[str, int], keys: list[str], rest: list[str]
 ) -> None:
     """vLLM's server in this program's place."""
-    from illava_cli.serve.gate import names_of
+    from illava_cli.serve.listening import bound
     from illava_cli.vllm import server
 
     messages, config = Messages(flags.quiet), flags.config()
@@ -199,7 +199,9 @@ def _become_vllm(
     name, (host, port) = name or flags.model or str(config.model.id), place
     place = host, port or server.free_port()
     command = server.server_command(config, name, place, rest, messages.note, keys)
-    server.check_place(*place)
+    from illava_cli.serve.gate import names_of  # brings what comes with vLLM
+
+    bound(*place).close()  # else it would be told after minutes, at length
     tell_changes(config, messages.note)
     shown = f"[{host}]" if ":" in host else host
     messages.say(f"illava: starting vLLM, which will serve {name} at http://{shown}:{place[1]}/v1")
@@ -209,7 +211,7 @@ def _become_vllm(
 
 
 def _serve(options: ServeOptions, config: Config, threads: int | None, messages: Messages) -> None:
-    from illava_cli.serve.run import bound
+    from illava_cli.serve.listening import bound
 
     listening = bound(options.host, options.port)
     with listening:

@@ -1,4 +1,4 @@
-"""A server's life: its port, its signals, and how it ends."""
+"""A server's life: its signals, and how it ends."""
 
 from __future__ import annotations
 
@@ -12,31 +12,10 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from illava_cli.errors import UsageError
 from illava_cli.interrupts import SIGNALS
+from illava_cli.serve.listening import BACKLOG
 from illava_cli.serve.protocol import Protocol
 from illava_cli.serve.settings import ServeOptions
-
-BACKLOG = 1024
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket at an address; it is held before a model is loaded for it.
-
-    Raises:
-        UsageError: it cannot be had.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        # a server that was killed leaves connections behind that would keep the port for a minute
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(BACKLOG)  # else another one may still have it; who comes early waits
-        return listening
-    except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot listen at {host} port {port} ({reason}): choose another --port") from None
 
 
 class _Server(uvicorn.Server):

@@ -6,25 +6,27 @@ alone knows neither other nodes (`--headless`) nor several engines.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
+import threading
+import time
 
 from illava_cli.errors import IllavaError
 
 ENDS_WITH = "ILLAVA_VLLM_ENDS_WITH"  # the process with which a server ends, where it serves one alone
-PR_SET_PDEATHSIG = 1
+POLL_S = 1.0
+ENDING_S = 20.0  # in the midst of starting vLLM may not heed a signal at all
 
 
 def main() -> None:
+    if parent := os.environ.pop(ENDS_WITH, None):
+        _end_with(int(parent))
     # here, as worker processes import this file too and need none of it
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    if parent := os.environ.pop(ENDS_WITH, None):
-        _end_with(int(parent))
     cli_env_setup()
     parser, serve = FlexibleArgumentParser(prog="vllm"), ServeSubcommand()
     serve.subparser_init(parser.add_subparsers(dest="subparser", required=True))
@@ -38,11 +40,16 @@ def main() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End when a process does, however it ends: nobody would end this one."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it has ended already
-        sys.exit(1)
+    """End when a process does, however it ends: nobody else would end this one, which leads its group."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ENDING_S)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="illava-parent", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from itertools import product
+from itertools import chain, product
 from math import isqrt
 from pathlib import Path
 
@@ -66,6 +66,11 @@ class Info(BaseProcessingInfo):
     @cached_property
     def wishes(self) -> Wishes:
         return wishes_of(self.model_id, self.get_hf_config().illava)
+
+    @cached_property
+    def gaps(self) -> dict[str, int]:
+        """Positions that a medium takes up beyond its tokens, by vLLM's key of it: a number for each."""
+        return {}
 
     @property
     def family(self) -> Family:
@@ -159,12 +164,26 @@ class Processor(BaseMultiModalProcessor[Info]):
             settings = self.info.get_hf_config().illava
             inputs.hf_processor_mm_kwargs = dict(own) | {ALONE: alone, SETTINGS: settings}
             made = super().apply(inputs, timing_ctx)
-            self._check_placeholders(made)
-            if asked is not OFF:  # nobody's question: it is as long as it can be
-                self._check_positions(made)
+            self._check(made, inputs.cache, dummy=asked is OFF)
         except IllavaError as error:
             raise ValueError(str(error)) from error  # which the server answers with 400
         return made
+
+    def _check(self, made, cache, *, dummy: bool) -> None:
+        """Refuse a prompt that would be answered wrongly.
+
+        Args:
+            dummy: nobody's question, as long as it can be.
+        """
+        try:
+            self._check_placeholders(made)
+            if not dummy:
+                self._check_positions(made)
+        except UsageError:
+            # vLLM's cache counts these media as sent to its workers, which they will not be
+            for key in chain.from_iterable(made["mm_hashes"].values() if cache is not None else ()):
+                cache.invalidate(key)
+            raise
 
     def _check_placeholders(self, made) -> None:
         """Refuse text that says what stands for a medium: positions would be shifted by it.
@@ -188,9 +207,11 @@ class Processor(BaseMultiModalProcessor[Info]):
         """
         length = tokens_left = len(made["prompt_token_ids"])
         for kind, items in made["mm_kwargs"].items():
-            for fields in filter(None, items):
-                advance, tokens = (fields[f"{kind}_{name}"].data for name in ("advance", "tokens"))
-                length += int(advance.sum() - tokens.sum())
+            for key, fields in zip(made["mm_hashes"][kind], items, strict=True):
+                if fields is not None:  # else vLLM's cache has it, and so it was here before
+                    advance, tokens = (fields[f"{kind}_{name}"].data for name in ("advance", "tokens"))
+                    self.info.gaps[key] = int(advance.sum() - tokens.sum())
+                length += self.info.gaps.get(key, 0)
         model = self.info.ctx.model_config  # whose length a scaled rope may have made larger
         most = max(model.hf_text_config.max_position_embeddings, model.max_model_len)
         if length > most >= tokens_left:  # a prompt of too many tokens is vLLM's to refuse

@@ -137,20 +137,6 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def check_place(host: str, port: int) -> None:
-    """Raises `UsageError` where a server could not listen."""
-    try:
-        (family, kind, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        with socket.socket(family, kind) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(address)
-            one.listen(1)  # else another one may still have it
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen at {host} port {port} ({error.strerror or error}): choose another --port"
-        ) from None
-
-
 def answered(server: subprocess.Popen, address: str) -> None:
     """Wait until a server answers there.
 

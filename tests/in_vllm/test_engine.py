@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from vllm import SamplingParams
 
 from illava_cli.config.settings import Config
 from illava_cli.engine.reducing import reducing
 from illava_cli.engine.request import Request
 from illava_cli.vllm.launch import engine_settings
 from tests.conftest import picture
-from tests.in_vllm.asking import IMAGE, TWO, VIDEO, Question, answers, illavas, same
+from tests.in_vllm.asking import IMAGE, TWO, VIDEO, Question, answers, illavas, request, same
 from tests.in_vllm.test_logprobs import merging
 
 FAMILIES = ("llava_onevision", "qwen2_vl", "qwen3_vl")
@@ -193,9 +194,27 @@ def test_a_prompt_whose_positions_end_is_refused(engines):
     overrides["text_config"]["max_position_embeddings"] = 64
     engine = engines.of(family, settings, hf_overrides=overrides, max_model_len=64)
     session = engines.session(family, settings)
-    with pytest.raises(ValueError, match="positions go to"):
-        answers(engine, session, [IMAGE])
+    longer = Question(" ".join(["Hello"] * 8), IMAGE.images)
+    for question in (IMAGE, longer, IMAGE):  # known to vLLM's caches or not
+        with pytest.raises(ValueError, match="positions go to"):
+            answers(engine, session, [question])
     answers(engine, session, [Question("Hello")])
+
+
+def test_a_medium_that_is_known_counts_as_before(engines):
+    """A prompt is too long by what a picture, which vLLM's caches have, takes up beyond its tokens."""
+    family, room = "llava_onevision", 110
+    settings = {"preset": "off", "layout": "faithful", "input": {"method": "illava", "keep": 0.05}}
+    config = Config.model_validate({"model": {"id": engines.checkpoint(family)}, **settings})
+    overrides = engine_settings(config)["hf_overrides"]
+    overrides["text_config"]["max_position_embeddings"] = room
+    engine = engines.of(family, settings, hf_overrides=overrides, max_model_len=room)
+    session = engines.session(family, settings)
+    (said,) = answers(engine, session, [IMAGE])
+    assert said.length < room / 2
+    with pytest.raises(ValueError, match="positions go to"):
+        answers(engine, session, [Question(IMAGE.prompt + " word" * 10, IMAGE.images)])
+    same(answers(engine, session, [IMAGE])[0], said)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +235,20 @@ def test_a_wish_that_cannot_be_is_refused_in_a_line(engines, wish, why):
     with pytest.raises(ValueError, match=why) as error:
         answers(engine, session, [IMAGE], [wish])
     assert "\n" not in str(error.value)
+    same(answers(engine, session, [IMAGE])[0], illavas(session, IMAGE))  # it goes on
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen3_vl"])
+def test_text_that_says_what_stands_for_a_picture_is_refused(engines, family):
+    """On three axes it would shift the positions of the picture behind it."""
+    off = {"preset": "off"}
+    engine, session = engines.of(family, off), engines.session(family, off)
+    marker = session.family.tokenizer.convert_ids_to_tokens(session.family.placeholder_ids["image"])
+    asked = request(session, IMAGE)
+    asked["prompt"] = asked["prompt"].replace("What", f"{marker} What")
+    assert asked["prompt"].count(marker) == 2
+    with pytest.raises(ValueError, match="which stands for a picture or a clip: leave it out"):
+        engine.generate([asked], SamplingParams(max_tokens=1), use_tqdm=False)
     same(answers(engine, session, [IMAGE])[0], illavas(session, IMAGE))  # it goes on
 
 

@@ -155,3 +155,18 @@ def test_a_batch_whose_vllm_dies_says_so_and_goes_on_later(checkpoint, tmp_path)
     assert sorted(int(Path(record["id"]).stem) for record in records if record["status"] == "ok") == [
         *range(40)
     ]
+
+
+def test_a_batch_that_is_killed_takes_its_vllm_along(checkpoint, tmp_path):
+    picture(84, 84, 1).save(tmp_path / "a.png")
+    command = [*ILLAVA, "batch", str(tmp_path), "-p", "What is this?", "-o", str(tmp_path / "a.jsonl")]
+    command += ["--engine", "vllm", "-m", checkpoint, "--dtype", "float32", "--", *SMALL]
+    with Process(command, stderr=subprocess.DEVNULL) as batch:
+        started: list[psutil.Process] = []
+        while len(started) < 2:  # the server, and an engine of its own
+            assert batch.poll() is None
+            time.sleep(0.05)
+            started = psutil.Process(batch.pid).children(recursive=True)
+        batch.kill()
+        _, alive = psutil.wait_procs(started, timeout=60)
+        assert not alive

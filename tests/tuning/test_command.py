@@ -101,7 +101,7 @@ def test_rounds_narrow_down_and_neighbours_join(checkpoints, pictures, tmp_path,
 
     monkeypatch.setattr(search.Reference, "ask", counted)
     arguments = ["--images", str(pictures), "-o", str(tmp_path / "a.yaml"), "--format", "json", *SEARCH]
-    arguments += ["--schedules", "9", "--target", "agreement=50%"]
+    arguments += ["--schedules", "12", "--target", "agreement=50%"]
     drawn = []
     if has_matplotlib():
         monkeypatch.setattr(report, "save", lambda figure, path: drawn.append(figure))
@@ -110,7 +110,7 @@ def test_rounds_narrow_down_and_neighbours_join(checkpoints, pictures, tmp_path,
     found = json.loads(capsys.readouterr().out)["kinds"]["image"]
     first, second = found["rounds"]
     assert (first["questions"], second["questions"]) == (5, 16)
-    assert 1 <= len(set(first["figures"]) & set(second["figures"])) < len(first["figures"])
+    assert 3 <= len(set(first["figures"]) & set(second["figures"])) < len(first["figures"])
     assert set(second["figures"]) - set(first["figures"])
     assert set(asked.values()) == {1}
     assert len(asked) == 24
