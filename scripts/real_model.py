@@ -2,7 +2,7 @@
 
     pip install onnx
     python scripts/real_model.py --work runs/real --pictures 3000 --minutes 60
-    illava compare -m runs/real/model --tasks runs/real/heldout.jsonl --keep 1/2 --keep 1/4
+    illava compare -m runs/real/model --tasks runs/real/heldout.jsonl --max-tiles 1 --keep 1/2 --keep 1/4
 
 The folder holds the run: the same command with more `--minutes` goes on. The tower is OpenAI's CLIP ViT-B/16,
 frozen; cut-outs and photographs in the questions are held out whole.
@@ -54,7 +54,7 @@ def features(work: Path, folder: Path, pictures: list, cut_outs: list, grounds: 
     """Those of the tower, which are computed once for as many pictures."""
     path = work / f"features-{len(pictures)}.pt"
     if not path.exists():
-        seeing = load(str(folder), preset="off", device="cpu", dtype="bfloat16")
+        seeing = load(str(folder), preset="off", device="cpu", dtype="float32")
         found = []
         for start in trange(0, len(pictures), 64, desc="tower"):
             part = pictures[start : start + 64]

@@ -19,6 +19,7 @@ from tiny import state
 from tiny.clock import Clock
 from tiny.grounding import unseen
 from tiny.optimizer import Optimizer
+from tiny.precision import autocast
 from tiny.sight import Sights
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +33,7 @@ from real.pictures import KINDS
 
 SIDE = EDGE // PATCH
 SEEN = 16  # pictures in one pass of the tower
+ONE_SQUARE = MediaOptions(max_tiles=1)  # its one tile would show the same again
 BATCH, TURNS = 12, 10
 RATE, WARMUP = 2e-3, 60
 NAME_LAYER = 3  # after which a name's token knows where its thing is
@@ -60,7 +62,7 @@ def see(
     family, model = session.family, session.model.model
     layer, found = session.model.config.vision_feature_layer, []
     for start in range(0, len(images), SEEN):
-        group = [family.preprocess_image(one, MediaOptions(), True) for one in images[start : start + SEEN]]
+        group = [family.preprocess_image(one, ONE_SQUARE, True) for one in images[start : start + SEEN]]
         values = torch.cat([one.pixel_values(0, 1) for one in group]).to(session.model.dtype)
         out = model.vision_tower(values, output_hidden_states=True)
         found.append(out.hidden_states[layer][:, 1:].to(dtype))
@@ -103,8 +105,7 @@ class Trainer:
     def media(self, number: int) -> Media:
         """A picture, its features in place of its pixels."""
         features = self.album.features[number : number + 1].float()
-        geometry = self.family.geometry("image", (EDGE, EDGE))
-        # it is one tile: the picture and its tile show the same
+        geometry = self.family.geometry("image", (EDGE, EDGE), options=ONE_SQUARE)
         return {SLOT: geometry.filled(lambda start, stop: features.expand(stop - start, -1, -1), None)}
 
     def forward(self, chosen: Sequence[int], turns: Sequence[list[Question]]) -> tuple[Pass, list[Named]]:
@@ -121,12 +122,12 @@ class Trainer:
         return out, named
 
     def loss(self, chosen: Sequence[int], turns: Sequence[list[Question]]) -> tuple[Tensor, dict[str, float]]:
-        with torch.autocast(self.model.device.type, torch.bfloat16):
+        with autocast(self.model.device):
             out, named = self.forward(chosen, turns)
             logits = self.model.lm_head(out.last[out.batch.answered])
         parts = {
             "answers": F.cross_entropy(logits.float(), out.batch.target),
-            "dense": self._dense(out.seen.projected[::2].float(), chosen),
+            "dense": self._dense(out.seen.projected.float(), chosen),
             **self._named(out, named, chosen),
         }
         loss = sum((1.0 if name == "answers" else 0.3) * part for name, part in parts.items())

@@ -29,6 +29,7 @@ from tiny.lessons import lesson, reading
 from tiny.measure import accuracy
 from tiny.naming import Naming
 from tiny.optimizer import Optimizer, is_tower
+from tiny.precision import autocast
 from tiny.recipe import STAGES, batch
 from tiny.threads import Threads
 
@@ -139,7 +140,7 @@ class Trainer:
         target = {
             name: torch.stack([one[name] for one in ordered]).to(self.model.device) for name in ordered[0]
         }
-        with self.autocast():
+        with autocast(self.model.device):
             features = self.builder.looked_at(pictures)
         loss, right = self.heads["dense"](features.float(), target)
         for name, value in right.items():
@@ -156,7 +157,7 @@ class Trainer:
         examples = batch(kind, self.plan.seed, step, self.most())
         for parameter in self.tower:
             parameter.requires_grad_(joint)
-        with self.autocast():
+        with autocast(self.model.device):
             watched = [
                 head
                 for name in READERS
@@ -186,9 +187,6 @@ class Trainer:
         """The most shapes in a picture: a curriculum from two to five, few of them now and then later too."""
         done = self.share_done() if self.progress.stage == "decoder" else 1.0
         return 2 if done < 0.15 or self.progress.step % 4 == 0 else 3 if done < 0.3 else 5
-
-    def autocast(self):
-        return torch.autocast(self.model.device.type, torch.bfloat16)
 
     # --- the run ----------------------------------------------------------------------------
 
@@ -224,7 +222,7 @@ class Trainer:
 
     def measure(self, count: int) -> None:
         """Accuracy by task, to the log."""
-        with self.autocast():
+        with autocast(self.model.device):
             self.note(**accuracy(self.builder, count))
 
     def step(self, stage_step: int) -> float:
