@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -109,14 +110,14 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command line; of a path only its last part."""
-    return " ".join(["illava", *map(_without_folders, arguments)])
+    """The command line, as a shell takes it; of a path that leads out of the working folder its last part."""
+    return shlex.join(["illava", *map(_without_folders, arguments)])
 
 
 def _without_folders(argument: str) -> str:
     name, equals, value = argument.rpartition("=")
-    is_path = os.sep in value and (value.startswith((os.sep, ".", "~")) or Path(value).exists())
-    return name + equals + (PurePath(value).name if is_path else value)
+    leads_out = os.sep in value and value.startswith((os.sep, "..", "~"))
+    return name + equals + (PurePath(value).name if leads_out else value)
 
 
 def slug(description: dict[str, Any] | None = None) -> str:

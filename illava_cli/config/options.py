@@ -72,10 +72,10 @@ class MediaOptions(Strict):
         default=None, description="most tiles of an image; 1 = one padded square"
     )
     min_pixels: Annotated[int, Field(gt=0, le=MOST_PIXELS)] | None = Field(
-        default=None, description="fewest pixels that an image or frame is scaled to (Qwen)"
+        default=None, description="fewest pixels that an image or frame is scaled to (Qwen, Gemma)"
     )
     max_pixels: Annotated[int, Field(gt=0)] | None = Field(
-        default=None, description="most pixels that an image or frame is scaled to (Qwen)"
+        default=None, description="most pixels that an image or frame is scaled to (Qwen, Gemma)"
     )
     tile_each: bool = Field(
         default=False, description="tile each of several images too, such as the pages of a document (LLaVA)"

@@ -78,7 +78,7 @@ class Rules:
             if one.document:
                 whole = one.patches + one.left_out
                 notes.append(
-                    f"a picture was taken as a document: neighbours predict {one.left_out} of its {whole} "
-                    "patches"
+                    f"a picture was taken as a document: {one.left_out} of its {whole} patches, which "
+                    "neighbours predict, were left out"
                 )
         return notes

@@ -96,8 +96,11 @@ def test_machine_names_no_host_and_no_folder(tmp_path, monkeypatch):
 
     file = tmp_path / "photo.jpg"
     file.write_bytes(b"")
-    described = machine.describe(["bench", "--image", str(file), f"--save={file}", "-m", "random:x", "a/b"])
-    assert described["command"] == "illava bench --image photo.jpg --save=photo.jpg -m random:x a/b"
+    given = ["--image", str(file), f"--save={file}", "-m", "random:x", "a/b", "--variant", "half: r=[1, 2]"]
+    described = machine.describe(["bench", *given])
+    assert described["command"] == (
+        "illava bench --image photo.jpg --save=photo.jpg -m random:x a/b --variant 'half: r=[1, 2]'"
+    )
     text = json.dumps(described)
     assert str(tmp_path) not in text
     assert f'"{platform.node()}"' not in text

@@ -41,9 +41,9 @@ def test_a_sheet_is_a_document_and_a_photo_is_none(family, presets):
     visual = answer.usage.visual
     assert min(visual.left_out, visual.patches) > 0
     assert visual.llm_kept == visual.llm_in
-    assert any(
-        note.startswith("a picture was taken as a document: neighbours predict") for note in answer.notes
-    )
+    (note,) = answer.notes
+    told = f"{visual.left_out} of its {visual.patches + visual.left_out} patches"
+    assert note == f"a picture was taken as a document: {told}, which neighbours predict, were left out"
     assert expected.notes == ()
     other = auto.ask("What?", [PHOTO])
     assert other.usage.visual.left_out == 0
