@@ -102,7 +102,8 @@ def session(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(training, "EDGE", EDGE)
     monkeypatch.setattr(training, "SIDE", EDGE // PATCH)
-    return load(str(tmp_path), preset="off", device="cpu", dtype="float32", attn="eager", max_tokens=1)
+    options = {"device": "cpu", "dtype": "float32", "attn": "eager"}
+    return load(str(tmp_path), preset="off", max_tokens=1, max_tiles=1, **options)
 
 
 def drawn(picture, cut_outs):
