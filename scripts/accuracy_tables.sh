@@ -17,14 +17,14 @@ WANTED=${1:-*}
 mkdir -p "$OUT" runs/accuracy
 failed=()
 
-# measure COMMAND NAME ARGUMENTS...
+# measure COMMAND NAME ARGUMENTS...   of tiny, or of MODEL
 measure() {
     local command=$1 name=$2
     shift 2
     # shellcheck disable=SC2053  # WANTED is a pattern
     [[ $name == $WANTED ]] || return 0
     echo "== $name" >&2
-    "$PYTHON" -m illava_cli.cli.app "$command" -m tiny --dtype float32 --markdown "$OUT/$name.md" "$@" ||
+    "$PYTHON" -m illava_cli.cli.app "$command" -m "${MODEL:-tiny}" --dtype float32 --markdown "$OUT/$name.md" "$@" ||
         failed+=("$name")
 }
 
@@ -70,6 +70,40 @@ measure eval long-turbo --tasks long --num-frames 16 --questions 1800 -o runs/ac
 measure eval documents --tasks documents --questions 600 -o runs/accuracy/documents.jsonl --blind --preset auto --preset paper \
     --variant 'predicted ones left out: preset=off layout=faithful pixels={tau: 0}' \
     --variant 'as other pictures: preset=auto llm.image.keep=0.7'
+
+# the other kind of tower
+whole='preset=off layout=faithful positions=original'
+tower() { echo "vision={image: {method: $1, layers: $2, drop: $3}}"; }
+decoder() { echo "llm={image: {method: $1, layers: [$2], keep: $3, queries: last}}"; }
+MODEL=tiny-qwen measure eval qwen-choice-pictures --split validation "${stills[@]}" --questions 600 \
+    -o runs/accuracy/qwen-choice-pictures.jsonl --preset auto \
+    --variant "tower 5 by illava: $whole $(tower illava '[5]' 0.3) $(decoder diversity-assign 3 0.47)" \
+    --variant "tower 5 by bipartite: $whole $(tower bipartite '[5]' 0.3) $(decoder diversity-assign 3 0.47)" \
+    --variant "LLM 3 by illava: $whole $(tower diversity-assign '[5]' 0.3) $(decoder illava 3 0.47)" \
+    --variant "tower 4 and 5: $whole $(tower diversity-assign '[4, 5]' 0.15) $(decoder diversity-assign 3 0.46)" \
+    --variant "tower 4 and 5, more of it: $whole $(tower diversity-assign '[4, 5]' 0.3) $(decoder diversity-assign 3 0.7)" \
+    --variant "tower 3 and 4, more of it: $whole $(tower diversity-assign '[3, 4]' 0.3) $(decoder diversity-assign 3 0.7)" \
+    --variant "tower alone, 4 and 5: $whole $(tower diversity-assign '[4, 5]' 0.42)" \
+    --variant "LLM alone, 3: $whole $(decoder diversity-assign 3 0.33)" \
+    --variant "LLM alone, 2: $whole $(decoder diversity-assign 2 0.33)"
+clip() { echo "$1={video: {method: $2, layers: $3, $4}}"; }
+MODEL=tiny-qwen measure eval qwen-choice-clips --split validation "${clips[@]}" --questions 360 -o runs/accuracy/qwen-choice-clips.jsonl \
+    --preset auto --preset turbo \
+    --variant "LLM 4: $whole $(clip llm diversity-assign '[4]' 'keep: 0.33, queries: last')" \
+    --variant "LLM 3 by illava: $whole $(clip llm illava '[3]' 'keep: 0.33, queries: last')" \
+    --variant "tower alone, 4 and 5: $whole $(clip vision diversity-assign '[4, 5]' 'drop: 0.42')" \
+    --variant "tower alone, 3 and 4: $whole $(clip vision diversity-assign '[3, 4]' 'drop: 0.42')" \
+    --variant "half of the frames, their text too: $whole frames={method: runs, layers: [-1], keep: 0.5}" \
+    --variant "half of the frames, their text stays: $whole frames={method: runs, layers: [0], keep: 0.5}"
+
+MODEL=tiny-qwen measure eval qwen-presets --questions 2002 -o runs/accuracy/qwen-presets.jsonl --blind --preset auto \
+    --variant 'a sixth: preset=auto vision.image.drop=0.4 llm.image.keep=0.28 llm.video.keep=0.17' \
+    --variant 'auto, random: preset=auto method=random' \
+    --variant 'auto, illava: preset=auto method=illava'
+MODEL=tiny-qwen measure eval qwen-documents --tasks documents --questions 600 -o runs/accuracy/qwen-documents.jsonl --blind --preset auto \
+    --variant 'predicted ones left out: preset=off layout=faithful pixels={tau: 0}' \
+    --variant 'as other pictures: preset=auto llm.image.keep=0.47'
+MODEL=tiny-qwen measure eval qwen-turbo "${clips[@]}" --questions 600 -o runs/accuracy/qwen-turbo.jsonl --preset auto --preset turbo
 
 methods=()
 for method in illava attention-prune random bipartite kmeans assign novelty-assign diversity-assign fastv prumerge; do

@@ -25,6 +25,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "illava_cli/assets/tiny/README.md": "tiny.md",
+    "illava_cli/assets/tiny-qwen/README.md": "tiny-qwen.md",
 }
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)|(?<=src=\")([^\"]+)")
 

@@ -11,6 +11,7 @@ MOST = 20 << 20  # bytes of a wheel
 IN_WHEEL = (
     "illava_cli/__init__.py",
     "illava_cli/assets/tiny/model.safetensors",
+    "illava_cli/assets/tiny-qwen/model.safetensors",
     "illava_cli/assets/shapes.mp4",
     "illava_cli/configs/presets/auto.yaml",
     "illava_cli/serve/page/index.html",

@@ -14,12 +14,13 @@ from illava_cli.config import (
 from illava_cli.errors import UsageError
 from illava_cli.families import FAMILIES, family_name
 from illava_cli.models import family_class
+from illava_cli.models.catalog import EMBEDDED
 
 
 @pytest.mark.parametrize("name", shipped("models"))
 def test_every_shipped_model_resolves(name):
     config = resolve(name, environ={})
-    assert name == "tiny" or config.model.id.count("/") == 1
+    assert name in EMBEDDED or config.model.id.count("/") == 1
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -15,7 +15,7 @@ from illava_cli.models.repository import is_repository, translate
 from illava_cli.text import near_miss
 
 RANDOM = "random:"
-EMBEDDED = {"tiny": PACKAGE / "assets" / "tiny"}  # checkpoints within the package
+EMBEDDED = {name: PACKAGE / "assets" / name for name in ("tiny", "tiny-qwen")}  # within the package
 OFFLINE_HINT = "try -m tiny (embedded, no download), or name a local checkpoint"
 PATTERNS = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]
 

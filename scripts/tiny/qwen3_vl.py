@@ -11,7 +11,8 @@ from tiny.labels import PATCH, TILE
 from tiny.start import start_qwen
 
 SIDE = 2  # patches along a token
-LARGEST = (4 * TILE) ** 2  # pixels of a picture
+LARGEST = (2 * TILE) ** 2  # pixels of a picture, as the world's largest have
+CLIP = 16 * TILE**2  # pixels of all frames of a clip, as the world's longest have
 
 
 def build(ids: dict[str, int], vocabulary: int, tower: dict, text: dict) -> Qwen3VLForConditionalGeneration:
@@ -70,6 +71,5 @@ def processors(settings: dict) -> dict[str, dict]:
     """The content of each file of the processors."""
     size = {"shortest_edge": (2 * PATCH * SIDE) ** 2, "longest_edge": LARGEST}
     images = settings["preprocessor"] | {"patch_size": PATCH, "merge_size": SIDE, "size": size}
-    # a video's size bounds the pixels of all its frames
-    videos = images | {"size": size | {"longest_edge": 64 * TILE**2}}
+    videos = images | {"size": size | {"longest_edge": CLIP}}
     return {"preprocessor_config.json": images, "video_preprocessor_config.json": videos}

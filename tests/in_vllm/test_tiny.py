@@ -1,4 +1,4 @@
-"""The embedded model answers a hundred questions about its world through vLLM as through illava."""
+"""The embedded models answer a hundred questions about their world through vLLM as through illava."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def questions() -> list[Question]:
     return found[:COUNT]
 
 
-def session_of(**settings):
-    return load("tiny", device="cpu", dtype="float32", max_tokens=6, logprobs=5, ignore_eos=True, **settings)
+def session_of(model: str, **settings):
+    return load(model, device="cpu", dtype="float32", max_tokens=6, logprobs=5, ignore_eos=True, **settings)
 
 
 # of `auto` what vLLM can do: what merges in the decoder leaves before it there
@@ -39,19 +39,21 @@ AUTO = {"llm": None, "input": {"method": "illava", "keep": 0.7}}
 
 
 @pytest.mark.parametrize("settings", [{"preset": "off"}, {"preset": "auto"} | AUTO], ids=["off", "merged"])
-def test_a_hundred_questions(engines, settings):
+@pytest.mark.parametrize("model", list(EMBEDDED))
+def test_a_hundred_questions(engines, model, settings):
     asked = questions()
     assert len(asked) == COUNT
-    engine, session = engines.own(str(EMBEDDED["tiny"]), settings), session_of(**settings)
+    engine, session = engines.own(str(EMBEDDED[model]), settings), session_of(model, **settings)
     for question, own in zip(asked, answers(engine, session, asked), strict=True):
         ours = illavas(session, question)
         same(own, ours)
         assert own.tokens[0] == ours.tokens[0]
 
 
-def test_stock_vllm_loads_it(engines):
+@pytest.mark.parametrize("model", list(EMBEDDED))
+def test_stock_vllm_loads_it(engines, model):
     """Names of weights and the size of heads are those that it knows; one tile needs no resizing."""
     asked = [one for one in questions() if len(one.images) == 1 and one.images[0].size == (TILE, TILE)][:8]
-    said = answers(engines.stock_of(str(EMBEDDED["tiny"])), session := session_of(preset="off"), asked)
+    said = answers(engines.stock_of(str(EMBEDDED[model])), session := session_of(model, preset="off"), asked)
     for question, own in zip(asked, said, strict=True):
         same(own, illavas(session, question))

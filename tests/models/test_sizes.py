@@ -28,6 +28,7 @@ def test_the_shipped_sizes():
     assert {size.name: size.key for size in sizes()} == {
         "qwen2-vl-2b": "qwen2_vl_2b",
         "tiny": "llava_onevision_tiny",
+        "tiny-qwen": "qwen3_vl_tiny",
     }
 
 
@@ -46,6 +47,7 @@ def test_random_architectures(name):
 def test_by_name_by_folder_and_by_hub_id(tmp_path, monkeypatch):
     folder = checkpoint(tmp_path / "a fine-tuned one", QWEN2_VL_2B)
     assert key("tiny") == key(str(EMBEDDED["tiny"])) == "llava_onevision_tiny"
+    assert key("tiny-qwen") == key(str(EMBEDDED["tiny-qwen"])) == "qwen3_vl_tiny"
     assert key(folder) == "qwen2_vl_2b"
     monkeypatch.setattr(
         "huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: f"{folder}/config.json"

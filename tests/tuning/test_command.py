@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from illava_cli.cli.app import main
+from illava_cli.cli.tune import _missed
 from illava_cli.drawing import has_matplotlib
 from illava_cli.evals.lanes import Lane
 from illava_cli.tuning import report, search
@@ -206,3 +207,16 @@ def test_what_cannot_be_searched_is_refused(arguments, code, said, tune, picture
     assert given == code
     assert err.splitlines()[-1].startswith("illava: error: ")
     assert said in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("target", "measured", "said"),
+    [
+        ("speed=2.4x", 1.6, "by the clock: 2.41x fewer operations are 1.60x here"),
+        ("speed=2.4x", None, "in the check: the nearest schedule was taken"),
+        ("agreement=99%", 1.6, "in the check: the nearest schedule was taken"),
+    ],
+)
+def test_what_is_missed_is_said(target, measured, said):
+    finalists = [{"chosen": False}, {"chosen": True, "speed": 2.406, "measured": measured}]
+    assert _missed({"target": target}, {"finalists": finalists}) == said
