@@ -64,7 +64,7 @@ measure eval chalk --tasks chalk --questions 1300 -o runs/accuracy/chalk.jsonl -
     --variant 'best, a sixth: preset=best vision.image.r=50 llm.image.keep=0.55'
 
 measure eval video-turbo "${clips[@]}" --questions 1800 -o runs/accuracy/video-turbo.jsonl --preset auto --preset turbo
-measure eval long-turbo --tasks long --num-frames 16 --questions 1800 -o runs/accuracy/long-turbo.jsonl \
+measure eval long-turbo --tasks long --num-frames 16 --questions 600 -o runs/accuracy/long-turbo.jsonl \
     --preset auto --preset turbo
 
 measure eval documents --tasks documents --questions 600 -o runs/accuracy/documents.jsonl --blind --preset auto --preset paper \
