@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tables of docs/accuracy: what merging costs the embedded model, in the form of the paper's tables 4 to 9.
+# The tables of docs/accuracy: what merging costs the embedded models, in the form of the paper's tables 4 to 9.
 #
 #   scripts/accuracy_tables.sh              all of them (about three hours on two cores)
 #   scripts/accuracy_tables.sh 'table-5'    those whose names fit

@@ -12,8 +12,8 @@ ROUNDS = 5
 
 
 @cache
-def halves(device: str) -> bool:
-    """Whether bfloat16 is the faster one: on some processors that have instructions for it it is not."""
+def bfloat16_is_faster(device: str) -> bool:
+    """On some processors that have instructions for it it is not, so a CPU is timed."""
     if device != "cpu":
         return True
     rows, width, columns = SIZE
@@ -32,4 +32,4 @@ def halves(device: str) -> bool:
 
 def autocast(device: torch.device) -> torch.autocast:
     """Computes in bfloat16 where that is faster; weights stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=halves(device.type))
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_faster(device.type))
