@@ -46,12 +46,25 @@ measure eval choice-clips --split validation "${clips[@]}" --questions 240 -o ru
     --variant 'in the tower too: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 20} llm.video.keep=0.45' \
     --variant 'before the LLM: preset=off layout=faithful positions=original input={method: fastvid, keep: 0.33}' \
     --variant 'turbo: preset=turbo' \
-    --variant 'turbo, still frames too: preset=turbo frames.still=null' \
-    --variant 'three fifths of the frames, then 24%: preset=turbo frames.keep=0.6 input.video.keep=0.24' \
-    --variant 'half in the tower by illava, then 25%: preset=auto vision.video={method: illava, layers: [4, 5], r: 36} llm.video=null input={video: {method: fastvid, keep: 0.25}}' \
+    --variant 'turbo, its tower alone: preset=turbo input=null' \
+    --variant 'turbo, all still frames enter: preset=turbo frames=null' \
+    --variant 'turbo, of still frames one enters: preset=turbo frames.still_frames=1' \
+    --variant 'turbo by bipartite: preset=turbo input.video.method=bipartite' \
+    --variant 'turbo by novelty-assign: preset=turbo input.video.method=novelty-assign' \
+    --variant 'turbo by fastvid: preset=turbo input.video.method=fastvid' \
+    --variant 'turbo by holitom: preset=turbo input.video.method=holitom' \
+    --variant 'half of the frames, then 40%: preset=turbo pixels=null frames={method: runs, layers: [-1], keep: 0.5, still: 3} input={video: {method: fastvid, keep: 0.4}}' \
+    --variant 'three fifths of the frames, then 24%: preset=turbo pixels=null frames={method: runs, layers: [-1], keep: 0.6, still: 3} input={video: {method: fastvid, keep: 0.24}}' \
     --variant 'half in the tower, then 25%: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 36} llm.video=null input={video: {method: fastvid, keep: 0.25}}' \
-    --variant 'what changes and each second of each second row, then 50%: preset=off layout=faithful positions=original pixels={tau: 0, every: 2} input={video: {method: fastvid, keep: 0.5}}' \
     --variant 'three quarters of the frames, half in the tower, then 40%: preset=auto vision.video={method: diversity-assign, layers: [4, 5], r: 36} llm.video=null frames={method: runs, layers: [-1], keep: 0.75} input={video: {method: fastvid, keep: 0.4}}'
+
+measure eval choice-long --split validation --tasks long --num-frames 16 --questions 150 -o runs/accuracy/choice-long.jsonl \
+    --preset auto --preset turbo \
+    --variant 'turbo, all still frames enter: preset=turbo frames=null' \
+    --variant 'turbo, of still frames one enters: preset=turbo frames.still_frames=1' \
+    --variant 'turbo by bipartite: preset=turbo input.video.method=bipartite' \
+    --variant 'turbo by novelty-assign: preset=turbo input.video.method=novelty-assign' \
+    --variant 'half of the frames, then 40%: preset=turbo pixels=null frames={method: runs, layers: [-1], keep: 0.5, still: 3} input={video: {method: fastvid, keep: 0.4}}'
 
 # a third of the tokens, and a sixth
 measure eval presets --questions 2002 -o runs/accuracy/presets.jsonl --blind --preset auto --preset paper \

@@ -3,8 +3,8 @@
     python scripts/still_clips.py
 
 The sample photograph for five seconds at 1280x720, with and without the noise of a sensor, in H.264. Told
-are the largest mean difference of a patch or group from the first frame, of 255, and how many of 16 frames
-(or 8 pairs) enter under `turbo`.
+are the largest mean difference of a patch or group from the first frame, of 255, how many of 16 frames (or 8
+pairs) differ enough not to stand still for `turbo`, and the share of all patches that enter under it.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def write(path: Path, quality: int, apart: int, noise: float) -> None:
         container.mux(stream.encode())
 
 
-def alone(family: Family) -> Schedule:
-    """Of preset `turbo` what keeps still frames out."""
+def turbo(family: Family) -> Schedule:
+    """The preset, before tokens."""
     schedule = plan(Config(preset="turbo").reduction_for(family.schedule_key), family.schedule_shape, "video")
-    return Schedule(frames=replace(schedule.frames, pixels=1.0))
+    return Schedule(frames=schedule.frames, pixels=schedule.pixels)
 
 
 def main() -> None:
@@ -81,8 +81,11 @@ def main() -> None:
                 view = pixels.form.views()[0]
                 first, *others = (pixels.pictures(step) for step in range(pixels.segments))
                 most = max(moved(one, first, view.rows, view.columns) for one in others)
-                kept = len(admitted(pixels, alone(family)).shown)
-                cells.append(f"{most:.1f}, {kept} of {pixels.segments}")
+                preset = turbo(family)
+                alone = Schedule(frames=replace(preset.frames, still_frames=1))
+                differ = len(admitted(pixels, alone).shown)
+                share = sum(admitted(pixels, preset).entering) / (pixels.segments * pixels.tokens)
+                cells.append(f"{most:.1f}, {differ} of {pixels.segments}, {share:.0%}")
             print(f"| {setting[0]}, {setting[1]}, {setting[2]:g} | {' | '.join(cells)} |")
 
 

@@ -75,14 +75,27 @@ def bound(family: Family, frames: int, config: Config, still: bool = False) -> f
 
 
 def fewer(medium: Geometry, schedule: Schedule, still: bool) -> Geometry:
-    """With the share of the frames that enters the tower, evenly spaced; of a still clip the first."""
-    if schedule.frames is None or (schedule.frames.pixels == 1 and schedule.frames.still is None):
+    """With what of it enters the tower, at most, evenly spaced."""
+    frames, pixels = schedule.frames, schedule.pixels
+    if frames is None and pixels is None:
         return medium
-    alone = still and schedule.frames.still is not None
-    left = 1 if alone else max(1, round(medium.segments * schedule.frames.pixels))
+    steps, share = range(medium.segments), 1.0
+    if frames is not None:
+        steps = spaced(medium.segments, max(1, round(medium.segments * frames.pixels)))
+    if pixels is not None and pixels.keep is not None:
+        share = min(1.0, pixels.keep * medium.segments / len(steps))
+    if still:  # after the first frame, which enters whole, those are left that `every` lets in
+        steps, share = range(frames.still_frames), 1 / pixels.every**2
     entered = torch.zeros(medium.segments, medium.tokens, dtype=torch.bool)
-    entered[torch.linspace(0, medium.segments - 1, left).round().long()] = True
+    for step in steps:
+        entered[step, spaced(medium.tokens, round(medium.tokens * share))] = True
+    entered[0] |= still
     return replace(medium.filled(None, None), entered=entered)
+
+
+def spaced(count: int, left: int) -> list[int]:
+    """So many of so many places, evenly."""
+    return torch.linspace(0, count - 1, left).round().long().tolist()
 
 
 def stamps(family: Family, medium: Geometry, frames: int, shown: list[int]) -> int:

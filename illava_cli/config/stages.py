@@ -26,7 +26,7 @@ class GuideStage(Strict):
 
 
 class PixelsStage(Strict):
-    """Patches, or groups that merge as one, whose pixels their neighbours predict do not enter the tower."""
+    """Patches, or groups that merge as one, whose pixels their neighbours tell do not enter the tower."""
 
     tau: Levels = Field(
         default=0, description="largest difference from what is predicted, of 255; 0 = exactly equal"
@@ -35,6 +35,11 @@ class PixelsStage(Strict):
         default=None,
         description="of what is predicted, each so many-th of each so many-th row enters all the same; "
         "absent: none",
+    )
+    keep: Share | None = Field(
+        default=None,
+        description="the most that enters: of the whole picture or video that share, what `every` lets in "
+        "before what neighbours tell least; absent: all that is not predicted",
     )
 
 
@@ -50,8 +55,11 @@ class FramesStage(Strict):
     )
     still: Levels | None = Field(
         default=None,
-        description="a frame that nowhere differs more from the one before does not enter the tower: mean "
-        "difference within a patch or group, of 255",
+        description="frames in a row that nowhere differ more from their first stand still, and do not all "
+        "enter the tower: mean difference within a patch or group, of 255",
+    )
+    still_frames: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="how many frames in a row enter that stand still (of a Qwen pairs)"
     )
 
 

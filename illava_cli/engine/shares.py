@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from illava_cli.config.presets import BUDGETS
 
 if TYPE_CHECKING:
-    from illava_cli.config.stages import FramesStage, LLMStage, Reduction, VisionStage
+    from illava_cli.config.stages import LLMStage, Reduction, VisionStage
     from illava_cli.models.family import Family
+    from illava_cli.models.planning import Stages
     from illava_cli.models.schedule import ScheduleShape
 
 # the published layers, as shares of the depth: 5-8 of LLaVA-OneVision's 26, 8 of Qwen2-7B's 28
@@ -72,9 +73,9 @@ def _own_stages(family: Family, base: Reduction, kind: str, keep: float) -> dict
         name: stage for name in ("vision", "input", "llm") if (stage := getattr(merging, name)) is not None
     }
     merges = [name for name in ("vision", "llm") if name in own]
+    keep = min(1.0, keep / _entering(merging))
     if "input" in own and not merges:
-        left = _frames_left(merging.frames) if kind == "video" else 1.0
-        values = {"vision": "null", "llm": "null", "input": f"{{keep: {min(1.0, keep / left)!r}}}"}
+        values = {"vision": "null", "llm": "null", "input": f"{{keep: {keep!r}}}"}
     else:
         values = _point(family, base, kind, merges or ("vision", "llm"), keep).stages(family, base.layout)
         values["input"] = "null"
@@ -85,11 +86,14 @@ def _own_stages(family: Family, base: Reduction, kind: str, keep: float) -> dict
     return values
 
 
-def _frames_left(stage: FramesStage | None) -> float:
-    """The share of a clip's frames that a stage leaves."""
-    if stage is None or stage.keep is None:
-        return 1.0
-    return math.prod(stage.keep) if isinstance(stage.keep, list) else stage.keep ** len(stage.layers)
+def _entering(merging: Stages) -> float:
+    """The share of a medium, at most, that its stages `frames` and `pixels` leave."""
+    pixels, frames = merging.pixels, merging.frames
+    most = 1.0 if pixels is None or pixels.keep is None else pixels.keep
+    if frames is None or frames.keep is None:
+        return most
+    keep = frames.keep
+    return min(most, math.prod(keep) if isinstance(keep, list) else keep ** len(frames.layers))
 
 
 def _point(family: Family, base: Reduction, kind: str, stages: Sequence[str], keep: float) -> Point:

@@ -5,7 +5,9 @@ Decided on the CPU, while a medium is preprocessed: all counts are known before 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +16,10 @@ from torch import Tensor
 from illava_cli.models.media import Pixels
 from illava_cli.models.schedule import FramesBudget, Schedule, windows
 from illava_cli.reduction import METHODS, FrameTokens
-from illava_cli.reduction.pixels import entering, moved, thumbnails
+from illava_cli.reduction.pixels import entering, moved, surprise, thumbnails
+
+if TYPE_CHECKING:
+    from illava_cli.config.stages import PixelsStage
 
 
 def admitted(pixels: Pixels, schedule: Schedule) -> Pixels:
@@ -23,22 +28,14 @@ def admitted(pixels: Pixels, schedule: Schedule) -> Pixels:
     if schedule.frames is not None:
         steps = _frames(pixels, schedule.frames)
     entered = torch.zeros(pixels.segments, pixels.tokens, dtype=torch.bool)
-    entered[steps] = True
-    if schedule.pixels is not None:
-        entered[steps] = unpredicted(pixels, steps, schedule.pixels.tau)
-        if schedule.pixels.every is not None:
-            entered[steps] |= sampled(pixels, schedule.pixels.every)[steps]
+    entered[steps] = True if schedule.pixels is None else _patches(pixels, steps, schedule.pixels)
     return pixels if entered.all() else replace(pixels, entered=entered)
 
 
 def unpredicted(pixels: Pixels, steps: list[int], tau: float) -> Tensor:
     """(steps, tokens) True for what neighbours do not predict; in a video the step before is one more."""
-    rows, columns = _grid(pixels)
-    found, before = [], None
-    for step in steps:
-        picture = pixels.pictures(step)
-        found.append(entering(picture, rows, columns, tau, before).ravel())
-        before = picture if pixels.kind == "video" else None
+    grid = _grid(pixels)
+    found = [entering(picture, *grid, tau, before).ravel() for picture, before in _pictures(pixels, steps)]
     return torch.from_numpy(np.stack(found))
 
 
@@ -65,6 +62,50 @@ def predictable(pixels: Pixels, left: Tensor) -> float:
     return 1 - float((left & inside).sum() / inside.sum())
 
 
+def _patches(pixels: Pixels, steps: list[int], stage: PixelsStage) -> Tensor:
+    """(steps, tokens) which tokens of the steps enter."""
+    found = unpredicted(pixels, steps, stage.tau)
+    if stage.keep is None:
+        return found | sampled(pixels, stage.every)[steps]
+    padding = pixels.form.outside()
+    inside = pixels.segments * pixels.tokens - (0 if padding is None else int(padding.sum()))
+    most = max(1, round(stage.keep * inside))
+    first = _sampled_within(pixels, steps, stage.every, most)
+    if pixels.kind == "image":  # as the first of any picture does; its tiles go on together
+        first[:, 0], most = True, max(most, len(steps))
+    found |= first
+    return found if found.sum() <= most else _least_told(pixels, steps, found, first, most)
+
+
+def _sampled_within(pixels: Pixels, steps: list[int], every: int | None, most: int) -> Tensor:
+    """(steps, tokens) what `every` lets in, coarser where that is more than may enter."""
+    while every is not None:
+        places = sampled(pixels, every)[steps]
+        if places.sum() <= most:
+            return places
+        every = 2 * every if every < max(_grid(pixels)) else None
+    return torch.zeros(len(steps), pixels.tokens, dtype=torch.bool)
+
+
+def _least_told(pixels: Pixels, steps: list[int], found: Tensor, first: Tensor, most: int) -> Tensor:
+    """(steps, tokens) so many of those `found`: those of `first`, then what neighbours tell least."""
+    grid = _grid(pixels)
+    told = [surprise(picture, *grid, before).ravel() for picture, before in _pictures(pixels, steps)]
+    rank = torch.from_numpy(np.stack(told)).add_(256.0 * first).masked_fill_(~found, -1)
+    left = torch.zeros(found.numel(), dtype=torch.bool)
+    left[rank.flatten().argsort(descending=True, stable=True)[:most]] = True
+    return left.view_as(found)
+
+
+def _pictures(pixels: Pixels, steps: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Each step, and in a video the one before it."""
+    before = None
+    for step in steps:
+        picture = pixels.pictures(step)
+        yield picture, before
+        before = picture if pixels.kind == "video" else None
+
+
 def _grid(pixels: Pixels) -> tuple[int, int]:
     view = pixels.form.views()[0]
     return view.rows, view.columns
@@ -76,12 +117,14 @@ def _frames(pixels: Pixels, budget: FramesBudget) -> list[int]:
     few = budget.pixels < 1
     if budget.still is None and not few:
         return all_steps
-    steps, looks, last = [], [], None
+    steps, looks, last, alike = [], [], None, 0
     for step in all_steps:
         picture = pixels.pictures(step)
-        if last is not None and budget.still is not None and moved(picture, last, *grid) <= budget.still:
+        stands = last is not None and budget.still is not None and moved(picture, last, *grid) <= budget.still
+        alike = alike + 1 if stands else 1
+        if alike > budget.still_frames:
             continue
-        last = picture
+        last = last if stands else picture
         steps.append(step)
         if few:
             looks.append(torch.from_numpy(thumbnails(picture, *grid)))

@@ -125,6 +125,8 @@ def _of_clips(stage: InputStage | None, kind: str) -> InputStage | None:
 def _check_pixels(stages: Stages, reduction: Reduction) -> None:
     if stages.pixels is None:
         return
+    if stages.pixels.keep == 0:
+        raise UsageError("pixels.keep: must be more than 0: something has to be seen")
     if reduction.layout == "grid":
         raise UsageError("pixels: its survivors keep their own place: set layout: faithful")
     if stages.frames is not None and any(layer >= 0 for layer in stages.frames.layers):
@@ -137,6 +139,10 @@ def _check_pixels(stages: Stages, reduction: Reduction) -> None:
 def _frames(stages: Stages, shape: ScheduleShape) -> FramesBudget:
     stage = stages.frames
     known_method(stage.method, "frames")
+    if stage.keep is not None and not stage.layers:
+        raise UsageError("frames.keep: set frames.layers, before which frames merge; -1 is in the pixels")
+    if stage.still_frames > 1 and stage.still is None:
+        raise UsageError("frames.still_frames: set frames.still, what stands still")
     shares = dict(zip(stage.layers, per_layer(stage.keep, stage.layers, "frames.keep"), strict=True))
     if 0 in shares.values():
         raise UsageError("frames.keep: must be more than 0: at least one frame has to stay")
@@ -154,7 +160,7 @@ def _frames(stages: Stages, shape: ScheduleShape) -> FramesBudget:
     if shares and stages.input is not None and stages.input.keep is None:
         raise UsageError(f"frames: {stages.input.method} finds its own number of tokens: set input.keep")
     inside = tuple((layer, keep) for layer, keep in sorted(shares.items()) if layer >= 0)
-    return FramesBudget(stage.method, inside, shares.get(-1, 1.0), stage.still)
+    return FramesBudget(stage.method, inside, shares.get(-1, 1.0), stage.still, stage.still_frames)
 
 
 def check_guide(stage: GuideStage) -> None:

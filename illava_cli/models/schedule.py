@@ -92,13 +92,15 @@ class FramesBudget:
     Args:
         layers: of the tower, before which frames merge, and the share that each leaves.
         pixels: the share that enters the tower.
-        still: frames that differ no more from the one before do not; None: all may.
+        still: frames in a row that differ no more from their first stand still; None: none do.
+        still_frames: how many of these enter.
     """
 
     method: str = "alike"
     layers: tuple[tuple[int, float], ...] = ()
     pixels: float = 1.0
     still: float | None = None
+    still_frames: int = 1
 
     def of(self, frames: int) -> dict[int, int]:
         """How many of so many frames are left from which layer on."""
@@ -160,7 +162,7 @@ class Schedule:
 
     Args:
         guide: a second checkpoint that chooses what the tower is shown.
-        pixels: patches that do not enter it, as their neighbours predict them.
+        pixels: patches that do not enter it, as their neighbours tell them.
         frames: whole frames that leave.
         tower: merging in the tower.
         tower_method, proportional: how.

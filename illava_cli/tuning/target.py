@@ -30,9 +30,12 @@ class Figures:
 
     @property
     def loss(self) -> tuple[float, float]:
-        """What is lost, to sort by: answers (right ones, where it is known which), then divergence."""
-        kept = self.agreement[0] if self.accuracy is None else self.accuracy[0]
-        return -kept, self.kl
+        """What is lost, to sort by: answers, then divergence.
+
+        Of right answers, where it is known which are, only a loss that is no chance: a few questions more or
+        less say little, and the divergence tells schedules apart that they do not.
+        """
+        return -self.agreement[0] if self.accuracy is None else max(0.0, -self.accuracy[1]), self.kl
 
 
 @dataclass(frozen=True)

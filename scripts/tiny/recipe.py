@@ -25,6 +25,7 @@ STILL_TASKS = {
     "relation": 4.0,
     "what-is-at": 1.8,
 }
+LARGE_TASKS = STILL_TASKS | {"tiles": 2.5, "count": 3.0}
 CLIP_TASKS = {"video-direction": 1.0, "video-first": 0.6, "video-blinks": 2.0}
 PAGE_TASKS = {
     "document-line": 0.7,
@@ -71,9 +72,11 @@ def _read(rng: np.random.Generator, most: int, shared: object) -> Stage:
 
 
 def _large(rng: np.random.Generator, most: int, edges: object) -> Stage:
-    signed = rng.random() < 0.75
+    signed = rng.random() < 0.6
     count = int(rng.integers(0 if signed else 1, min(most, 3) + 1 if signed else most + 1))
-    return Still(text.draw_large(rng, count, (draw_text(rng),) if signed else (), edges))
+    lettering = pick(rng, (1.0, 1.0, 2.0))  # a small picture enlarged has letters that are, too
+    texts = (draw_text(rng),) if signed else ()
+    return Still(text.draw_large(rng, count, texts, edges, lettering))
 
 
 def _album(rng: np.random.Generator, most: int, shared: object) -> Stage:
@@ -113,7 +116,7 @@ KINDS = {
     "square": Kind(_still, 10, 14, STILL_TASKS | {"reading": 2.0}, square=True),
     "tile": Kind(_still, 7, 14, STILL_TASKS | {"reading": 2.0}),
     "read": Kind(_read, 12, 1, {"reading": 1.0}, square=True),
-    "large": Kind(_large, 3, 10, STILL_TASKS | {"tiles": 2.5}, common=lambda rng: pick(rng, text.LARGE)),
+    "large": Kind(_large, 3, 10, LARGE_TASKS, common=lambda rng: pick(rng, text.LARGE)),
     "album": Kind(_album, 5, 5, {"multi-image": 1.0}),
     "clip": Kind(_clip, 6, 4, CLIP_TASKS, common=lambda rng: pick(rng, (6, 8, 8, 8, 12, 16))),
     "note": Kind(_note, 12, 20, PAGE_TASKS, square=True, drawn=False),
@@ -126,10 +129,10 @@ STAGES = {  # kind to share of the steps
         "square": 0.09,
         "tile": 0.05,
         "album": 0.04,
-        "clip": 0.13,
-        "large": 0.12,
-        "note": 0.27,
-        "page": 0.3,
+        "clip": 0.15,
+        "large": 0.22,
+        "note": 0.19,
+        "page": 0.26,
     },
 }
 

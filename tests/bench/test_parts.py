@@ -204,9 +204,16 @@ def test_page_says_whether_a_merged_request_was_slower(gain, said):
 
 AS_TURBO = (
     "preset=off", "layout=faithful", "positions=original",
+    "frames={still: 3, still_frames: 3}", "pixels={tau: 8, every: 2, keep: 0.4}",
+    "input={method: diversity-assign, keep: 0.5}",
+)  # fmt: skip
+RUNS = (
+    "preset=off", "layout=faithful", "positions=original",
     "frames={method: runs, layers: [-1], keep: 0.5, still: 3}", "input={method: fastvid, keep: 0.4}",
 )  # fmt: skip
 TURBO = {
+    "llava, half of the frames": ("llava_onevision", RUNS),
+    "qwen, half of the frames": ("qwen2_vl", RUNS),
     "llava as turbo": ("llava_onevision", AS_TURBO),
     "qwen as turbo": ("qwen2_vl", AS_TURBO),
     "qwen, no more than 64 tokens": ("qwen2_vl", (*AS_TURBO, "media.video_budget=64")),

@@ -13,7 +13,7 @@ def family(request):
     return video_bounds.family(request.param)
 
 
-@pytest.mark.parametrize("frames", [32, 128])
+@pytest.mark.parametrize("frames", [16, 32, 128])
 def test_turbo_saves_three_quarters_of_the_operations(family, frames):
     assert video_bounds.bound(family, frames, Config(preset="turbo")) >= 4
 

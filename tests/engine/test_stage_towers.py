@@ -28,7 +28,8 @@ CASES = {
     "clip, pixels": ("input={method: holitom, keep: 0.5}", "pixels={tau: 0}"),
     "clip, frames": ("input={method: vidcom2, keep: 0.5}", "frames={layers: [1], keep: 0.6}"),
     "budget": ("media.video_budget=20",),
-    "turbo": (
+    "few pixels": ("frames={still: 3, still_frames: 3}", "pixels={tau: 8, every: 2, keep: 0.4}"),
+    "runs": (
         "frames={method: runs, layers: [-1], keep: 0.5, still: 3}",
         "input={method: fastvid, keep: 0.4}",
     ),

@@ -12,6 +12,7 @@ from illava_cli.engine.reducing import reducing
 from illava_cli.engine.shares import placed, share_settings
 from illava_cli.models.planning import plan, stages_of
 from illava_cli.models.schedule import ScheduleShape
+from tests.stages import storm, under
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
@@ -205,14 +206,33 @@ def test_a_share_leaves_each_stage_its_method(open_session, settings, kept):
     assert found | ({None: reduction.method} if reduction.method else {}) == kept
 
 
-def test_a_share_of_a_clip_counts_the_frames_that_leave(open_session):
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ("frames={method: runs, layers: [-1], keep: 0.5}", "pixels=null"),
+        ("frames=null", "pixels={video: {every: 2, keep: 0.5}}"),
+        ("frames={method: runs, layers: [-1], keep: 0.8}", "pixels={video: {every: 2, keep: 0.5}}"),
+    ],
+)
+def test_a_share_of_a_clip_counts_what_did_not_enter(stages, open_session):
     session = open_session("llava_onevision", "preset=off")
-    config = resolve(settings=["preset=turbo", "layout=faithful"], environ={})
+    config = resolve(settings=["preset=turbo", "layout=faithful", *stages], environ={})
     for keep, input_keep in ((0.4, 0.8), (0.1, 0.2), (0.9, 1.0)):
         reduction = reducing(session.family, config, None, keep, None).reduction_for("llava_onevision")
         assert reduction.input.video.keep == pytest.approx(input_keep)
-        assert reduction.input.video.method == "fastvid"
+        assert reduction.input.video.method == "diversity-assign"
         assert reduction.vision.video is None
+
+
+@pytest.mark.parametrize("merging", ["input={video: {method: diversity-assign, keep: 1}}", "input=null"])
+def test_a_share_of_a_clip_is_what_is_left_of_it(merging, open_session):
+    """Whichever stage spends it, what does not enter included."""
+    session = open_session("llava_onevision", "preset=off")
+    settings = ("preset=turbo", "pixels={video: {every: 2, keep: 0.5}}", merging)
+    base = resolve(settings=[*settings], environ={}).reduction_for(session.family.schedule_key)
+    staged = under(session, *settings, *share_settings(session.family, base, None, 0.25))
+    visual = staged.ask("?", videos=[storm(8, 96, 64)]).usage.visual
+    assert visual.llm_kept == pytest.approx(0.25 * (visual.unmerged - 1), rel=0.15)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from illava_cli.engine.request import Request
 from illava_cli.models import schedule
 from illava_cli.models.schedule import windows
+from illava_cli.reduction.pixels import surprise
 from tests.reference import frames
-from tests.stages import COMMON, film, noise, under
+from tests.stages import COMMON, film, noise, storm, under
 
 STILL = 3  # levels of 255
 
@@ -42,6 +44,72 @@ def looks(picture, rows, columns):
         halves = [cell[:, :half], cell[:, half : 2 * half]] if len(cell) == 1 else list(cell)
         found.append([float(part[..., i].mean()) - 127.5 for part in halves for i in range(3)])
     return found
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("some", [1, 2, 3])
+def test_of_frames_that_stand_still_so_many_enter(family, some, open_session):
+    """Counted from the first of a run, with which they are compared."""
+    plain = under(open_session(family, "preset=off"), *COMMON)
+    steps = film(6, 112, 84, 3)[::2].repeat(8, 0)
+    (whole,) = [one.pixels for one in plain.prepare(Request("?", videos=[steps])).slots.values()]
+    view = whole.form.views()[0]
+    wanted, first, run = [], None, 0
+    for step in range(whole.segments):
+        picture = whole.pictures(step)
+        if first is not None and not moved(picture, first, view.rows, view.columns):
+            run += 1
+        else:
+            first, run = picture, 1
+        wanted += [step] * (run <= some)
+    staged = under(plain, *COMMON, f"frames={{still: {STILL}, still_frames: {some}}}")
+    (entered,) = [one.pixels for one in staged.prepare(Request("?", videos=[steps])).slots.values()]
+    assert entered.shown == wanted
+    assert len(wanted) == 3 * some
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "internvl"])
+@pytest.mark.parametrize("every", [None, 2])
+@pytest.mark.parametrize("keep", [0.4, 0.1])
+def test_no_more_than_a_share_enters(family, every, keep, open_session):
+    """What is let in first, then what its neighbours tell least, over the whole clip."""
+    session = open_session(family, "preset=off")
+    request = Request("?", videos=[storm(10, 112, 84)])
+    staged = under(session, *COMMON, f"pixels={{tau: 1, every: {every or 'null'}, keep: {keep}}}")
+    (whole,), (bound,) = (
+        [one.pixels for one in opened.prepare(request).slots.values()] for opened in (session, staged)
+    )
+    view, most = whole.form.views()[0], round(keep * whole.segments * whole.tokens)
+
+    def first(token):
+        return every is not None and not any(part % every for part in divmod(token, view.columns))
+
+    while every and whole.segments * sum(map(first, range(whole.tokens))) > most:
+        every = 2 * every if every < max(view.rows, view.columns) else None
+    ranks, before = {}, None
+    for step in range(whole.segments):
+        told = surprise(whole.pictures(step), view.rows, view.columns, before)
+        before = whole.pictures(step)
+        for token, amount in enumerate(told.ravel()):
+            ranks[step, token] = (not first(token), -amount)
+    wanted = sorted(ranks, key=ranks.get)[:most]
+    assert sorted(map(tuple, bound.entered.nonzero().tolist())) == sorted(wanted)
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "llava_next", "qwen2_vl", "internvl", "gemma4"])
+@pytest.mark.parametrize("keep", [0.4, 0.1, 0.001])
+def test_no_more_than_a_share_of_a_picture_enters(family, keep, open_session):
+    """Padding aside, and of each tile one token at least."""
+    session = under(open_session(family, "preset=off"), *COMMON, f"pixels={{tau: 8, every: 2, keep: {keep}}}")
+    white = Image.new("RGB", (300, 225), "white")
+    white.paste(noise(100, 100), (20, 100))
+    request = Request("?", images=[white])
+    (pixels,) = [one.pixels for one in session.prepare(request).slots.values()]
+    padding = pixels.form.outside()
+    inside = pixels.segments * pixels.tokens - (0 if padding is None else int(padding.sum()))
+    assert min(pixels.entering) > 0
+    assert sum(pixels.entering) <= max(round(keep * inside), pixels.segments)
+    assert session.ask("?", images=[white]).usage.visual.llm_in > 0
 
 
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])

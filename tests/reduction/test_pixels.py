@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from illava_cli.reduction.pixels import entering, moved, thumbnails
+from illava_cli.reduction.pixels import entering, moved, surprise, thumbnails
 
 
 def cells_of(picture, rows, columns):
@@ -55,9 +55,7 @@ GRIDS = [(1, 4, 6), (2, 3, 4), (1, 1, 6), (1, 6, 1), (1, 1, 1)]
 
 
 @pytest.mark.parametrize("tau", [0, 1, 59, 60.5, 255])
-@pytest.mark.parametrize(
-    ("frames", "rows", "columns"), [(1, 4, 6), (2, 3, 4), (1, 1, 6), (1, 6, 1), (1, 1, 1)]
-)
+@pytest.mark.parametrize(("frames", "rows", "columns"), GRIDS)
 def test_as_a_loop_says(frames, rows, columns, tau):
     rng = np.random.default_rng(frames * 100 + rows * 10 + columns)
     for levels in (1, 2, 3):
@@ -84,6 +82,27 @@ def test_by_hand():
     assert np.argwhere(entering(last, 4, 4)).tolist() == [[0, 0], [3, 3]]
     assert np.argwhere(entering(last, 4, 4, tau=247)).tolist() == [[0, 0], [3, 3]]
     assert np.argwhere(entering(last, 4, 4, tau=248)).tolist() == [[0, 0]]
+
+
+def fourth_lines(cells):
+    """Of each cell every fourth line, counted over its frames."""
+    return [[cell.reshape(-1, *cell.shape[2:])[::4] for cell in row] for row in cells]
+
+
+@pytest.mark.parametrize(("frames", "rows", "columns"), GRIDS)
+def test_how_little_neighbours_tell(frames, rows, columns):
+    rng = np.random.default_rng(frames)
+    picture, before = (drawn(rng, frames, 3) for _ in range(2))
+    for earlier in (None, before, picture):
+        cells = fourth_lines(cells_of(picture, rows, columns))
+        found = surprise(picture, rows, columns, earlier)
+        for r in range(rows):
+            for c in range(columns):
+                others = [cells[r][c - 1]] * (c > 0) + [cells[r - 1][c]] * (r > 0)
+                if earlier is not None:
+                    others.append(fourth_lines(cells_of(earlier, rows, columns))[r][c])
+                least = min((np.abs(cells[r][c] - other).mean() for other in others), default=255)
+                assert found[r, c] == pytest.approx(least, abs=1e-4)
 
 
 @pytest.mark.parametrize(("frames", "size", "rows", "columns"), [(1, (20, 30), 4, 5), (2, (29, 33), 3, 4)])

@@ -57,7 +57,14 @@ def test_of_those_that_agree_enough_the_fastest():
 
 
 def test_accuracy_counts_right_answers_where_they_are_known():
-    lost, kept = figures(3.0, 0.99, change=-0.02), figures(2.0, 0.90, change=0.0)
+    lost, kept = figures(3.0, 0.99, change=-0.03), figures(2.0, 0.90, change=0.0)
     assert ranked("accuracy=-0.5", lost, kept) == [kept, lost]
     assert ranked("speed=2x", lost, kept) == [kept, lost]
     assert not Target.parse("accuracy=0").kept(figures(2.0, 1.0))  # nobody knows
+
+
+def test_a_loss_that_chance_explains_is_told_apart_by_divergence():
+    near, far = figures(2.0, 0.98, 0.01, change=-0.01), figures(2.0, 0.98, 0.05, change=0.01)
+    assert ranked("speed=2x", far, near) == [near, far]
+    certain = figures(2.0, 0.98, 0.001, change=-0.03)
+    assert ranked("speed=2x", certain, far, near) == [near, far, certain]

@@ -14,9 +14,15 @@ def draw_reading(rng: np.random.Generator) -> Still:
     return Still(draw_scene(rng, int(rng.integers(0, 4)), texts=(draw_text(rng),)))
 
 
-def draw_large(rng: np.random.Generator, count: int, texts: tuple[str, ...], edges: tuple[int, int]) -> Scene:
-    """A picture of several tiles: shapes grow with it, letters do not."""
-    return draw_scene(rng, count, texts=texts, edges=edges, scale=min(edges) / EDGE)
+def draw_large(
+    rng: np.random.Generator,
+    count: int,
+    texts: tuple[str, ...],
+    edges: tuple[int, int],
+    lettering: float = 1.0,
+) -> Scene:
+    """A picture of several tiles: shapes grow with it, letters by `lettering`."""
+    return draw_scene(rng, count, texts=texts, edges=edges, scale=min(edges) / EDGE, lettering=lettering)
 
 
 def draw_tiles(rng: np.random.Generator) -> Still:
