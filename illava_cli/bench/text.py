@@ -46,8 +46,9 @@ def visual_tokens(visual: dict[str, int]) -> str:
 
 
 def merged(visual: dict[str, int]) -> bool:
-    """Whether visual tokens were merged in the tower or in the LLM."""
-    return visual["vision_kept"] < visual["patches"] or visual["llm_kept"] < visual["llm_in"]
+    """Whether visual tokens were merged in the tower or in the LLM, or never entered."""
+    merged = visual["vision_kept"] < visual["patches"] or visual["llm_kept"] < visual["llm_in"]
+    return merged or visual.get("left_out", 0) > 0
 
 
 def reached(against: dict[str, Any], stage: str, without: str) -> str:
