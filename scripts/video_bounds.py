@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from illava_cli.bench.flops import RequestCounts, count
@@ -93,9 +94,9 @@ def fewer(medium: Geometry, schedule: Schedule, still: bool) -> Geometry:
     return replace(medium.filled(None, None), entered=entered)
 
 
-def spaced(count: int, left: int) -> list[int]:
+def spaced(count: int, left: int) -> np.ndarray:
     """So many of so many places, evenly."""
-    return torch.linspace(0, count - 1, left).round().long().tolist()
+    return np.linspace(0, count - 1, left).round().astype(int)
 
 
 def stamps(family: Family, medium: Geometry, frames: int, shown: list[int]) -> int:

@@ -71,8 +71,9 @@ def _patches(pixels: Pixels, steps: list[int], stage: PixelsStage) -> Tensor:
     inside = pixels.segments * pixels.tokens - (0 if padding is None else int(padding.sum()))
     most = max(1, round(stage.keep * inside))
     first = _sampled_within(pixels, steps, stage.every, most)
-    if pixels.kind == "image":  # as the first of any picture does; its tiles go on together
-        first[:, 0], most = True, max(most, len(steps))
+    if pixels.kind == "image":  # its tiles go on together: of each the first enters, as of any picture
+        first[:, 0] = True
+        most = max(most, len(steps))
     found |= first
     return found if found.sum() <= most else _least_told(pixels, steps, found, first, most)
 

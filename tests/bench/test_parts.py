@@ -178,7 +178,8 @@ def test_page_says_what_is_known(memory):
 @pytest.mark.parametrize(
     ("gain", "said"), [(1.5, "None of the 1 merged requests was slower"), (0.9, "Slower than the unmodified")]
 )
-def test_page_says_whether_a_merged_request_was_slower(gain, said):
+@pytest.mark.parametrize("fewer", [{"llm_kept": 3}, {"vision_kept": 3}, {"left_out": 6}])
+def test_page_says_whether_a_merged_request_was_slower(fewer, gain, said):
     """What is left whole is not counted: nothing was merged there."""
     whole = {"patches": 9, "vision_kept": 9, "llm_in": 9, "llm_kept": 9}
 
@@ -196,7 +197,7 @@ def test_page_says_whether_a_merged_request_was_slower(gain, said):
             **against,
         }
 
-    variants = {"off": variant(whole, 0.5), "paper": variant(whole | {"llm_kept": 3}, gain)}
+    variants = {"off": variant(whole, 0.5), "paper": variant(whole | fewer, gain)}
     result = {"medium": {"label": "1 tile"}, "batch_size": 1, "variants": variants}
     assert said in (text := page({"a": report(results=[result])}))
     assert f"{gain:.2f}x" in text

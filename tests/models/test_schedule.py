@@ -125,6 +125,9 @@ WRONG = {
         {"pixels": {}, "frames": {"layers": [2], "keep": 0.5}, "layout": "faithful"},
         r"set frames.layers: \[-1\], or pixels: null",
     ),
+    "no patch": ("groups", {"pixels": {"keep": 0}, "layout": "faithful"}, "something has to be seen"),
+    "a share of frames nowhere": ("groups", {"frames": {"keep": 0.5}}, "set frames.layers"),
+    "still frames that nothing calls still": ("groups", {"frames": {"still_frames": 2}}, "set frames.still"),
     "no frame": ("groups", {"frames": {"layers": [-1], "keep": 0}}, "at least one frame has to stay"),
     "a share of frames missing": ("groups", {"frames": {"layers": [2]}}, "frames.keep is missing"),
     "frames at a layer that is not there": (
