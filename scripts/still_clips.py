@@ -34,7 +34,7 @@ from illava_cli.models.loading import random_family
 from illava_cli.models.media import Pixels
 from illava_cli.models.planning import plan
 from illava_cli.models.schedule import Schedule
-from illava_cli.reduction.pixels import moved
+from illava_cli.reduction.pixels import Cells, moved
 
 PHOTO = Path(__file__).parents[1] / "illava_cli" / "assets" / "sample.jpg"
 SHAPES = ("llava-onevision-7b", "qwen2.5-vl-7b")
@@ -105,8 +105,9 @@ def row(path: Path, families: list[Family], cell: Callable[[Path, Family], str])
 def still(path: Path, family: Family) -> str:
     pixels, preset = read(path, family), turbo(family)
     view = pixels.form.views()[0]
-    first, *others = (pixels.pictures(step) for step in range(pixels.segments))
-    most = max(moved(one, first, view.rows, view.columns) for one in others)
+    steps = (pixels.pictures(step) for step in range(pixels.segments))
+    first, *others = (Cells.of(step, view.rows, view.columns) for step in steps)
+    most = max(moved(one, first) for one in others)
     alone = Schedule(frames=replace(preset.frames, still_frames=1))
     differ = len(admitted(pixels, alone).shown)
     return f"{most:.1f}, {differ} of {pixels.segments}, {entering(pixels, preset):.0%}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from illava_cli.models.media import Pixels
 from illava_cli.models.schedule import FramesBudget, Schedule, windows
 from illava_cli.reduction import METHODS, FrameTokens
-from illava_cli.reduction.pixels import entering, moved, surprise, thumbnails
+from illava_cli.reduction.pixels import Cells, entering, moved, surprise, thumbnails
 
 if TYPE_CHECKING:
     from illava_cli.config.stages import PixelsStage
@@ -34,8 +34,7 @@ def admitted(pixels: Pixels, schedule: Schedule) -> Pixels:
 
 def unpredicted(pixels: Pixels, steps: list[int], tau: float) -> Tensor:
     """(steps, tokens) True for what neighbours do not predict; in a video the step before is one more."""
-    grid = _grid(pixels)
-    found = [entering(picture, *grid, tau, before).ravel() for picture, before in _pictures(pixels, steps)]
+    found = [entering(cells, tau, before).ravel() for cells, before in _cells(pixels, steps)]
     return torch.from_numpy(np.stack(found))
 
 
@@ -64,9 +63,8 @@ def predictable(pixels: Pixels, left: Tensor) -> float:
 
 def _patches(pixels: Pixels, steps: list[int], stage: PixelsStage) -> Tensor:
     """(steps, tokens) which tokens of the steps enter."""
-    found = unpredicted(pixels, steps, stage.tau)
     if stage.keep is None:
-        return found | sampled(pixels, stage.every)[steps]
+        return unpredicted(pixels, steps, stage.tau) | sampled(pixels, stage.every)[steps]
     padding = pixels.form.outside()
     inside = pixels.segments * pixels.tokens - (0 if padding is None else int(padding.sum()))
     most = max(1, round(stage.keep * inside))
@@ -74,8 +72,13 @@ def _patches(pixels: Pixels, steps: list[int], stage: PixelsStage) -> Tensor:
     if pixels.kind == "image":  # its tiles go on together: of each the first enters, as of any picture
         first[:, 0] = True
         most = max(most, len(steps))
-    found |= first
-    return found if found.sum() <= most else _least_told(pixels, steps, found, first, most)
+    found, told = [], []
+    for cells, before in _cells(pixels, steps):
+        found.append(entering(cells, stage.tau, before).ravel())
+        told.append(surprise(cells, before).ravel())
+    enters, ranks = (torch.from_numpy(np.stack(rows)) for rows in (found, told))
+    enters |= first
+    return enters if enters.sum() <= most else _least_told(enters, first, ranks, most)
 
 
 def _sampled_within(pixels: Pixels, steps: list[int], every: int | None, most: int) -> Tensor:
@@ -88,23 +91,21 @@ def _sampled_within(pixels: Pixels, steps: list[int], every: int | None, most: i
     return torch.zeros(len(steps), pixels.tokens, dtype=torch.bool)
 
 
-def _least_told(pixels: Pixels, steps: list[int], found: Tensor, first: Tensor, most: int) -> Tensor:
+def _least_told(found: Tensor, first: Tensor, told: Tensor, most: int) -> Tensor:
     """(steps, tokens) so many of those `found`: those of `first`, then what neighbours tell least."""
-    grid = _grid(pixels)
-    told = [surprise(picture, *grid, before).ravel() for picture, before in _pictures(pixels, steps)]
-    rank = torch.from_numpy(np.stack(told)).add_(256.0 * first).masked_fill_(~found, -1)
+    rank = told.add(256.0 * first).masked_fill_(~found, -1)
     left = torch.zeros(found.numel(), dtype=torch.bool)
     left[rank.flatten().argsort(descending=True, stable=True)[:most]] = True
     return left.view_as(found)
 
 
-def _pictures(pixels: Pixels, steps: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _cells(pixels: Pixels, steps: list[int]) -> Iterator[tuple[Cells, Cells | None]]:
     """Each step, and in a video the one before it."""
-    before = None
+    grid, before = _grid(pixels), None
     for step in steps:
-        picture = pixels.pictures(step)
-        yield picture, before
-        before = picture if pixels.kind == "video" else None
+        cells = Cells.of(pixels.pictures(step), *grid)
+        yield cells, before
+        before = cells if pixels.kind == "video" else None
 
 
 def _grid(pixels: Pixels) -> tuple[int, int]:
@@ -114,21 +115,20 @@ def _grid(pixels: Pixels) -> tuple[int, int]:
 
 def _frames(pixels: Pixels, budget: FramesBudget) -> list[int]:
     """The frames, or steps, that enter."""
-    grid, all_steps = _grid(pixels), list(range(pixels.segments))
-    few = budget.pixels < 1
-    if budget.still is None and not few:
+    all_steps = list(range(pixels.segments))
+    few, still = budget.pixels < 1, budget.still
+    if still is None and not few:
         return all_steps
     steps, looks, last, alike = [], [], None, 0
-    for step in all_steps:
-        picture = pixels.pictures(step)
-        stands = last is not None and budget.still is not None and moved(picture, last, *grid) <= budget.still
+    for step, (cells, _) in enumerate(_cells(pixels, all_steps)):
+        stands = last is not None and still is not None and moved(cells, last, still) <= still
         alike = alike + 1 if stands else 1
         if alike > budget.still_frames:
             continue
-        last = last if stands else picture
+        last = last if stands else cells
         steps.append(step)
         if few:
-            looks.append(torch.from_numpy(thumbnails(picture, *grid)))
+            looks.append(torch.from_numpy(thumbnails(cells)))
     most = max(1, round(len(all_steps) * budget.pixels))
     return steps if len(steps) <= most else _unlike(steps, looks, budget.method, most)
 

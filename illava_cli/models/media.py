@@ -63,7 +63,7 @@ class Geometry:
         return [segment for segment, tokens in enumerate(self.entering) if tokens]
 
     def filled(
-        self, pixel_values: Callable[[int, int], Tensor], pictures: Callable[[int], np.ndarray]
+        self, pixel_values: Callable[[int, int], Tensor], pictures: Callable[[int], Sequence[np.ndarray]]
     ) -> Pixels:
         """The medium itself."""
         return Pixels(self.kind, self.form, self.shape, pixel_values, pictures)
@@ -75,14 +75,14 @@ class Pixels(Geometry):
 
     Args:
         pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
-        pictures: a segment as it was before it was normalised, (T, H, W, 3) uint8.
+        pictures: a segment as it was before it was normalised, T times (H, W, 3) uint8.
         times: seconds of each sampled frame from the clip's start; none where they are not known.
         entered, budget: as of a geometry.
         document: an image of which nothing merges, as much of it is predicted by its neighbours.
     """
 
     pixel_values: Callable[[int, int], Tensor]
-    pictures: Callable[[int], np.ndarray]
+    pictures: Callable[[int], Sequence[np.ndarray]]
     times: tuple[float, ...] = ()
     entered: Tensor | None = None
     budget: int | None = None

@@ -7,97 +7,133 @@ the left. In a video the same cell of the step before is one more that may predi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 BLOCK_BYTES = 1 << 18
-LINES = 4
+LINES = 4  # each so many-th line of pixels tells most of what all do
+FEW = 4  # a fourth of the cells, up to which they are taken out and compared alone
 
 
-def entering(
-    picture: np.ndarray, rows: int, columns: int, tau: float = 0, before: np.ndarray | None = None
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Cells:
+    """A step in cells: of one frame, or of two that a tower takes together.
+
+    Args:
+        frames: T times (rows, h, columns, w * C) uint8, each cell's lines of pixels one below the other.
+    """
+
+    frames: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, picture: Sequence[np.ndarray], rows: int, columns: int) -> Cells:
+        """Of T frames (H, W, C) uint8, without what follows the last whole cell; nothing is copied."""
+        height, width, colours = picture[0].shape
+        height, width = height // rows, width // columns
+        shape = rows, height, columns, width * colours
+        return cls(tuple(one[: height * rows, : width * columns].reshape(shape) for one in picture))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.frames[0].shape[0], self.frames[0].shape[2]
+
+    @property
+    def some(self) -> Cells:
+        """Each fourth line."""
+        return Cells(tuple(frame[:, ::LINES] for frame in self.frames))
+
+
+def entering(cells: Cells, tau: float = 0, before: Cells | None = None) -> np.ndarray:
     """(rows, columns) True for cells that differ by more than `tau` from what predicts them.
 
     Args:
-        picture: (T, H, W, C) uint8, T frames or colours of a step; what is beyond the last whole cell counts
-            for nothing.
         tau: the largest absolute difference, of 255; 0: exactly equal.
-        before: the step before, alike.
+        before: the step before.
     """
-    bands, cell = _bands(picture, rows, columns)
-    earlier = None if before is None else _bands(before, rows, columns)[0]
-    # True where a cell is as the one on its left, above it, of the step before; where the first two are alike
-    left, above, again, level = np.zeros((4, rows, columns), dtype=bool)
-    # some rows of cells at a time: what is compared stays in the processor's cache
-    step = max(1, BLOCK_BYTES // bands[0].nbytes)
-    for start in range(0, rows, step):
-        stop, second = min(start + step, rows), max(start, 1)
-        here, higher = bands[second:stop], bands[second - 1 : stop - 1]
-        own = bands[start:stop]
-        left[start:stop, 1:] = _alike(own[..., cell:], own[..., :-cell], columns - 1, tau)
-        above[second:stop] = _alike(here, higher, columns, tau)
-        if tau:
-            level[second:stop, 1:] = _alike(here[..., :-cell], higher[..., cell:], columns - 1, tau)
-        if earlier is not None:
-            again[start:stop] = _alike(own, earlier[start:stop], columns, tau)
-    if not tau:  # they are, where it equals both; where it equals one they are not; else it enters anyway
-        level = left & above
+    frames = cells.frames
+    left, above = np.ones((2, *cells.shape), dtype=bool)  # as the cell there
+    left[:, 0] = above[0] = False
+    behind, ahead = ([frame[:, :, part] for frame in frames] for part in (slice(-1), slice(1, None)))
+    _compare(left[:, 1:], ahead, behind, tau)
+    _compare(above[1:], [frame[1:] for frame in frames], [frame[:-1] for frame in frames], tau)
     edge = np.zeros_like(left)  # goes down on its left
     edge[1:, 0] = True
-    edge[1:, 1:] = above[1:, :-1] & ~level[1:, 1:]
-    return ~(np.where(edge, above, left) | again)
+    edge[1:, 1:] = above[1:, :-1]
+    if tau:  # what exactly equals one of two that are equal equals both
+        level = (edge & (left ^ above))[1:, 1:]  # elsewhere it decides nothing
+        _compare(level, [frame[1:] for frame in behind], [frame[:-1] for frame in ahead], tau)
+        edge[1:, 1:] &= ~level
+    enters = ~np.where(edge, above, left)
+    if before is None:
+        return enters
+    again = enters.copy()
+    _compare(again, frames, before.frames, tau)
+    return enters & ~again
 
 
-def surprise(picture: np.ndarray, rows: int, columns: int, before: np.ndarray | None = None) -> np.ndarray:
+def surprise(cells: Cells, before: Cells | None = None) -> np.ndarray:
     """(rows, columns) float32: the mean absolute difference of a cell from what is most like it, of 255.
 
     That is its left neighbour, the one above, or the same cell of the step before; 255 where there is none.
-    Each fourth line of pixels is looked at, which ranks cells as all of them do. Pictures as for `entering`.
+    Each fourth line of a cell is looked at, which ranks cells as all of them do.
     """
-    bands, cell = _bands(picture, rows, columns)
-    bands = bands[:, ::LINES]
-    least = np.full((rows, columns), 255, dtype=np.float32)
-    least[:, 1:] = _mean_apart(bands[..., cell:], bands[..., :-cell], columns - 1)
-    least[1:] = np.minimum(least[1:], _mean_apart(bands[1:], bands[:-1], columns))
-    if before is not None:
-        least = np.minimum(least, _mean_apart(bands, _bands(before, rows, columns)[0][:, ::LINES], columns))
-    return least
+    some = cells.some.frames
+    least = np.full(cells.shape, 255, dtype=np.float32)
+    least[:, 1:] = _mean_apart([one[:, :, 1:] for one in some], [one[:, :, :-1] for one in some])
+    least[1:] = np.minimum(least[1:], _mean_apart([one[1:] for one in some], [one[:-1] for one in some]))
+    return least if before is None else np.minimum(least, _mean_apart(some, before.some.frames))
 
 
-def moved(picture: np.ndarray, before: np.ndarray, rows: int, columns: int) -> float:
-    """The largest mean absolute difference that a cell has, of 255; pictures as for `entering`."""
-    bands, others = (_bands(one, rows, columns)[0] for one in (picture, before))
-    return float(_mean_apart(bands, others, columns).max())
+def moved(cells: Cells, before: Cells, enough: float = math.inf) -> float:
+    """The largest mean absolute difference of a cell, of 255; or the first found that is above `enough`."""
+    most = 0.0
+    for row in range(cells.shape[0]):
+        own, other = ([frame[row : row + 1] for frame in one.frames] for one in (cells, before))
+        most = max(most, float(_mean_apart(own, other).max()))
+        if most > enough:
+            break
+    return most
 
 
-def thumbnails(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
+def thumbnails(cells: Cells) -> np.ndarray:
     """(rows * columns, 6) float32: the mean colours of each cell's halves, about 0.
 
     They are its upper and its lower half, or its two frames where these are one step.
     """
-    bands, _ = _bands(picture, rows, columns)
-    half = bands.shape[1] // 2
-    sums = bands[:, : 2 * half].reshape(rows, 2, half, -1).sum(2, dtype=np.uint32)
-    means = sums.reshape(rows, 2, columns, -1, 3).mean(3, dtype=np.float32) / half
-    return means.transpose(0, 2, 1, 3).reshape(rows * columns, -1) - 127.5
+    halves = cells.frames
+    if len(halves) == 1:
+        half = halves[0].shape[1] // 2
+        halves = halves[0][:, :half], halves[0][:, half : 2 * half]
+    rows, columns = cells.shape
+    means = []
+    for part in halves:
+        sums = part.sum(1, dtype=np.uint32)  # (rows, columns, w * C)
+        means.append(sums.reshape(rows, columns, -1, 3).mean(2, dtype=np.float32) / part.shape[1])
+    return np.concatenate(means, axis=-1).reshape(rows * columns, -1) - 127.5
 
 
-def _bands(picture: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, int]:
-    """Its rows of cells (rows, T * h, W * C), without what follows the last whole one; bytes along a cell."""
-    frames, height, width, colours = picture.shape
-    height, width = height // rows, width // columns
-    whole = picture[:, : height * rows, : width * columns].reshape(frames, rows, height, -1)
-    return whole.swapaxes(0, 1).reshape(rows, frames * height, -1), width * colours
+def _mean_apart(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarray:
+    """(rows, columns) float32: mean absolute differences of cells, their frames together."""
+    rows, lines, columns, along = one[0].shape
+    sums = np.zeros((rows, columns), dtype=np.uint32)
+    narrow = np.uint16 if 255 * lines < 1 << 16 else np.uint32
+    for own, others in zip(one, other, strict=True):
+        for start, stop in _blocks(own):
+            apart = _apart(own[start:stop], others[start:stop])
+            sums[start:stop] += apart.sum(1, dtype=narrow).sum(2, dtype=np.uint32)
+    return sums.astype(np.float32) / np.float32(max(1, lines * along) * len(one))
 
 
-def _mean_apart(one: np.ndarray, other: np.ndarray, columns: int) -> np.ndarray:
-    """(rows, columns) float32: mean absolute differences of cells; rows (rows, T * h, W * C)."""
-    rows, lines, along = one.shape
-    if not one.size:
-        return np.zeros((rows, columns), dtype=np.float32)
-    sums = [_apart(*pair).sum(0, dtype=np.uint32) for pair in zip(one, other, strict=True)]
-    cells = np.reshape(sums, (rows, columns, -1)).sum(2, dtype=np.uint32)
-    return cells.astype(np.float32) / np.float32(lines * along / columns)
+def _blocks(frame: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Some rows of cells at a time: what is compared stays in the processor's cache."""
+    rows = frame.shape[0]
+    step = max(1, BLOCK_BYTES * rows // max(1, frame.nbytes))
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -107,9 +143,19 @@ def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return apart
 
 
-def _alike(one: np.ndarray, other: np.ndarray, columns: int, tau: float) -> np.ndarray:
-    """(rows, columns) True where no byte of a cell differs by more than `tau`; rows (rows, T * h, W * C)."""
-    if not columns:
-        return np.zeros((len(one), 0), dtype=bool)
-    apart = _apart(one, other).max(1) if tau else np.bitwise_or.reduce(one ^ other, axis=1)
-    return apart.reshape(len(one), columns, apart.shape[1] // columns).max(2) <= tau
+def _compare(alike: np.ndarray, one: Sequence[np.ndarray], other: Sequence[np.ndarray], tau: float) -> None:
+    """Leaves True of `alike` (rows, columns) what differs nowhere by more than `tau`."""
+    for own, others in zip(one, other, strict=True):
+        for start, stop in _blocks(own):
+            part, pair = alike[start:stop], (own[start:stop], others[start:stop])
+            if not tau:
+                part &= ~np.bitwise_or.reduce(np.bitwise_xor(*pair), axis=1).any(2)
+                continue
+            # what differs mostly does so in some lines; where little is left, that alone is compared
+            for every in (LINES, 1):
+                rest = np.nonzero(part)
+                if FEW * len(rest[0]) > part.size:
+                    part &= _apart(*(lines[:, ::every] for lines in pair)).max(1).max(2) <= tau
+                elif len(rest[0]):
+                    some = (lines[rest[0], ::every, rest[1]] for lines in pair)
+                    part[rest] = _apart(*some).max((1, 2)) <= tau

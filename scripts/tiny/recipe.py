@@ -25,6 +25,7 @@ STILL_TASKS = {
     "relation": 4.0,
     "what-is-at": 1.8,
 }
+EDGES = (text.LARGE[0], text.LARGE[0], *text.LARGE)  # both edges twice as long: shapes are, too
 LARGE_TASKS = STILL_TASKS | {"tiles": 2.5, "count": 3.0}
 CLIP_TASKS = {"video-direction": 1.0, "video-first": 0.6, "video-blinks": 2.0}
 PAGE_TASKS = {
@@ -116,7 +117,7 @@ KINDS = {
     "square": Kind(_still, 10, 14, STILL_TASKS | {"reading": 2.0}, square=True),
     "tile": Kind(_still, 7, 14, STILL_TASKS | {"reading": 2.0}),
     "read": Kind(_read, 12, 1, {"reading": 1.0}, square=True),
-    "large": Kind(_large, 3, 10, LARGE_TASKS, common=lambda rng: pick(rng, text.LARGE)),
+    "large": Kind(_large, 3, 10, LARGE_TASKS, common=lambda rng: pick(rng, EDGES)),
     "album": Kind(_album, 5, 5, {"multi-image": 1.0}),
     "clip": Kind(_clip, 6, 4, CLIP_TASKS, common=lambda rng: pick(rng, (6, 8, 8, 8, 12, 16))),
     "note": Kind(_note, 12, 20, PAGE_TASKS, square=True, drawn=False),

@@ -11,7 +11,7 @@ from PIL import Image
 from illava_cli.engine.request import Request
 from illava_cli.models import schedule
 from illava_cli.models.schedule import windows
-from illava_cli.reduction.pixels import surprise
+from illava_cli.reduction.pixels import Cells, surprise
 from tests.reference import frames
 from tests.stages import COMMON, film, noise, storm, under
 
@@ -20,6 +20,7 @@ STILL = 3  # levels of 255
 
 def cells(picture, rows, columns):
     """The pixels of each cell, (frames, height, width, 3), what follows the last whole one aside."""
+    picture = np.stack(picture)
     _, height, width, _ = picture.shape
     h, w = height // rows, width // columns
     return [
@@ -87,8 +88,9 @@ def test_no_more_than_a_share_enters(family, every, keep, open_session):
         every = 2 * every if every < max(view.rows, view.columns) else None
     ranks, before = {}, None
     for step in range(whole.segments):
-        told = surprise(whole.pictures(step), view.rows, view.columns, before)
-        before = whole.pictures(step)
+        shown = Cells.of(whole.pictures(step), view.rows, view.columns)
+        told = surprise(shown, before)
+        before = shown
         for token, amount in enumerate(told.ravel()):
             ranks[step, token] = (not first(token), -amount)
     wanted = sorted(ranks, key=ranks.get)[:most]

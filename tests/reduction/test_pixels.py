@@ -5,7 +5,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from illava_cli.reduction.pixels import entering, moved, surprise, thumbnails
+from illava_cli.reduction import pixels
+from illava_cli.reduction.pixels import Cells, entering, moved, surprise, thumbnails
 
 
 def cells_of(picture, rows, columns):
@@ -56,7 +57,9 @@ GRIDS = [(1, 4, 6), (2, 3, 4), (1, 1, 6), (1, 6, 1), (1, 1, 1)]
 
 @pytest.mark.parametrize("tau", [0, 1, 59, 60.5, 255])
 @pytest.mark.parametrize(("frames", "rows", "columns"), GRIDS)
-def test_as_a_loop_says(frames, rows, columns, tau):
+@pytest.mark.parametrize("block", [1, pixels.BLOCK_BYTES])
+def test_as_a_loop_says(block, frames, rows, columns, tau, monkeypatch):
+    monkeypatch.setattr(pixels, "BLOCK_BYTES", block)
     rng = np.random.default_rng(frames * 100 + rows * 10 + columns)
     for levels in (1, 2, 3):
         picture, before = (drawn(rng, frames, levels) for _ in range(2))
@@ -64,29 +67,33 @@ def test_as_a_loop_says(frames, rows, columns, tau):
         before[:, keep] = picture[:, keep]
         for earlier in (None, before, picture):
             expected = slow_entering(picture, rows, columns, tau, earlier)
-            assert (entering(picture, rows, columns, tau, earlier) == expected).all()
+            shown = [None if one is None else Cells.of(one, rows, columns) for one in (picture, earlier)]
+            assert (entering(shown[0], tau, shown[1]) == expected).all()
 
 
 def test_by_hand():
+    def cells(picture):
+        return Cells.of(picture, 4, 4)
+
     flat = np.full((1, 8, 8, 3), 7, np.uint8)
-    assert entering(flat, 4, 4).sum() == 1  # the first, which nothing predicts
-    assert not entering(flat, 4, 4, before=flat).any()
+    assert entering(cells(flat)).sum() == 1  # the first, which nothing predicts
+    assert not entering(cells(flat), before=cells(flat)).any()
     halves = flat.copy()
     halves[:, :, 4:] = 90
-    assert np.argwhere(entering(halves, 4, 4)).tolist() == [[0, 0], [0, 2]]  # an edge goes on below
+    assert np.argwhere(entering(cells(halves))).tolist() == [[0, 0], [0, 2]]  # an edge goes on below
     rows = flat.copy()
     rows[:, 4:] = 90
-    assert np.argwhere(entering(rows, 4, 4)).tolist() == [[0, 0], [2, 0]]
+    assert np.argwhere(entering(cells(rows))).tolist() == [[0, 0], [2, 0]]
     last = flat.copy()
     last[:, -1, -1, 0] = 255  # bytes do not run over
-    assert np.argwhere(entering(last, 4, 4)).tolist() == [[0, 0], [3, 3]]
-    assert np.argwhere(entering(last, 4, 4, tau=247)).tolist() == [[0, 0], [3, 3]]
-    assert np.argwhere(entering(last, 4, 4, tau=248)).tolist() == [[0, 0]]
+    assert np.argwhere(entering(cells(last))).tolist() == [[0, 0], [3, 3]]
+    assert np.argwhere(entering(cells(last), tau=247)).tolist() == [[0, 0], [3, 3]]
+    assert np.argwhere(entering(cells(last), tau=248)).tolist() == [[0, 0]]
 
 
 def fourth_lines(cells):
-    """Of each cell every fourth line, counted over its frames."""
-    return [[cell.reshape(-1, *cell.shape[2:])[::4] for cell in row] for row in cells]
+    """Of each cell every fourth line of each frame."""
+    return [[cell[:, ::4] for cell in row] for row in cells]
 
 
 @pytest.mark.parametrize(("frames", "rows", "columns"), GRIDS)
@@ -95,7 +102,8 @@ def test_how_little_neighbours_tell(frames, rows, columns):
     picture, before = (drawn(rng, frames, 3) for _ in range(2))
     for earlier in (None, before, picture):
         cells = fourth_lines(cells_of(picture, rows, columns))
-        found = surprise(picture, rows, columns, earlier)
+        shown = [None if one is None else Cells.of(one, rows, columns) for one in (picture, earlier)]
+        found = surprise(*shown)
         for r in range(rows):
             for c in range(columns):
                 others = [cells[r][c - 1]] * (c > 0) + [cells[r - 1][c]] * (r > 0)
@@ -112,9 +120,14 @@ def test_how_much_moved_and_how_it_looks(frames, size, rows, columns):
     cells, earlier = (cells_of(x, rows, columns) for x in (picture, before))
     pairs = zip(chain(*cells), chain(*earlier), strict=True)
     differences = [np.abs(one - other).mean() for one, other in pairs]
-    assert moved(picture, before, rows, columns) == pytest.approx(max(differences))
-    assert moved(picture, picture, rows, columns) == 0
-    looks = thumbnails(picture, rows, columns)
+    shown, last = (Cells.of(one, rows, columns) for one in (picture, before))
+    most = moved(shown, last)
+    assert most == pytest.approx(max(differences))
+    assert moved(shown, shown) == 0
+    for enough in (0, most / 2, most - 1e-3):
+        assert enough < moved(shown, last, enough) <= most
+    assert moved(shown, last, most) == most
+    looks = thumbnails(shown)
     assert looks.shape == (rows * columns, 6)
     lines = [cell.reshape(-1, *cell.shape[2:]) for row in cells for cell in row]  # of all frames
     for look, cell in zip(looks, lines, strict=True):
