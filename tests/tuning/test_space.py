@@ -43,11 +43,22 @@ def test_frames_that_leave_are_part_of_the_share(family):
     assert stages["input"] == {"video": {"method": "fastvid", "keep": 0.5}}
 
 
-@pytest.mark.parametrize(("pixels", "stage"), [((4, None), {"tau": 4}), ((0, 2), {"tau": 0, "every": 2})])
+@pytest.mark.parametrize(
+    ("pixels", "stage"), [((4, None, None), {"tau": 4}), ((0, 2, None), {"tau": 0, "every": 2})]
+)
 def test_patches_that_neighbours_predict(pixels, stage, family):
     found = express(replace(PLAIN, pixels=pixels), "image", family)
     assert found.stages["pixels"] == {"image": stage}
     assert found.name.startswith(f"tau {pixels[0]}")
+
+
+@pytest.mark.parametrize(("frames", "entry"), [(1.0, 0.5), (0.5, 0.5), (0.25, 0.8)])
+def test_patches_of_a_clip_that_leave_are_part_of_the_share(frames, entry, family):
+    genes = replace(PLAIN, keep=0.2, split="input", frames=frames, clip="fastvid", pixels=(8, 2, 0.4))
+    found = express(genes, "video", family)
+    assert found.stages["pixels"] == {"video": {"tau": 8, "every": 2, "keep": 0.4}}
+    assert found.stages["frames"]["still"] == 3
+    assert found.stages["input"] == {"video": {"method": "fastvid", "keep": entry}}
 
 
 @pytest.mark.parametrize("model", ["llava_onevision", "qwen2_vl"])
