@@ -115,9 +115,13 @@ def command(arguments: Sequence[str]) -> str:
 
 
 def _without_folders(argument: str) -> str:
-    name, equals, value = argument.rpartition("=")
+    """A path may stand behind each sign of equality, as in `name: preset=../mine.yaml llm.keep=0.5`."""
+    return "=".join(map(_last_part, argument.split("=")))
+
+
+def _last_part(value: str) -> str:
     leads_out = os.sep in value and value.startswith((os.sep, "..", "~"))
-    return name + equals + (PurePath(value).name if leads_out else value)
+    return PurePath(value).name if leads_out else value
 
 
 def slug(description: dict[str, Any] | None = None) -> str:
