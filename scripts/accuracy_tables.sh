@@ -39,6 +39,14 @@ measure eval choice-pictures --split validation "${stills[@]}" --questions 400 -
     --variant 'diversity-assign in the LLM: preset=auto llm.image.method=diversity-assign' \
     --variant 'a sixth: preset=auto vision.image.r=50 llm.image.keep=0.55' \
     --variant 'a sixth, more by the LLM: preset=auto llm.image.keep=0.38'
+# where the preset for pictures loses most, on more questions
+measure eval choice-counts --split validation --tasks world:count --questions 1000 -o runs/accuracy/choice-counts.jsonl \
+    --preset auto \
+    --variant 'bipartite in the tower: preset=auto vision.image.method=bipartite' \
+    --variant 'less in the tower: preset=auto vision.image.r=30 llm.image.keep=0.54' \
+    --variant 'less in the tower, by bipartite: preset=auto vision.image={method: bipartite, layers: [4, 5], r: 30} llm.image.keep=0.54' \
+    --variant 'half of that: preset=auto vision.image.r=20 llm.image.keep=0.43' \
+    --variant 'LLM alone: preset=auto vision.image=null llm.image.keep=0.31'
 clips=(--tasks world:video-direction,video-first,video-blinks)
 measure eval choice-clips --split validation "${clips[@]}" --questions 240 -o runs/accuracy/choice-clips.jsonl \
     --variant 'LLM at 4 (auto): preset=auto' \

@@ -26,7 +26,7 @@ STILL_TASKS = {
     "what-is-at": 1.8,
 }
 EDGES = (text.LARGE[0], text.LARGE[0], *text.LARGE)  # both edges twice as long: shapes are, too
-LARGE_TASKS = STILL_TASKS | {"tiles": 2.5, "count": 3.0}
+LARGE_TASKS = STILL_TASKS | {"tiles": 2.5, "count": 8.0}
 CLIP_TASKS = {"video-direction": 1.0, "video-first": 0.6, "video-blinks": 2.0}
 PAGE_TASKS = {
     "document-line": 0.7,
@@ -127,13 +127,13 @@ HANDS = ("flat", *TRAINED)
 STAGES = {  # kind to share of the steps
     "decoder": {"square": 0.32, "tile": 0.08, "album": 0.15, "clip": 0.15, "note": 0.2, "page": 0.1},
     "joint": {
-        "square": 0.09,
-        "tile": 0.05,
-        "album": 0.04,
-        "clip": 0.15,
-        "large": 0.22,
-        "note": 0.19,
-        "page": 0.26,
+        "square": 0.07,
+        "tile": 0.04,
+        "album": 0.03,
+        "clip": 0.12,
+        "large": 0.4,
+        "note": 0.14,
+        "page": 0.2,
     },
 }
 
