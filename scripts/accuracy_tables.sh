@@ -34,18 +34,19 @@ ask() { measure eval "$1" --questions "$QUESTIONS" -o "runs/accuracy/$1.jsonl" "
 stills=(--tasks world:colour,shape,count,existence,position,relation,what-is-at,reading,tiles,multi-image)
 measure eval choice-pictures --split validation "${stills[@]}" --questions 400 -o runs/accuracy/choice-pictures.jsonl \
     --preset auto --variant 'illava in the tower: preset=auto vision.image.method=illava' \
-    --variant 'bipartite in the tower: preset=auto vision.image.method=bipartite' \
+    --variant 'diversity-assign in the tower: preset=auto vision.image.method=diversity-assign' \
     --variant 'one layer earlier: preset=auto vision.image.layers=[3,4]' \
     --variant 'diversity-assign in the LLM: preset=auto llm.image.method=diversity-assign' \
-    --variant 'a sixth: preset=auto vision.image.r=50 llm.image.keep=0.55' \
-    --variant 'a sixth, more by the LLM: preset=auto llm.image.keep=0.38'
-# where the preset for pictures loses most, on more questions
+    --variant 'a sixth: preset=best vision.image.r=50 llm.image.keep=0.55' \
+    --variant 'a sixth by bipartite: preset=auto vision.image.r=50 llm.image.keep=0.55' \
+    --variant 'a sixth, more by the LLM: preset=auto llm.image.keep=0.29'
+# where schedules differ most, on more questions
 measure eval choice-counts --split validation --tasks world:count --questions 1000 -o runs/accuracy/choice-counts.jsonl \
-    --preset auto \
-    --variant 'bipartite in the tower: preset=auto vision.image.method=bipartite' \
-    --variant 'less in the tower: preset=auto vision.image.r=30 llm.image.keep=0.54' \
-    --variant 'less in the tower, by bipartite: preset=auto vision.image={method: bipartite, layers: [4, 5], r: 30} llm.image.keep=0.54' \
-    --variant 'half of that: preset=auto vision.image.r=20 llm.image.keep=0.43' \
+    --preset auto --variant 'more in the tower: preset=auto vision.image.r=40 llm.image.keep=0.70' \
+    --variant 'less in the tower: preset=auto vision.image.r=20 llm.image.keep=0.43' \
+    --variant 'by diversity-assign: preset=auto vision.image.method=diversity-assign' \
+    --variant 'by diversity-assign, more: preset=best vision.image.r=40 llm.image.keep=0.70' \
+    --variant 'by diversity-assign, less: preset=best vision.image.r=20 llm.image.keep=0.43' \
     --variant 'LLM alone: preset=auto vision.image=null llm.image.keep=0.31'
 clips=(--tasks world:video-direction,video-first,video-blinks)
 measure eval choice-clips --split validation "${clips[@]}" --questions 240 -o runs/accuracy/choice-clips.jsonl \
@@ -90,7 +91,7 @@ measure eval long-turbo --tasks long --num-frames 16 --questions 600 -o runs/acc
 
 measure eval documents --tasks documents --questions 600 -o runs/accuracy/documents.jsonl --blind --preset auto --preset paper \
     --variant 'predicted ones left out: preset=off layout=faithful pixels={tau: 0}' \
-    --variant 'as other pictures: preset=auto llm.image.keep=0.7'
+    --variant 'as other pictures: preset=auto llm.image.keep=0.54'
 
 # the other kind of tower
 whole='preset=off layout=faithful positions=original'
