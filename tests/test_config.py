@@ -141,8 +141,8 @@ def test_overrides_change_part_of_a_preset():
 @pytest.mark.parametrize(
     ("change", "image", "video"),
     [
-        ("vision.r=30", ([4, 5], 30), None),
-        ("vision.layers=[4]", ([4], 40), None),
+        ("vision.r=20", ([4, 5], 20), None),
+        ("vision.layers=[4]", ([4], 30), None),
         ("vision={layers: [3], r: 10}", ([3], 10), ([3], 10)),
     ],
 )
