@@ -19,6 +19,8 @@ import transformers
 
 from illava_cli import __version__
 
+SIGNS = re.compile(r"([=,\[{'\"]\s*)")  # behind which a path may begin
+
 
 def describe(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Everything that a reader needs to judge a number; memory in bytes.
@@ -115,13 +117,14 @@ def command(arguments: Sequence[str]) -> str:
 
 
 def _without_folders(argument: str) -> str:
-    """A path may stand behind each sign of equality, as in `name: preset=../mine.yaml llm.keep=0.5`."""
-    return "=".join(map(_last_part, argument.split("=")))
+    """A path may be part of it: `name: preset=../mine.yaml llm.keep=0.5`, `clips=[/a/b.mp4, c.mp4]`."""
+    return "".join(map(_last_part, re.split(SIGNS, argument)))
 
 
 def _last_part(value: str) -> str:
-    leads_out = os.sep in value and value.startswith((os.sep, "..", "~"))
-    return PurePath(value).name if leads_out else value
+    local = value.removeprefix("file://").removeprefix("-o")
+    leads_out = os.sep in local and (local.startswith((os.sep, "~")) or f"..{os.sep}" in local)
+    return value.removesuffix(local) + PurePath(local).name if leads_out else value
 
 
 def slug(description: dict[str, Any] | None = None) -> str:

@@ -72,13 +72,14 @@ def _patches(pixels: Pixels, steps: list[int], stage: PixelsStage) -> Tensor:
     if pixels.kind == "image":  # its tiles go on together: of each the first enters, as of any picture
         first[:, 0] = True
         most = max(most, len(steps))
-    found, told = [], []
-    for cells, before in _cells(pixels, steps):
-        found.append(entering(cells, stage.tau, before).ravel())
-        told.append(surprise(cells, before).ravel())
-    enters, ranks = (torch.from_numpy(np.stack(rows)) for rows in (found, told))
-    enters |= first
-    return enters if enters.sum() <= most else _least_told(enters, first, ranks, most)
+    # both at once, though ranks may not be needed: frames are gone through once
+    rows = [
+        (entering(cells, stage.tau, before).ravel(), surprise(cells, before).ravel())
+        for cells, before in _cells(pixels, steps)
+    ]
+    found, told = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
+    found |= first
+    return found if found.sum() <= most else _least_told(found, first, told, most)
 
 
 def _sampled_within(pixels: Pixels, steps: list[int], every: int | None, most: int) -> Tensor:

@@ -34,7 +34,7 @@ def common_size(frames: Sequence[np.ndarray]) -> tuple[int, int]:
     return found.pop()[:2]
 
 
-def together(frames: Sequence[np.ndarray], start: int, stop: int) -> list[np.ndarray]:
+def padded(frames: Sequence[np.ndarray], start: int, stop: int) -> list[np.ndarray]:
     """Frames `start` to `stop`, past the end the last one again; no others are read."""
     last = len(frames) - 1
     return [frames[min(place, last)] for place in range(start, stop)]
@@ -42,4 +42,4 @@ def together(frames: Sequence[np.ndarray], start: int, stop: int) -> list[np.nda
 
 def stacked(frames: Sequence[np.ndarray], start: int, stop: int) -> np.ndarray:
     """(T, H, W, 3) the same, copied."""
-    return np.stack(together(frames, start, stop))
+    return np.stack(padded(frames, start, stop))

@@ -75,7 +75,8 @@ class Pixels(Geometry):
 
     Args:
         pixel_values: `(start, stop) -> Tensor`, float32 on the CPU.
-        pictures: a segment as it was before it was normalised, T times (H, W, 3) uint8.
+        pictures: a segment as it was before it was normalised: T frames (H, W, 3) uint8, or a tile's three
+            colours (H, W, 1).
         times: seconds of each sampled frame from the clip's start; none where they are not known.
         entered, budget: as of a geometry.
         document: an image of which nothing merges, as much of it is predicted by its neighbours.

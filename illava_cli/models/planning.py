@@ -109,8 +109,11 @@ def stages_of(reduction: Reduction, kind: str) -> Stages:
         return stage.model_copy(update={"method": reduction.method, **changed}) if meant else None
 
     entry = _of_clips(own(entry, "input"), kind)
-    # without layers it merges none: what stands still leaves by no method
-    frames = own(frames, "frames") if frames is not None and frames.layers else None
+    # `still` alone merges nothing: no method is for it
+    still_alone = (
+        frames is not None and frames.still is not None and not frames.layers and frames.keep is None
+    )
+    frames = None if still_alone else own(frames, "frames")
     return Stages(own(guide, "guide"), None, frames, own(vision, "vision"), entry, own(llm, "llm", **queries))
 
 

@@ -23,12 +23,18 @@ DEPTHS = (0.15, 0.3, 0.45, 0.65)  # of the tower, where it begins to merge
 LLM_DEPTHS = (0.15, 0.3, 0.5)
 SPANS = (2, 4)  # tower layers that merge
 MERGING = ("illava", "attention-prune", "bipartite", "novelty-assign", "diversity-assign")
-PIXELS = {  # `tau`, `every` and `keep`
-    "image": (None, None, None, (0, None, None), (0, 2, None), (0, 3, None), (4, 2, None)),
-    "video": (None, None, (8, 2, 0.4), (8, 2, 0.6)),
+PIXELS = {
+    "image": (
+        *(None, None, None),
+        {"tau": 0},
+        {"tau": 0, "every": 2},
+        {"tau": 0, "every": 3},
+        {"tau": 4, "every": 2},
+    ),
+    "video": (None, None, {"tau": 8, "every": 2, "keep": 0.4}, {"tau": 8, "every": 2, "keep": 0.6}),
 }
-STILL = {"still": 3, "still_frames": 3}  # as preset turbo takes frames that stand still
 OFF, VARIANT = "off", "paper"
+LABELS = {"keep": "patches"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Genes:
         method: of the tower's merges, and of those after it.
         llm_method: of the decoder's.
         clip: method for a whole video after the tower; None for one frame at a time.
-        pixels: `tau`, `every` and `keep` of patches that neighbours predict; None: all enter.
+        pixels: the stage for patches that neighbours predict; None: all enter.
         frames: share of a video's frames that enters.
     """
 
@@ -55,7 +61,7 @@ class Genes:
     method: str
     llm_method: str
     clip: str | None = None
-    pixels: tuple[int, int | None, float | None] | None = None
+    pixels: dict[str, float] | None = None
     frames: float = 1.0
 
 
@@ -136,18 +142,17 @@ def neighbour(rng: random.Random, genes: Genes, kind: str) -> Genes:
 
 def express(genes: Genes, kind: str, family: Family) -> Candidate:
     """The schedule that genes make of a model; the model may still refuse it."""
-    tau, every, patches = genes.pixels or (None, None, None)
-    enters = min(genes.frames, patches or 1.0)
+    patches = (genes.pixels or {}).get("keep", 1.0)
+    enters = min(genes.frames, patches)
     budget, stages, name = min(1.0, genes.keep / enters), {}, []
     if genes.frames < 1:
         stages["frames"] = {"method": "runs", "layers": [-1], "keep": genes.frames, "still": 3}
         name.append(f"frames {genes.frames:g}")
     if genes.pixels is not None:
-        said = {"tau": tau, "every": every, "keep": patches}
-        stages["pixels"] = {word: value for word, value in said.items() if value is not None}
-        name += [f"{word} {value}" for word, value in stages["pixels"].items()]
-        if patches is not None:
-            stages.setdefault("frames", STILL)
+        stages["pixels"] = genes.pixels
+        name += [f"{LABELS.get(word, word)} {value}" for word, value in genes.pixels.items()]
+        if patches < 1 and "frames" not in stages:  # as preset turbo does
+            stages["frames"] = {"still": 3, "still_frames": 3}
     two = genes.split in ("both", "tower and input")
     first = budget ** (2 / 3) if two else budget  # as the paper's setting spends it
     tower, llm, entry = _shares(genes.split, first, budget)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from unittest import mock
 
 import torch
@@ -29,12 +28,12 @@ class Seen:
     Args:
         whole: (B, 512) class embedding, in the space that CLIP shares with texts; of length 1.
         patches: (B, N, 768) what is left of the patches, of length 1.
-        entered: by layer (B, 197, 768), what came to it, where that is kept.
+        inputs: by layer (B, 197, 768), what came to it, where that is kept.
     """
 
     whole: Tensor
     patches: Tensor
-    entered: dict[int, Tensor] = field(default_factory=dict)
+    inputs: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def mean(self) -> Tensor:
@@ -46,7 +45,7 @@ class Reader:
     """Reads pictures with a session whose tower is CLIP's; its last norm and projection come apart.
 
     Args:
-        kept: layers of which it is kept what came to them unmerged: merged pictures begin there.
+        kept: layers, from 1 on, whose unmerged input is kept (605 kB a picture): merging can begin there.
     """
 
     def __init__(
@@ -62,14 +61,16 @@ class Reader:
         came: dict[int, list[Tensor]] = {layer: [] for layer in self.kept}
         with ExitStack() as stack:
             for layer, parts in came.items():
-                hook = partial(_note, parts)
-                stack.callback(self.blocks[layer].register_forward_pre_hook(hook).remove)
+                hook = self.blocks[layer].register_forward_pre_hook(
+                    lambda module, given, parts=parts: parts.append(given[0])
+                )
+                stack.callback(hook.remove)
             seen = self._read(images, self.session)
-        return replace(seen, entered={layer: torch.cat(parts) for layer, parts in came.items()})
+        return replace(seen, inputs={layer: torch.cat(parts) for layer, parts in came.items()})
 
     def merged(self, images: Sequence[Image.Image], whole: Seen, session: Session, layer: int) -> Seen:
         """The same pictures under a schedule that merges from `layer` on, the last layer aside."""
-        with self._beginning(layer, whole.entered[layer]):
+        with self._beginning(layer, whole.inputs[layer]):
             return self._read(images, session)
 
     @torch.inference_mode()
@@ -101,10 +102,8 @@ class Reader:
                 stack.enter_context(mock.patch.object(block, "forward", lambda h, **_: h))
             stack.enter_context(mock.patch.object(last, "forward", given))
             yield
-
-
-def _note(parts: list[Tensor], module: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
-    parts.append(given[0])
+        if len(rest):
+            raise ValueError(f"of {len(states)} pictures {len(rest)} were not asked for again")
 
 
 def _states(out) -> Tensor:

@@ -8,9 +8,13 @@ import torch
 from PIL import Image
 from real import packages
 from real.clip import read_weights
-from real.features import Probe, Seen, changed, coverage, nearest
+from real.features import BATCH, Probe, Reader, Seen, changed, coverage, nearest
 from real.pictures import EDGE, Stamp, on_photograph, on_white
 from torch.nn.functional import normalize
+
+from illava_cli import load
+from illava_cli.config import resolve
+from tests.builders import write_llava_next
 
 
 def seen(patches):
@@ -124,3 +128,31 @@ def test_weights_of_eight_bits_are_read_by_their_channels(tmp_path):
             assert found[matrix][output, given] == pytest.approx(
                 float(values[given, output]) * float(scale[output])
             )
+
+
+def test_merging_may_begin_where_it_begins(tmp_path):
+    """What comes before is not computed again, and nothing of what is seen changes."""
+    write_llava_next(tmp_path, vision_config={"num_hidden_layers": 6})
+
+    def under(*settings):
+        settings = ["model.device=cpu", "preset=off", "layout=faithful", "positions=original", *settings]
+        return resolve(str(tmp_path), settings=settings, environ={})
+
+    session = load(config=under())
+    reader = Reader(session, torch.nn.Identity(), torch.nn.Identity(), {1, 3})
+    rng = np.random.default_rng(0)
+    edge = session.family.tile.edge
+    images = [
+        Image.fromarray(rng.integers(0, 256, (edge, edge, 3), dtype=np.uint8)) for _ in range(BATCH + 3)
+    ]
+    whole = reader.read(images)
+    assert {layer: len(states) for layer, states in whole.inputs.items()} == {1: BATCH + 3, 3: BATCH + 3}
+    for method, layer in (("illava", 1), ("bipartite", 3)):
+        merging = session.under(under(f"vision={{method: {method}, layers: [{layer}], r: 5}}"))
+        again, begun = reader._read(images, merging), reader.merged(images, whole, merging, layer)
+        assert again.patches.shape[1] == whole.patches.shape[1] - 5
+        assert torch.equal(begun.patches, again.patches)
+        assert torch.equal(begun.whole, again.whole)
+    assert torch.equal(reader.read(images).patches, whole.patches)
+    with pytest.raises(ValueError, match="3 were not asked for again"):
+        reader.merged(images[:BATCH], whole, merging, 3)

@@ -71,7 +71,7 @@ def test_a_method_is_for_the_stages_that_it_has_a_meaning_for():
 
 
 def test_a_method_of_frames_needs_layers_before_which_they_merge():
-    """What stands still leaves by no method: of `turbo` nothing is left for `runs`, and a note says so."""
+    """What stands still leaves by no method: of `turbo` nothing is left for `runs`."""
     still = {"still": 3, "still_frames": 3}
     assert planned(GROUPS, "video", frames=still).reduces
     assert not planned(GROUPS, "video", frames=still, method="runs").reduces
@@ -137,6 +137,16 @@ WRONG = {
     "no patch": ("groups", {"pixels": {"keep": 0}, "layout": "faithful"}, "something has to be seen"),
     "a share of frames nowhere": ("groups", {"frames": {"keep": 0.5}}, "set frames.layers"),
     "still frames that nothing calls still": ("groups", {"frames": {"still_frames": 2}}, "set frames.still"),
+    "still frames that nothing calls still, by a method": (
+        "groups",
+        {"frames": {"still_frames": 2}, "method": "runs"},
+        "set frames.still",
+    ),
+    "a share of frames nowhere, by a method": (
+        "groups",
+        {"frames": {"still": 3, "keep": 0.5}, "method": "runs"},
+        "set frames.layers",
+    ),
     "no frame": ("groups", {"frames": {"layers": [-1], "keep": 0}}, "at least one frame has to stay"),
     "a share of frames missing": ("groups", {"frames": {"layers": [2]}}, "frames.keep is missing"),
     "frames at a layer that is not there": (

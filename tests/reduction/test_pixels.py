@@ -124,9 +124,13 @@ def test_how_much_moved_and_how_it_looks(frames, size, rows, columns):
     most = moved(shown, last)
     assert most == pytest.approx(max(differences))
     assert moved(shown, shown) == 0
-    for enough in (0, most / 2, most - 1e-3):
-        assert enough < moved(shown, last, enough) <= most
     assert moved(shown, last, most) == most
+    quiet = [one.copy() for one in before]
+    for one, other in zip(quiet, picture, strict=True):  # of what moves the first row moves least
+        one[: size[0] // rows] = other[: size[0] // rows] ^ 1
+    quiet = Cells.of(quiet, rows, columns)
+    assert moved(shown, quiet, 0.5) == 1
+    assert moved(shown, quiet, 1) > 10
     looks = thumbnails(shown)
     assert looks.shape == (rows * columns, 6)
     lines = [cell.reshape(-1, *cell.shape[2:]) for row in cells for cell in row]  # of all frames
@@ -134,3 +138,19 @@ def test_how_much_moved_and_how_it_looks(frames, size, rows, columns):
         half = len(cell) // 2
         means = [cell[:half].mean((0, 1)), cell[half : 2 * half].mean((0, 1))]
         assert look == pytest.approx(np.concatenate(means) - 127.5, abs=1e-3)
+
+
+def test_large_cells_do_not_run_over():
+    black, white = (Cells.of(np.full((1, 258, 4, 3), level, np.uint8), 1, 1) for level in (0, 255))
+    assert moved(black, white) == 255
+
+
+def test_nothing_is_copied():
+    frame = np.zeros((29, 33, 3), np.uint8)
+    tile = np.zeros((3, 20, 30, 1), np.uint8)
+    for picture in ([frame, frame], tile):
+        cells = Cells.of(picture, 4, 5)
+        assert all(np.shares_memory(one, own) for one, own in zip(cells.frames, picture, strict=True))
+        assert all(
+            np.shares_memory(one, own) for one, own in zip(cells[1:, ::2].frames, picture, strict=True)
+        )

@@ -44,19 +44,21 @@ def test_frames_that_leave_are_part_of_the_share(family):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "stage"), [((4, None, None), {"tau": 4}), ((0, 2, None), {"tau": 0, "every": 2})]
+    ("stage", "name"), [({"tau": 4}, "tau 4 bip"), ({"tau": 0, "every": 2}, "tau 0 every 2 bip")]
 )
-def test_patches_that_neighbours_predict(pixels, stage, family):
-    found = express(replace(PLAIN, pixels=pixels), "image", family)
+def test_patches_that_neighbours_predict(stage, name, family):
+    found = express(replace(PLAIN, pixels=stage), "image", family)
     assert found.stages["pixels"] == {"image": stage}
-    assert found.name.startswith(f"tau {pixels[0]}")
+    assert found.name.startswith(name)
 
 
 @pytest.mark.parametrize(("frames", "entry"), [(1.0, 0.5), (0.5, 0.5), (0.25, 0.8)])
 def test_patches_of_a_clip_that_leave_are_part_of_the_share(frames, entry, family):
-    genes = replace(PLAIN, keep=0.2, split="input", frames=frames, clip="fastvid", pixels=(8, 2, 0.4))
-    found = express(genes, "video", family)
-    assert found.stages["pixels"] == {"video": {"tau": 8, "every": 2, "keep": 0.4}}
+    genes = replace(PLAIN, keep=0.2, split="input", frames=frames, clip="fastvid")
+    pixels = {"tau": 8, "every": 2, "keep": 0.4}
+    found = express(replace(genes, pixels=pixels), "video", family)
+    assert found.stages["pixels"] == {"video": pixels}
+    assert "patches 0.4" in found.name
     assert found.stages["frames"]["still"] == 3
     assert found.stages["input"] == {"video": {"method": "fastvid", "keep": entry}}
 

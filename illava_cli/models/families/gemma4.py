@@ -215,7 +215,7 @@ class Gemma4(Family):
         patches = np.asarray(batch["pixel_values"])[0, : made * self.side**2]
         cells = patches.reshape(rows, self.side, columns, self.side, -1).swapaxes(1, 2)
         values = torch.from_numpy(cells.reshape(1, len(patches), -1).astype(np.float32))
-        return geometry.filled(lambda a, b: values[a:b], lambda n: picture[None])
+        return geometry.filled(lambda a, b: values[a:b], lambda n: [picture])
 
     def resize_region(
         self, frame: np.ndarray, whole: tuple[int, int], frames: int, options: MediaOptions = MediaOptions()
@@ -248,7 +248,7 @@ class Gemma4(Family):
             return normalised(part, self.video_settings, channel=7).view(stop - start, -1, p * p * 3)
 
         geometry = self._geometry("video", size, len(frames))
-        medium = geometry.filled(pixel_values, lambda n: frames[n][None])
+        medium = geometry.filled(pixel_values, lambda n: [frames[n]])
         return replace(medium, times=tuple(index / RATE for index in range(len(frames))))
 
     def marker(self, kind: str, medium: Pixels | Features) -> str:

@@ -197,7 +197,7 @@ class InternVL(Family):
             return normalised(values, self.video_settings, channel=1)
 
         geometry = self.geometry("video", frames[0].shape[:2], len(frames))
-        return geometry.filled(pixel_values, lambda n: frames[n][None])
+        return geometry.filled(pixel_values, lambda n: [frames[n]])
 
     def marker(self, kind: str, medium: Pixels | Features) -> str:
         shown = f"<img>{self.placeholders[kind]}</img>"

@@ -63,4 +63,4 @@ class LlavaOnevision(Llava):
             return normalised(values, self.video_settings, channel=1)
 
         geometry = self.geometry("video", frames[0].shape[:2], len(frames))
-        return geometry.filled(pixel_values, lambda n: frames[n][None])
+        return geometry.filled(pixel_values, lambda n: [frames[n]])

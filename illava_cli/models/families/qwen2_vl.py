@@ -24,7 +24,7 @@ from illava_cli.models.binding import bind, stock_forward
 from illava_cli.models.families.packed import PACKED
 from illava_cli.models.family import Family
 from illava_cli.models.forms import InPlace
-from illava_cli.models.frames import common_size, resized, stacked, together
+from illava_cli.models.frames import common_size, padded, resized, stacked
 from illava_cli.models.hf import Qwen2VLImageProcessorPil, get_vision_position_ids, smart_resize
 from illava_cli.models.host import to_device
 from illava_cli.models.media import Geometry, Pixels, Run, normalised
@@ -181,7 +181,7 @@ class Qwen2VL(Family):
         if made != geometry.form.grid:
             raise ModelError(f"the image processor made patches of {made}, not {geometry.form.grid}")
         values = torch.from_numpy(np.asarray(batch["pixel_values"]))
-        return geometry.filled(lambda a, b: values, lambda n: picture[None])
+        return geometry.filled(lambda a, b: values, lambda n: [picture])
 
     def preprocess_region(
         self, image: Image.Image, whole: tuple[int, int], options: MediaOptions, alone: bool
@@ -246,7 +246,7 @@ class Qwen2VL(Family):
 
         steps = -(-len(frames) // self.temporal)
         return self._geometry("video", size, steps).filled(
-            pixel_values, lambda n: together(frames, n * self.temporal, (n + 1) * self.temporal)
+            pixel_values, lambda n: padded(frames, n * self.temporal, (n + 1) * self.temporal)
         )
 
     # --- tower --------------------------------------------------------------------------------
