@@ -42,7 +42,7 @@ def test_a_page_into_a_folder_that_is_made(real, tmp_path):
     shown = payload(folder / "index.html")
     assert shown["title"] == "shapes.jpg"
     assert [view["label"] for view in shown["media"][0]["views"]][:2] == ["overview", "tile 1,1"]
-    assert [stage["tokens"] for stage in shown["stages"]] == [720, 520, 320, 320, 224]
+    assert [stage["tokens"] for stage in shown["stages"]] == [720, 570, 420, 420, 227]
     assert all(stage["seconds"] > 0 for stage in shown["stages"])
     answers = shown["answers"]
     assert answers["plain"]["usage"]["visual"]["llm_kept"] == 720

@@ -69,7 +69,7 @@ def test_what_is_not_kept_goes(serving):
 
 
 def test_what_is_kept_has_a_bound(serving):
-    client, session = serving(1, 300_000)
+    client, session = serving(2, 300_000)
     requests(client, 12)
     before = alive()
     requests(client, 12)
@@ -77,7 +77,7 @@ def test_what_is_kept_has_a_bound(serving):
     assert 0 < session.features.bytes <= 300_000
     figures = client.get("/metrics").text
     (kept,) = [line for line in figures.splitlines() if line.startswith("illava_conversations_bytes")]
-    assert 0 < float(kept.split()[1]) <= 2**20
+    assert 0 < float(kept.split()[1]) <= 2 * 2**20
 
 
 def test_merge_maps_are_kept_up_to_a_bound(serving):
